@@ -1,0 +1,3 @@
+//! rinha: see the README.
+
+pub mod limits;

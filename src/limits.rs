@@ -1,0 +1,133 @@
+//! Every bound of the server, by name and unit. Nothing here knows who uses it.
+//!
+//! A bound is either a rule of the API (its answer is a 4xx), a bound on a wait or a queue (its answer is
+//! `503` with `Retry-After`), or a size that keeps memory finite. The asserts at the end tie them together.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// The pessoa, in Unicode scalar values.
+
+/// Most characters of an `apelido`.
+pub const APELIDO_CHARS_MAX: usize = 32;
+/// Most characters of a `nome`.
+pub const NOME_CHARS_MAX: usize = 100;
+/// Most characters of one item of `stack`.
+pub const STACK_ITEM_CHARS_MAX: usize = 32;
+/// Deepest nesting of a request's JSON: the root object is level 1.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Most pessoas in the answer to one search.
+pub const SEARCH_RESULTS_MAX: usize = 50;
+
+// HTTP, in bytes.
+
+/// Longest request line, its CRLF not counted (`414`).
+pub const REQUEST_LINE_MAX: usize = 8 * KIB;
+/// Longest header section, from the first field line up to and with the empty line (`431`); also the trailer section's.
+pub const HEADER_SECTION_MAX: usize = 16 * KIB;
+/// Most header fields of one request (`431`); also the most trailer fields.
+pub const HEADER_FIELDS_MAX: usize = 64;
+/// Longest request body, after any transfer coding is undone (`413`).
+pub const BODY_MAX: usize = 64 * KIB;
+/// Longest chunk-size line, extensions and CRLF included (`400`).
+pub const CHUNK_LINE_MAX: usize = 256;
+
+/// What a connection's read buffer starts with; enough for a typical create.
+pub const READ_BUFFER_INITIAL: usize = 4 * KIB;
+/// What a connection's read buffer may grow to: one request's head, and its body or one more read.
+pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_MAX + 8 * KIB;
+/// Pipelined answers are gathered into one write until this much is waiting; then it is written first.
+pub const WRITE_BUFFER_HIGH: usize = 256 * KIB;
+/// A write buffer that grew past this is given back when it is empty.
+pub const WRITE_BUFFER_KEEP: usize = 16 * KIB;
+/// What is read and thrown away after an error answer, so that the peer can read it before the close.
+pub const LINGER_BYTES_MAX: usize = 256 * KIB;
+
+// Connections and their waits.
+
+/// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Open connections of one core; one more is answered `503` and closed.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// File descriptors kept for everything that is not a client connection.
+pub const FILE_RESERVE: usize = 64;
+/// From the first byte of a request to its last (`408`).
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// From the start of a write to its end; the connection is then closed.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection without a request. Far above the balancer's, which must be the one that closes first.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
+/// The read-and-discard before the close that follows an error answer.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often a core looks for late connections and renews its `Date`.
+pub const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// Pause of an accept loop that ran out of file descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// After SIGTERM: a listener that accepted nothing for this long has an empty backlog and is closed.
+pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
+/// After SIGTERM: connections without a request are kept this long for one last request.
+pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
+/// After SIGTERM: requests under way are given this long.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(7);
+
+// The database.
+
+/// Rows of one insert.
+pub const COMMIT_BATCH_MAX: usize = 512;
+/// Creates that wait for a commit on one core, the batch under way included (`503`).
+pub const COMMIT_QUEUE_MAX: usize = 4096;
+/// Ids of one point read.
+pub const READ_BATCH_MAX: usize = 256;
+/// Point reads and counts that wait on one core (`503`).
+pub const READ_QUEUE_MAX: usize = 1024;
+/// From the arrival of a create to its answer (`503`).
+pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
+/// From the arrival of a point read or a count to its answer (`503`).
+pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
+/// A statement without an answer for this long means a dead connection: it is left and a new one is made.
+pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
+/// One attempt to connect.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// First pause between attempts to connect; it doubles.
+pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest pause between attempts to connect: the time to notice that the database is back.
+pub const CONNECT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long a start waits for the database.
+pub const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// `Retry-After` of a `503`, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+// The cache.
+
+/// `--cache-bytes` when no memory limit is known.
+pub const CACHE_BYTES_DEFAULT: usize = 1024 * MIB;
+/// `--cache-bytes` takes no less.
+pub const CACHE_BYTES_MIN: usize = 64 * KIB;
+
+// io_uring.
+
+/// Entries of the submission queue, first choice; halved while the kernel refuses.
+pub const RING_ENTRIES: u32 = 1024;
+/// Entries of the submission queue, last choice (monoio takes no less).
+pub const RING_ENTRIES_MIN: u32 = 256;
+
+/// The balancer's `timeout server` in `haproxy.cfg`; the API must answer first.
+pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(10);
+
+const _: () = {
+    assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
+    assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
+    assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
+    assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
+    assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
+    assert!(READ_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
+    assert!(COMMIT_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
+    assert!(READ_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
+    assert!(DRAIN_IDLE_TIME_MAX.as_millis() <= DRAIN_TIME_MAX.as_millis());
+    assert!(COMMIT_TIME_MAX.as_millis() < DRAIN_TIME_MAX.as_millis());
+    // The connect backoff must notice a database that came back well within five seconds.
+    assert!(CONNECT_BACKOFF_MAX.as_millis() + CONNECT_TIME_MAX.as_millis() < 5_000);
+};
