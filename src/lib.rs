@@ -1,3 +1,47 @@
-//! rinha: see the README.
+//! A people API that acknowledges only what is committed, on io_uring, one thread per core.
+//!
+//! ```text
+//! client -> listener -> connection -> http -> route -> handlers -> shard            answered from memory
+//!                                                              \-> database handle  answered by Postgres
+//!                                     core thread (monoio, io_uring, pinned)
+//!                                       | two rings, one wake a batch
+//!                                     postgres thread (tokio): group commit, point reads, count
+//! ```
+//!
+//! The modules in the order of a request:
+//!
+//! - [`config`], [`limits`], [`topology`], [`supervisor`], [`worker`], [`driver`], [`listener`]: what runs where, how large it may get;
+//! - [`connection`]: a socket, its buffers and deadlines; [`http`]: bytes to values and back; [`reply`], [`route`];
+//! - [`handlers`]: one function per endpoint; [`pessoa`]: JSON, validation, rendering; [`health`];
+//! - [`mesh`]: key to owner core; [`shard`]: one core's people and search index;
+//! - [`ring`], [`postgres`]: to the database and back.
+//!
+//! What is deliberately absent:
+//!
+//! - A miss in a shard is not a 404: Postgres is asked first.
+//! - The count never reads a cache.
+//! - No lock and no shared atomic is on the request path, but for those inside the rings.
+//! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
+//! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.
 
+pub mod config;
+pub mod connection;
+pub mod driver;
+pub mod handlers;
+pub mod health;
+pub mod healthcheck;
+pub mod http;
 pub mod limits;
+pub mod listener;
+pub mod mesh;
+pub mod pessoa;
+pub mod postgres;
+pub mod reply;
+pub mod ring;
+pub mod route;
+pub mod search_text;
+pub mod shard;
+pub mod supervisor;
+pub mod telemetry;
+pub mod topology;
+pub mod worker;

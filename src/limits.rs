@@ -34,6 +34,9 @@ pub const BODY_MAX: usize = 64 * KIB;
 /// Longest chunk-size line, extensions and CRLF included (`400`).
 pub const CHUNK_LINE_MAX: usize = 256;
 
+/// Bytes that the chunks of one body may cost beside the body (`413`).
+pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX;
+
 /// What a connection's read buffer starts with; enough for a typical create.
 pub const READ_BUFFER_INITIAL: usize = 4 * KIB;
 /// What a connection's read buffer may grow to: one request's head, and its body or one more read.

@@ -1,3 +1,35 @@
-//! The server's binary.
+//! The server's binary: arguments to configuration, configuration to threads.
 
-fn main() {}
+use std::process::ExitCode;
+
+use rinha::config::{self, Command};
+use rinha::{healthcheck, supervisor, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match config::read() {
+        Command::Healthcheck(healthcheck) => match healthcheck.listen.first().map(healthcheck::check) {
+            Some(Ok(())) => ExitCode::SUCCESS,
+            Some(Err(why)) => fail(&why),
+            None => fail("expected a listener to ask"),
+        },
+        Command::Serve(serve) => {
+            telemetry::start(&serve.log, serve.log_format);
+            match supervisor::serve(&serve) {
+                // Threads still hold rings and connections: leaving at once is what closes them all.
+                Ok(()) => std::process::exit(0),
+                Err(why) => {
+                    tracing::error!("{why}");
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("rinha: {why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,21 @@
+-- The one table. Applied by the server at every start, under an advisory lock; each statement may run again.
+
+CREATE TABLE IF NOT EXISTS pessoas (
+    -- UUIDv7: new keys go to the right edge of the primary key's tree.
+    id         uuid        PRIMARY KEY,
+    -- Compared byte for byte; this index is the judge of uniqueness for every instance.
+    apelido    varchar(32) COLLATE "C" NOT NULL UNIQUE,
+    nome       varchar(100) COLLATE "C" NOT NULL,
+    -- The API's dates have four-digit years; Postgres alone would take 'infinity' and 44 BC.
+    nascimento date        NOT NULL CHECK (nascimento BETWEEN '0001-01-01' AND '9999-12-31'),
+    -- NULL and '{}' are different stacks. A null item or a matrix is no stack at all.
+    stack      text[]      COLLATE "C" CHECK (array_position(stack, NULL) IS NULL),
+    -- Lower-cased apelido, nome and stack items with 0x00 between them, which no text column could hold.
+    -- NULL in a row that was put in by hand: its reader computes it.
+    search     bytea,
+    -- The inserting transaction: what lets a reader prove that it has seen every committed row.
+    tx         xid8        NOT NULL DEFAULT pg_current_xact_id()
+);
+
+-- Kept as it is: a row of this size fits its page, and compressing it would cost more than the bytes.
+ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;

@@ -1,0 +1,270 @@
+//! The only reader of flags and environment. It checks values; it opens nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::exit;
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::driver::Wanted;
+use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
+use crate::topology::{self, Cores};
+
+/// Exit status of a wrong command line.
+const EXIT_USAGE: i32 = 2;
+
+/// A people API that acknowledges only what is committed.
+#[derive(Parser, Debug)]
+#[command(name = "rinha", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<CliCommand>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand, Debug)]
+enum CliCommand {
+    /// Run the server (the default)
+    Serve(Serve),
+    /// GET /healthz on a listener; exit 0 if it answers 200, else 1
+    Healthcheck(Healthcheck),
+}
+
+/// What the server needs to know.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// A TCP address, or unix:PATH ({core} in PATH makes one socket a core); repeatable
+    #[arg(long, env = "LISTEN", value_delimiter = ',', default_value = "0.0.0.0:9999")]
+    pub listen: Vec<Listen>,
+
+    /// Where Postgres is, as a URL or as key=value pairs; without it a private Postgres is run
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Where the private Postgres keeps its cluster [default: ./data; as root: /var/lib/rinha]
+    #[arg(long, env = "DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Which core: auto, 1, a CPU as in 3-3, or auto@K to start at the K-th (this version runs one)
+    #[arg(long, env = "CORES", default_value = "auto")]
+    pub cores: Cores,
+
+    /// What drives the sockets; io_uring refuses to fall back
+    #[arg(long, env = "DRIVER", value_enum, default_value = "auto")]
+    pub driver: Wanted,
+
+    /// Memory for pessoas and their index, such as 256MiB; auto is half of the memory limit
+    #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
+    cache_bytes: CacheBytes,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as rinha=debug
+    #[arg(long, env = "LOG", default_value = "info")]
+    pub log: LogFilter,
+
+    /// How it is logged
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// What the health check needs to know.
+#[derive(Args, Debug)]
+pub struct Healthcheck {
+    /// The listener to ask: a TCP address, or unix:PATH
+    #[arg(long, env = "LISTEN", value_delimiter = ',', default_value = "0.0.0.0:9999")]
+    pub listen: Vec<Listen>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server.
+    Serve(Serve),
+    /// Ask a server for its health.
+    Healthcheck(Healthcheck),
+}
+
+impl Serve {
+    /// Bytes of memory for pessoas and their index.
+    pub fn cache_bytes(&self) -> usize {
+        match self.cache_bytes {
+            CacheBytes::Bytes(bytes) => bytes,
+            CacheBytes::Auto => match topology::memory_limit() {
+                // The other half is for connections, queues and the allocator.
+                Some(limit) => (limit / 2).clamp(CACHE_BYTES_MIN, CACHE_BYTES_DEFAULT),
+                None => CACHE_BYTES_DEFAULT,
+            },
+        }
+    }
+
+    /// The private Postgres' directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| match nix::unistd::geteuid().is_root() {
+            // Another user runs Postgres then; it must be able to reach the directory.
+            true => PathBuf::from("/var/lib/rinha"),
+            false => PathBuf::from("./data"),
+        })
+    }
+}
+
+/// A place to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a unix socket; `{core}` in it stands for the core's number.
+    Unix(String),
+}
+
+/// The longest path of a unix socket, in bytes.
+const UNIX_PATH_MAX: usize = 107;
+
+impl Listen {
+    /// The path of `core`'s socket.
+    pub fn unix_path(pattern: &str, core: usize) -> PathBuf {
+        PathBuf::from(pattern.replace("{core}", &core.to_string()))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("expected a path after unix:".to_owned()),
+            Some(path) if path.len() > UNIX_PATH_MAX => {
+                Err(format!("expected a socket path of at most {UNIX_PATH_MAX} bytes, got {}", path.len()))
+            }
+            Some(path) => Ok(Listen::Unix(path.to_owned())),
+            None => text
+                .parse()
+                .map(Listen::Tcp)
+                .map_err(|_| "expected an address such as 0.0.0.0:9999, or unix:/run/rinha.sock".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CacheBytes {
+    Auto,
+    Bytes(usize),
+}
+
+impl FromStr for CacheBytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CacheBytes, String> {
+        if text == "auto" {
+            return Ok(CacheBytes::Auto);
+        }
+        let size: ByteSize = text.parse().map_err(|_| "expected auto or a size such as 256MiB".to_owned())?;
+        match usize::try_from(size.as_u64()) {
+            Ok(bytes) if bytes >= CACHE_BYTES_MIN => Ok(CacheBytes::Bytes(bytes)),
+            _ => Err(format!("expected at least {}KiB", CACHE_BYTES_MIN / 1024)),
+        }
+    }
+}
+
+/// A filter that was checked.
+#[derive(Clone, Debug)]
+pub struct LogFilter(pub String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFilter, String> {
+        tracing_subscriber::EnvFilter::builder()
+            .parse(text)
+            .map(|_| LogFilter(text.to_owned()))
+            .map_err(|_| "expected a level (error, warn, info, debug, trace) or a filter such as rinha=debug".to_owned())
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads the command line and the environment; a wrong value is one line on stderr and exit 2.
+pub fn read() -> Command {
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command {
+            None => Command::Serve(cli.serve),
+            Some(CliCommand::Serve(serve)) => Command::Serve(serve),
+            Some(CliCommand::Healthcheck(healthcheck)) => Command::Healthcheck(healthcheck),
+        },
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) => {
+            eprintln!("rinha: {} (see rinha --help)", one_line(&error.to_string()));
+            exit(EXIT_USAGE);
+        }
+    }
+}
+
+/// The first paragraph of clap's message, which says all; the rest is usage and hints.
+fn one_line(message: &str) -> String {
+    let paragraph = message.split("\n\n").next().unwrap_or(message);
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, String> {
+        Cli::try_parse_from([&["rinha"], arguments].concat()).map_err(|error| one_line(&error.to_string()))
+    }
+
+    #[test]
+    fn good_values() {
+        let cli = parse(&["--listen", "127.0.0.1:1", "--listen", "unix:/x-{core}.sock", "--cache-bytes", "256MiB"]);
+        let serve = cli.unwrap().serve;
+        assert_eq!(
+            serve.listen,
+            [Listen::Tcp(([127, 0, 0, 1], 1).into()), Listen::Unix("/x-{core}.sock".to_owned())]
+        );
+        assert_eq!(serve.cache_bytes(), 256 << 20);
+        assert_eq!(Listen::unix_path("/x-{core}.sock", 1), PathBuf::from("/x-1.sock"));
+        assert!(matches!(parse(&["healthcheck"]).unwrap().command, Some(CliCommand::Healthcheck(_))));
+        assert!(matches!(parse(&["serve", "--driver", "epoll"]).unwrap().command, Some(CliCommand::Serve(_))));
+    }
+
+    #[test]
+    fn wrong_values_are_one_line_that_says_what_was_expected() {
+        let long = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX));
+        for (arguments, expected) in [
+            (&["--listen", "9999"][..], "expected an address"),
+            (&["--listen", "unix:"], "expected a path"),
+            (&["--listen", &long], "at most 107 bytes"),
+            (&["--cores", "none"], "expected auto"),
+            (&["--driver", "kqueue"], "io_uring"),
+            (&["--cache-bytes", "lots"], "expected auto or a size"),
+            (&["--cache-bytes", "1KiB"], "expected at least 64KiB"),
+            (&["--log", "rinha=loud"], "expected a level"),
+            (&["--log-format", "xml"], "json"),
+            (&["--verbose"], "unexpected argument"),
+            (&["dance"], "unrecognized subcommand"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which kernel interface drives a core: io_uring with the best flags the kernel takes, else epoll. It knows
+//! nothing of what runs on it.
+
+use std::fmt::Write as _;
+use std::io;
+
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+
+use crate::limits::{RING_ENTRIES, RING_ENTRIES_MIN};
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    /// io_uring where it works, else epoll.
+    Auto,
+    /// io_uring, or no start.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// What was chosen, in words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// `io_uring` or `epoll`.
+    pub name: &'static str,
+    /// Why this one, and how it is set up.
+    pub reason: String,
+}
+
+/// A runtime for the current thread.
+pub enum Driver {
+    /// On io_uring.
+    IoUring(Runtime<TimeDriver<IoUringDriver>>),
+    /// On epoll.
+    Epoll(Runtime<TimeDriver<LegacyDriver>>),
+}
+
+impl Driver {
+    /// Runs `main` to its end.
+    pub fn block_on<F: Future>(&mut self, main: F) -> F::Output {
+        match self {
+            Driver::IoUring(runtime) => runtime.block_on(main),
+            Driver::Epoll(runtime) => runtime.block_on(main),
+        }
+    }
+}
+
+/// Set-up flags of a ring, in the order they are tried. `COOP_TASKRUN` (Linux 5.19) spares the interrupts that
+/// otherwise make io_uring lose to epoll here; `SINGLE_ISSUER` (6.0) lets the kernel skip locks.
+/// `DEFER_TASKRUN` would starve: monoio submits without asking for events.
+#[derive(Clone, Copy)]
+enum Flags {
+    CoopSingle,
+    Coop,
+    None,
+}
+
+impl Flags {
+    const LADDER: [Flags; 3] = [Flags::CoopSingle, Flags::Coop, Flags::None];
+
+    fn name(self) -> &'static str {
+        match self {
+            Flags::CoopSingle => "COOP_TASKRUN|SINGLE_ISSUER",
+            Flags::Coop => "COOP_TASKRUN",
+            Flags::None => "no flags",
+        }
+    }
+
+    fn ring(self) -> io_uring::Builder {
+        let mut ring = io_uring::IoUring::builder();
+        match self {
+            Flags::CoopSingle => ring.setup_coop_taskrun().setup_single_issuer(),
+            Flags::Coop => ring.setup_coop_taskrun(),
+            Flags::None => &mut ring,
+        };
+        ring
+    }
+}
+
+/// Builds the runtime of the current thread.
+///
+/// # Errors
+///
+/// One line with the cause and its remedy: io_uring was demanded and refused, or epoll failed too.
+pub fn build(wanted: Wanted) -> io::Result<(Driver, Chosen)> {
+    if wanted == Wanted::Epoll {
+        return epoll("asked for".to_owned());
+    }
+    match uring() {
+        Ok((runtime, reason)) => Ok((Driver::IoUring(runtime), Chosen { name: "io_uring", reason })),
+        Err(error) if wanted == Wanted::IoUring => {
+            Err(io::Error::new(error.kind(), format!("--driver io_uring: {}", explain(&error))))
+        }
+        Err(error) => epoll(explain(&error)),
+    }
+}
+
+fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
+    let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+    Ok((Driver::Epoll(runtime), Chosen { name: "epoll", reason }))
+}
+
+/// Down the ladder: fewer flags where the kernel does not know them (`EINVAL`), fewer entries where memory may
+/// not be locked (`ENOMEM`). Any other refusal is final.
+fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
+    let mut flags = Flags::LADDER.into_iter().peekable();
+    let mut entries = RING_ENTRIES;
+    let mut steps = String::new();
+    loop {
+        let rung = *flags.peek().expect("the ladder's last rung returns");
+        let built = RuntimeBuilder::<IoUringDriver>::new()
+            .with_entries(entries)
+            .uring_builder(rung.ring())
+            .enable_timer()
+            .build();
+        match built {
+            Ok(runtime) => return Ok((runtime, format!("{}, {entries} entries{steps}", rung.name()))),
+            Err(error) => match error.raw_os_error() {
+                Some(nix::libc::EINVAL) if !matches!(rung, Flags::None) => {
+                    let _ = write!(steps, "; the kernel does not know {}", rung.name());
+                    flags.next();
+                }
+                Some(nix::libc::ENOMEM) if entries > RING_ENTRIES_MIN => {
+                    let _ = write!(steps, "; no memory could be locked for {entries} entries");
+                    entries /= 2;
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// The likely cause of a refused ring, and what to do.
+fn explain(error: &io::Error) -> String {
+    let cause = match error.raw_os_error() {
+        Some(nix::libc::EPERM) => {
+            "io_uring is forbidden here: a container's seccomp profile or kernel.io_uring_disabled=2 \
+             (allow io_uring_setup, io_uring_enter and io_uring_register, or set the sysctl to 0)"
+        }
+        Some(nix::libc::ENOSYS) => {
+            "io_uring is missing: a kernel before 5.1 or without CONFIG_IO_URING, or a seccomp profile that hides it"
+        }
+        Some(nix::libc::ENOMEM) => "no memory could be locked for a ring (raise `ulimit -l`)",
+        Some(nix::libc::EMFILE | nix::libc::ENFILE) => "no file descriptor is left (raise `ulimit -n`)",
+        _ => "io_uring could not be set up",
+    };
+    format!("{cause} [{error}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoll_is_taken_when_asked_for() {
+        let (mut driver, chosen) = build(Wanted::Epoll).unwrap();
+        assert_eq!((chosen.name, chosen.reason.as_str()), ("epoll", "asked for"));
+        assert_eq!(driver.block_on(async { 7 }), 7);
+    }
+
+    #[test]
+    fn a_refusal_names_its_cause() {
+        for (errno, expected) in [
+            (nix::libc::EPERM, "seccomp"),
+            (nix::libc::ENOSYS, "before 5.1"),
+            (nix::libc::ENOMEM, "ulimit -l"),
+            (nix::libc::EMFILE, "ulimit -n"),
+        ] {
+            let text = explain(&io::Error::from_raw_os_error(errno));
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One function per endpoint; reads like the contract. It knows the shard and the database through narrow
+//! handles, and never a socket.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::connection::{Request, Service};
+use crate::health::Health;
+use crate::http::{BadEncoding, Status, decode_form_utf8, first_value};
+use crate::mesh::Minter;
+use crate::pessoa::{self, Record, Refusal, lower};
+use crate::postgres::{Create, Database, Unavailable};
+use crate::reply::{JSON, Reply, TEXT};
+use crate::route::{Route, route};
+use crate::shard::{Found, Lookup, Shard};
+
+/// Everything that one core needs to answer.
+pub struct Api {
+    /// This core's pessoas.
+    pub shard: Rc<RefCell<Shard>>,
+    /// This core's Postgres thread.
+    pub database: Rc<Database>,
+    /// This core's ids.
+    pub minter: RefCell<Minter>,
+    /// What `/healthz` says.
+    pub health: Health,
+}
+
+impl Service for Api {
+    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) {
+        match route(request.method, request.target) {
+            Route::Fetch(Some(id)) => self.fetch(id, reply).await,
+            Route::Create => self.create(request.body, reply).await,
+            Route::Search(query) => self.search(query, reply).await,
+            Route::Count => self.count(reply).await,
+            Route::Health => self.health(reply),
+            Route::Fetch(None) => {
+                reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None);
+            }
+            Route::Unknown => reply.problem(
+                Status::NOT_FOUND,
+                "expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz",
+                None,
+            ),
+            Route::NotAllowed(allow) => {
+                let detail = format!("expected one of the methods {allow}");
+                reply.problem(Status::METHOD_NOT_ALLOWED, &detail, Some(("Allow", allow.as_bytes())));
+            }
+            Route::NotImplemented => {
+                reply.problem(Status::NOT_IMPLEMENTED, "expected a method that HTTP defines", None);
+            }
+        }
+    }
+}
+
+impl Api {
+    /// `POST /pessoas`: 201 once the row is committed, never before.
+    async fn create(&self, body: &[u8], reply: Reply<'_>) {
+        let candidate = match pessoa::decode(body) {
+            Ok(candidate) => candidate,
+            Err(Refusal::Malformed(reason)) => {
+                return reply.problem(Status::BAD_REQUEST, &reason.to_string(), None);
+            }
+            Err(Refusal::Invalid(reason)) => {
+                return reply.problem(Status::UNPROCESSABLE_CONTENT, &reason.to_string(), None);
+            }
+        };
+        // Only a shortcut: an apelido that is not known here is judged by Postgres.
+        if self.shard.borrow().knows(&candidate.apelido) {
+            return duplicate(reply);
+        }
+        let id = self.minter.borrow_mut().mint(&candidate.apelido);
+        let mut record = Box::new(Record::new(candidate.into_pessoa(id)));
+        loop {
+            match self.database.create(record).await {
+                Ok(Create::Created(record)) => return created(&record, reply),
+                Ok(Create::Duplicate) => return duplicate(reply),
+                Ok(Create::Collision(collided)) => {
+                    let id = self.minter.borrow_mut().mint(&collided.pessoa.apelido);
+                    record = Box::new(Record::new(collided.pessoa.with_id(id)));
+                }
+                Ok(Create::Refused(sqlstate)) => {
+                    let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
+                    return reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None);
+                }
+                Err(why) => {
+                    return reply.unavailable(match why {
+                        Unavailable::QueueFull => "too many creates are waiting; nothing was stored, try again",
+                        Unavailable::TimedOut => {
+                            "the database did not answer in time; the pessoa may exist, try again to learn"
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// `GET /pessoas/:id`: from memory, else from Postgres; 404 only when Postgres has no such row.
+    async fn fetch(&self, id: Uuid, reply: Reply<'_>) {
+        if let Lookup::Body(json) = self.shard.borrow().get(&id) {
+            return reply.json(Status::OK, json);
+        }
+        match self.database.fetch(id).await {
+            Ok(Some(record)) => reply.json(Status::OK, &record.json),
+            Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
+            Err(why) => reply.unavailable(read_unavailable(why)),
+        }
+    }
+
+    /// `GET /pessoas?t=:termo`: at most 50 pessoas that contain the term, in ascending order of id.
+    async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) {
+        let Some(raw) = first_value(query.unwrap_or_default(), b"t") else {
+            return reply.problem(Status::BAD_REQUEST, "`t`: expected a search term, as in /pessoas?t=node", None);
+        };
+        let mut decoded = Vec::new();
+        let term = match decode_form_utf8(raw, &mut decoded) {
+            Ok(term) => term,
+            Err(BadEncoding::BadPercent) => {
+                let detail = "`t`: expected two hexadecimal digits after each %";
+                return reply.problem(Status::BAD_REQUEST, detail, None);
+            }
+            Err(BadEncoding::NotUtf8) => {
+                return reply.problem(Status::BAD_REQUEST, "`t`: expected UTF-8 behind the percent-encoding", None);
+            }
+        };
+        let mut lowered = Vec::with_capacity(term.len());
+        lower(term, &mut lowered);
+
+        let mut found: Vec<Found> = Vec::new();
+        let lowered = str::from_utf8(&lowered).expect("lower-casing makes scalars of scalars");
+        let searched = self.shard.borrow().search(lowered, &mut found);
+        if searched.is_err() {
+            return reply.unavailable("the search index is larger than this instance's memory");
+        }
+        // Bodies that memory no longer holds come back from Postgres.
+        let mut missing: Vec<(usize, Box<Record>)> = Vec::new();
+        for (position, found) in found.iter().enumerate() {
+            if self.shard.borrow().body(found).is_some() {
+                continue;
+            }
+            match self.database.fetch(found.id).await {
+                Ok(Some(record)) => missing.push((position, record)),
+                Ok(None) => return reply.unavailable("a known pessoa is missing from the database"),
+                Err(why) => return reply.unavailable(read_unavailable(why)),
+            }
+        }
+        let shard = self.shard.borrow();
+        let mut missing = missing.iter().peekable();
+        let bodies: Vec<&[u8]> = found
+            .iter()
+            .enumerate()
+            .filter_map(|(position, found)| match missing.next_if(|(missing, _)| *missing == position) {
+                Some((_, record)) => Some(&*record.json),
+                None => shard.body(found),
+            })
+            .collect();
+        let separators = bodies.len().saturating_sub(1);
+        let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();
+        reply.with_body(Status::OK, JSON, None, length, |out| {
+            out.push(b'[');
+            for (position, body) in bodies.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(body);
+            }
+            out.push(b']');
+        });
+    }
+
+    /// `GET /contagem-pessoas`: what Postgres counts now, never what a cache holds.
+    async fn count(&self, reply: Reply<'_>) {
+        match self.database.count().await {
+            Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
+            Err(why) => reply.unavailable(read_unavailable(why)),
+        }
+    }
+
+    /// `GET /healthz`: speaks of this instance; the database's state is a member.
+    fn health(&self, reply: Reply<'_>) {
+        let serving = self.health.serving();
+        let body = self.health.render(&self.shard.borrow(), &self.database);
+        let status = if serving { Status::OK } else { Status::SERVICE_UNAVAILABLE };
+        reply.body(status, JSON, None, body.as_bytes());
+    }
+}
+
+fn created(record: &Record, reply: Reply<'_>) {
+    const PREFIX: &[u8] = b"/pessoas/";
+    let mut location = [0; PREFIX.len() + uuid::fmt::Hyphenated::LENGTH];
+    location[..PREFIX.len()].copy_from_slice(PREFIX);
+    record.pessoa.id.as_hyphenated().encode_lower(&mut location[PREFIX.len()..]);
+    reply.body(Status::CREATED, JSON, Some(("Location", &location)), &record.json);
+}
+
+fn duplicate(reply: Reply<'_>) {
+    reply.problem(Status::UNPROCESSABLE_CONTENT, "`apelido`: expected one that no other pessoa has", None);
+}
+
+fn read_unavailable(why: Unavailable) -> &'static str {
+    match why {
+        Unavailable::QueueFull => "too many reads are waiting for the database, try again",
+        Unavailable::TimedOut => "the database did not answer in time, try again",
+    }
+}

@@ -1,0 +1,104 @@
+//! Where a pessoa lives: key to owner core. It knows keys, not cores' contents.
+//!
+//! The home of a row is byte 9 of its id. A new id gets the hash of its apelido there, so a create's duplicate
+//! check, cache entry and commit happen on one core, and a lookup finds the owner from the path alone. An id
+//! that somebody else minted has a home too; its apelido then has another.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use uuid::{Builder, Uuid};
+
+/// The byte of an id that says where its row lives. In a UUIDv7 it is random.
+const HOME_BYTE: usize = 9;
+
+/// The home of a row, from its id.
+pub fn home_of_id(id: &Uuid) -> u8 {
+    id.as_bytes()[HOME_BYTE]
+}
+
+/// The home of an apelido. Stable for ever and equal in every instance: FNV-1a (32 bits) folded to 8.
+pub fn home_of_apelido(apelido: &str) -> u8 {
+    const OFFSET_BASIS: u32 = 0x811C_9DC5;
+    const PRIME: u32 = 0x0100_0193;
+    let hash = apelido.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(PRIME));
+    hash.to_le_bytes().into_iter().fold(0, |folded, byte| folded ^ byte)
+}
+
+/// The core that owns a home, of `cores`.
+pub fn owner(home: u8, cores: usize) -> usize {
+    usize::from(home) % cores
+}
+
+/// Makes ids: UUIDv7 whose home is their apelido's.
+///
+/// One per core: `Uuid::now_v7` would take a lock that all threads share and ask the system for randomness each
+/// time. Here it comes from a generator that the system seeded once, so ids cannot be guessed either.
+pub struct Minter {
+    random: StdRng,
+}
+
+impl Minter {
+    /// A minter with a seed of its own.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn new() -> std::io::Result<Minter> {
+        let random = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(std::io::Error::other)?;
+        Ok(Minter { random })
+    }
+
+    /// A new id for a pessoa with this apelido.
+    pub fn mint(&mut self, apelido: &str) -> Uuid {
+        // A clock before 1970 makes ids that sort badly, not wrong ones.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let mut random = [0; 10];
+        self.random.fill_bytes(&mut random);
+        // The ten bytes after the timestamp's six.
+        random[HOME_BYTE - 6] = home_of_apelido(apelido);
+        Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_never_changes() {
+        // Instances of different versions share one database: these vectors are a promise.
+        // FNV-1a 32 of "" is 811c9dc5, of "a" e40c292c, of "foobar" bf9cf968 (the reference's test vectors).
+        for (apelido, home) in [
+            ("", 0x81 ^ 0x1C ^ 0x9D ^ 0xC5),
+            ("a", 0xE4 ^ 0x0C ^ 0x29 ^ 0x2C),
+            ("foobar", 0xBF ^ 0x9C ^ 0xF9 ^ 0x68),
+        ] {
+            assert_eq!(home_of_apelido(apelido), home, "{apelido:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_spreads() {
+        let mut homes = [0_u32; 256];
+        for number in 0..25_600 {
+            homes[usize::from(home_of_apelido(&format!("apelido{number}")))] += 1;
+        }
+        assert!(homes.iter().all(|&count| (50..150).contains(&count)), "{homes:?}");
+    }
+
+    #[test]
+    fn an_id_is_a_version_7_at_home() {
+        let mut minter = Minter::new().unwrap();
+        let ids: Vec<Uuid> = (0..1000).map(|_| minter.mint("josé")).collect();
+        for id in &ids {
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+            assert_eq!(home_of_id(id), home_of_apelido("josé"));
+        }
+        let distinct: std::collections::HashSet<&Uuid> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+}

@@ -1,0 +1,176 @@
+//! Group commit: one batch is committed while the next one gathers. It answers tickets with what the database
+//! decided, and never guesses.
+//!
+//! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id`, ordered by apelido so that two
+//! instances cannot deadlock. What it returns is committed. What it does not return is looked up by apelido in
+//! a statement of its own: the same id means an earlier attempt had committed it, another id a duplicate, and
+//! no row at all an id collision. When the connection dies mid-batch the rows go again, with the same ids.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ahash::{HashMap, HashSet};
+use uuid::Uuid;
+
+use super::queue::{Queue, Waits, drop_late, until_answered};
+use super::session::{Connector, Failure, Session};
+use super::thread::Outbox;
+use super::{Reply, Ticket, sql};
+use crate::limits::COMMIT_BATCH_MAX;
+use crate::pessoa::Record;
+
+/// Pause before a batch goes again after a deadlock or a serialization failure.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
+
+/// A row on its way into the table.
+pub(super) struct Pending {
+    ticket: Cell<Option<Ticket>>,
+    record: Box<Record>,
+    deadline: Instant,
+}
+
+impl Pending {
+    pub(super) fn new(ticket: Ticket, record: Box<Record>, deadline: Instant) -> Pending {
+        Pending { ticket: Cell::new(Some(ticket)), record, deadline }
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl Waits for Pending {
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn ticket(&self) -> &Cell<Option<Ticket>> {
+        &self.ticket
+    }
+}
+
+/// Commits what arrives in `queue`, for ever.
+pub(super) async fn run(queue: Rc<Queue<Pending>>, outbox: Rc<Outbox>, connector: Connector) {
+    // Rows of a batch whose connection died: they go again before anything else.
+    let mut unsettled: Vec<Pending> = Vec::new();
+    loop {
+        let mut session = until_answered(&unsettled, &outbox, connector.connect()).await;
+        let why = loop {
+            let mut batch = std::mem::take(&mut unsettled);
+            if batch.is_empty() {
+                tokio::select! {
+                    () = queue.filled() => {}
+                    () = session.closed() => break "closed by the database".to_owned(),
+                }
+            }
+            queue.fill(&mut batch, COMMIT_BATCH_MAX);
+            if let Err((rest, why)) = settle(&session, batch, &outbox).await {
+                unsettled = rest;
+                break why;
+            }
+        };
+        connector.lost(&why);
+    }
+}
+
+/// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
+async fn settle(session: &Session, batch: Vec<Pending>, outbox: &Outbox) -> Result<(), (Vec<Pending>, String)> {
+    // Parts of the batch, the next one last. More than one only after a row at fault split it.
+    let mut parts = vec![batch];
+    while let Some(mut rows) = parts.pop() {
+        drop_late(&mut rows, outbox);
+        if rows.is_empty() {
+            continue;
+        }
+        let Err((mut rows, failure)) = attempt(session, rows, outbox).await else { continue };
+        match failure {
+            Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, outbox),
+            Failure::Row(_) => {
+                let second = rows.split_off(rows.len() / 2);
+                parts.push(second);
+                parts.push(rows);
+            }
+            Failure::Conflict => {
+                until_answered(&rows, outbox, tokio::time::sleep(CONFLICT_PAUSE)).await;
+                parts.push(rows);
+            }
+            Failure::Lost(why) => {
+                rows.extend(parts.into_iter().flatten());
+                return Err((rows, why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Inserts `rows` and answers them; gives back those that a failure left without an answer.
+async fn attempt(
+    session: &Session,
+    mut rows: Vec<Pending>,
+    outbox: &Outbox,
+) -> Result<(), (Vec<Pending>, Failure)> {
+    // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
+    rows.sort_by(|a, b| a.record.pessoa.apelido.as_bytes().cmp(b.record.pessoa.apelido.as_bytes()));
+    let inserted = match until_answered(&rows, outbox, sql::insert(session, &rows)).await {
+        Ok(inserted) => inserted,
+        Err(failure) => return Err((rows, failure)),
+    };
+    let rest = answer_inserted(rows, &inserted, outbox);
+    if rest.is_empty() {
+        return Ok(());
+    }
+    match until_answered(&rest, outbox, sql::owners(session, &rest)).await {
+        Ok(owners) => {
+            answer_conflicting(rest, &owners, outbox);
+            Ok(())
+        }
+        // A lookup has no row at fault: whatever this is, another connection may do better.
+        Err(Failure::Row(sqlstate)) => Err((rest, Failure::Lost(format!("the lookup failed with {sqlstate}")))),
+        Err(failure) => Err((rest, failure)),
+    }
+}
+
+/// Answers the rows that this statement inserted; returns the others.
+fn answer_inserted(rows: Vec<Pending>, inserted: &HashSet<Uuid>, outbox: &Outbox) -> Vec<Pending> {
+    if inserted.is_empty() {
+        return rows;
+    }
+    let mut rest = Vec::new();
+    for row in rows {
+        if inserted.contains(&row.record.pessoa.id) {
+            outbox.push(Reply::Committed { ticket: row.ticket.take(), record: row.record });
+        } else {
+            rest.push(row);
+        }
+    }
+    outbox.wake();
+    rest
+}
+
+/// Answers the rows that met a committed one, by the id that owns their apelido.
+fn answer_conflicting(rows: Vec<Pending>, owners: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
+    for row in rows {
+        let owner = owners.get(&row.record.pessoa.apelido);
+        if owner == Some(&row.record.pessoa.id) {
+            outbox.push(Reply::Committed { ticket: row.ticket.take(), record: row.record });
+        } else if let Some(ticket) = row.ticket.take() {
+            let record = row.record;
+            outbox.push(match owner {
+                Some(_) => Reply::Duplicate { ticket, record },
+                None => Reply::Collision { ticket, record },
+            });
+        }
+    }
+    outbox.wake();
+}
+
+fn refuse(rows: Vec<Pending>, sqlstate: &str, outbox: &Outbox) {
+    for row in rows {
+        tracing::error!(sqlstate, id = %row.record.pessoa.id, "the database refused a row that passed validation");
+        if let Some(ticket) = row.ticket.take() {
+            outbox.push(Reply::Refused { ticket, sqlstate: sqlstate.into() });
+        }
+    }
+    outbox.wake();
+}

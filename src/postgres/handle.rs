@@ -1,0 +1,296 @@
+//! The core's end of its Postgres thread: futures that resolve when the database has answered. It never
+//! names a socket, SQL or the shard; what was learnt about committed rows goes to a callback.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use slab::Slab;
+use uuid::Uuid;
+
+use super::{Reply, Request, Role, Ticket};
+use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX};
+use crate::pessoa::Record;
+use crate::ring;
+
+/// The outcome of a create that the database decided.
+pub enum Create {
+    /// Committed to durable storage.
+    Created(Box<Record>),
+    /// Its apelido belongs to another committed pessoa.
+    Duplicate,
+    /// Its id belongs to another pessoa: mint again.
+    Collision(Box<Record>),
+    /// The database refuses the row itself; the SQLSTATE.
+    Refused(Box<str>),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The queue to the database is full; nothing was sent.
+    QueueFull,
+    /// The deadline passed; a create may have been committed all the same.
+    TimedOut,
+}
+
+/// Something the database said about its rows, whoever asked.
+pub enum Learnt<'a> {
+    /// This row is committed.
+    Committed(&'a Record),
+    /// A row with this apelido is committed, under an id that was not told.
+    Taken(&'a str),
+    /// The whole table was sent.
+    Loaded,
+}
+
+/// One ticket: what it counts against until it is answered, and who waits.
+struct Waiter {
+    role: Role,
+    state: State,
+}
+
+enum State {
+    Waiting(Option<Waker>),
+    Answered(Reply),
+    /// The client's task is gone; the answer only frees the ticket.
+    Abandoned,
+}
+
+/// A core's handle on its Postgres thread.
+pub struct Database {
+    /// `None` once closed.
+    requests: RefCell<Option<ring::Sender<Request>>>,
+    waiters: RefCell<Slab<Waiter>>,
+    creates: Cell<usize>,
+    reads: Cell<usize>,
+    commit_reachable: Cell<bool>,
+    read_reachable: Cell<bool>,
+    /// Requests were pushed since the last wake.
+    unflushed: Cell<bool>,
+    flusher: RefCell<Option<Waker>>,
+}
+
+impl Database {
+    pub(super) fn new(requests: ring::Sender<Request>) -> Database {
+        Database {
+            requests: RefCell::new(Some(requests)),
+            waiters: RefCell::new(Slab::with_capacity(1024)),
+            creates: Cell::new(0),
+            reads: Cell::new(0),
+            commit_reachable: Cell::new(false),
+            read_reachable: Cell::new(false),
+            unflushed: Cell::new(false),
+            flusher: RefCell::new(None),
+        }
+    }
+
+    /// Inserts one pessoa; `Created` means committed.
+    pub async fn create(&self, record: Box<Record>) -> Result<Create, Unavailable> {
+        let deadline = Instant::now() + COMMIT_TIME_MAX;
+        let slot = self.wait_as(Role::Commit)?;
+        self.push(Request::Create { ticket: slot.ticket, record, deadline });
+        match slot.await {
+            Reply::Committed { record, .. } => Ok(Create::Created(record)),
+            Reply::Duplicate { .. } => Ok(Create::Duplicate),
+            Reply::Collision { record, .. } => Ok(Create::Collision(record)),
+            Reply::Refused { sqlstate, .. } => Ok(Create::Refused(sqlstate)),
+            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            _ => unreachable!("a create is answered as a create"),
+        }
+    }
+
+    /// The committed row with this id, asked of Postgres.
+    pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
+        let deadline = Instant::now() + READ_TIME_MAX;
+        let slot = self.wait_as(Role::Read)?;
+        self.push(Request::Fetch { ticket: slot.ticket, id, deadline });
+        match slot.await {
+            Reply::Fetched { found, .. } => Ok(found),
+            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            _ => unreachable!("a fetch is answered as a fetch"),
+        }
+    }
+
+    /// The number of committed rows, counted by Postgres after this call began.
+    pub async fn count(&self) -> Result<u64, Unavailable> {
+        let deadline = Instant::now() + READ_TIME_MAX;
+        let slot = self.wait_as(Role::Read)?;
+        self.push(Request::Count { ticket: slot.ticket, deadline });
+        match slot.await {
+            Reply::Counted { rows, .. } => Ok(rows),
+            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            _ => unreachable!("a count is answered as a count"),
+        }
+    }
+
+    /// Whether both connections stand.
+    pub fn reachable(&self) -> bool {
+        self.commit_reachable.get() && self.read_reachable.get()
+    }
+
+    /// Creates that wait for their commit.
+    pub fn creates_waiting(&self) -> usize {
+        self.creates.get()
+    }
+
+    /// Point reads and counts that wait.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.get()
+    }
+
+    /// Ends the Postgres thread. The core asks nothing any more.
+    pub fn close(&self) {
+        self.requests.borrow_mut().take();
+    }
+
+    fn push(&self, request: Request) {
+        let mut requests = self.requests.borrow_mut();
+        let requests = requests.as_mut().expect("nothing is asked after the close");
+        assert!(requests.push(request).is_ok(), "the ring holds as many requests as there are tickets");
+        if !self.unflushed.replace(true)
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
+            flusher.wake_by_ref();
+        }
+    }
+
+    /// Wakes the thread once for all that was pushed while the core's other tasks ran: a local wake puts this
+    /// task behind every task that is ready now.
+    pub async fn flush(&self) {
+        poll_fn(|cx| {
+            if self.unflushed.replace(false)
+                && let Some(requests) = self.requests.borrow().as_ref()
+            {
+                requests.wake();
+            }
+            let mut flusher = self.flusher.borrow_mut();
+            if !flusher.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *flusher = Some(cx.waker().clone());
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Hands replies to those who wait, and to `learn` what they say about rows, before any waiter runs.
+    /// Returns when the thread is gone, which is a fault.
+    pub(super) async fn run(&self, replies: &mut ring::Receiver<Reply>, mut learn: impl FnMut(Learnt<'_>)) {
+        while let Some(reply) = replies.pop().await {
+            let ticket = match &reply {
+                Reply::Committed { ticket, record } => {
+                    learn(Learnt::Committed(record));
+                    match ticket {
+                        Some(ticket) => *ticket,
+                        None => continue,
+                    }
+                }
+                Reply::Duplicate { ticket, record } => {
+                    learn(Learnt::Taken(&record.pessoa.apelido));
+                    *ticket
+                }
+                Reply::Fetched { ticket, found } => {
+                    if let Some(record) = found {
+                        learn(Learnt::Committed(record));
+                    }
+                    *ticket
+                }
+                Reply::Collision { ticket, .. }
+                | Reply::Refused { ticket, .. }
+                | Reply::Unavailable { ticket }
+                | Reply::Counted { ticket, .. } => *ticket,
+                Reply::Loaded { record } => {
+                    learn(Learnt::Committed(record));
+                    continue;
+                }
+                Reply::LoadEnded => {
+                    learn(Learnt::Loaded);
+                    continue;
+                }
+                Reply::Reachable { role, reachable } => {
+                    match role {
+                        Role::Commit => self.commit_reachable.set(*reachable),
+                        Role::Read => self.read_reachable.set(*reachable),
+                    }
+                    continue;
+                }
+            };
+            self.answer(ticket, reply);
+        }
+    }
+
+    /// Tickets are bounded until they are answered, not until they are dropped: what the rings hold is bounded.
+    fn wait_as(&self, role: Role) -> Result<Slot<'_>, Unavailable> {
+        let (waiting, max) = self.bound(role);
+        if waiting.get() >= max {
+            return Err(Unavailable::QueueFull);
+        }
+        waiting.set(waiting.get() + 1);
+        let waiter = Waiter { role, state: State::Waiting(None) };
+        let ticket = self.waiters.borrow_mut().insert(waiter);
+        Ok(Slot { database: self, ticket })
+    }
+
+    fn bound(&self, role: Role) -> (&Cell<usize>, usize) {
+        match role {
+            Role::Commit => (&self.creates, COMMIT_QUEUE_MAX),
+            Role::Read => (&self.reads, READ_QUEUE_MAX),
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, reply: Reply) {
+        let mut waiters = self.waiters.borrow_mut();
+        let waiter = &mut waiters[ticket];
+        let (waiting, _) = self.bound(waiter.role);
+        waiting.set(waiting.get() - 1);
+        match std::mem::replace(&mut waiter.state, State::Answered(reply)) {
+            State::Waiting(Some(waker)) => waker.wake(),
+            State::Waiting(None) => {}
+            State::Abandoned => {
+                waiters.remove(ticket);
+            }
+            State::Answered(_) => unreachable!("a ticket is answered once"),
+        }
+    }
+}
+
+/// The future of one reply.
+struct Slot<'a> {
+    database: &'a Database,
+    ticket: Ticket,
+}
+
+impl Future for Slot<'_> {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
+        let mut waiters = self.database.waiters.borrow_mut();
+        let state = &mut waiters[self.ticket].state;
+        match std::mem::replace(state, State::Waiting(None)) {
+            State::Answered(reply) => {
+                // The slot is done; its drop frees the ticket.
+                *state = State::Abandoned;
+                Poll::Ready(reply)
+            }
+            State::Waiting(_) => {
+                *state = State::Waiting(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            State::Abandoned => unreachable!("a slot is not polled after it is ready"),
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.database.waiters.borrow_mut();
+        match waiters[self.ticket].state {
+            State::Waiting(_) => waiters[self.ticket].state = State::Abandoned,
+            State::Answered(_) | State::Abandoned => {
+                waiters.remove(self.ticket);
+            }
+        }
+    }
+}

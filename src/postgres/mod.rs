@@ -1,0 +1,78 @@
+//! The database side: what a core asks of its Postgres thread, and how that thread answers. It speaks of
+//! pessoas and SQL, never of HTTP or of the shard.
+//!
+//! ```text
+//! core thread                         postgres thread (tokio, current-thread)
+//! Database::create ---- requests ---> dispatcher -> commit queue -> commit::run  (connection 1)
+//! Database::fetch                              \-> read queue   -> read::run    (connection 2)
+//! Database::run    <--- replies  -------------------------------------'
+//! ```
+//!
+//! Both rings are bounded by the tickets a core may hold, so neither can overflow.
+
+mod commit;
+pub mod embedded;
+mod handle;
+mod queue;
+mod read;
+mod session;
+mod sql;
+mod thread;
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::pessoa::Record;
+
+pub use handle::{Create, Database, Learnt, Unavailable};
+pub use session::{ServerFacts, StartError, prepare_database};
+pub use thread::{Link, spawn};
+
+/// Names one request that waits on a core; unique among those that wait.
+type Ticket = usize;
+
+/// What a core asks. The deadline is the client's: past it the answer is `Unavailable`.
+enum Request {
+    Create { ticket: Ticket, record: Box<Record>, deadline: Instant },
+    Fetch { ticket: Ticket, id: Uuid, deadline: Instant },
+    Count { ticket: Ticket, deadline: Instant },
+}
+
+/// What a core hears.
+enum Reply {
+    /// The row is committed. No ticket: its client was told `Unavailable` before this was known.
+    Committed { ticket: Option<Ticket>, record: Box<Record> },
+    /// A committed row with another id has this apelido.
+    Duplicate { ticket: Ticket, record: Box<Record> },
+    /// The id is taken by a row with another apelido: a new one is needed.
+    Collision { ticket: Ticket, record: Box<Record> },
+    /// The database refuses this row for good (SQLSTATE).
+    Refused { ticket: Ticket, sqlstate: Box<str> },
+    /// The deadline passed first. The outcome of a create is unknown.
+    Unavailable { ticket: Ticket },
+    Fetched { ticket: Ticket, found: Option<Box<Record>> },
+    Counted { ticket: Ticket, rows: u64 },
+    /// One row of the table as it stood when the thread started.
+    Loaded { record: Box<Record> },
+    /// Every row was sent; what the thread hears from here on is requests.
+    LoadEnded,
+    /// A connection came or went.
+    Reachable { role: Role, reachable: bool },
+}
+
+/// Which of a thread's connections is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Commit,
+    Read,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Commit => "commit",
+            Role::Read => "read",
+        }
+    }
+}

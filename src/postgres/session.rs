@@ -1,0 +1,268 @@
+//! One connection to Postgres: making it, keeping it, noticing that it is dead. It knows the statements by
+//! name only.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+use tracing::{info, warn};
+
+use super::sql::{self, Statements};
+use super::thread::Outbox;
+use super::{Reply, Role};
+use crate::limits::{
+    CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, CONNECT_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX,
+};
+
+/// While the database is away, it is said this often.
+const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
+
+/// Why a statement has no result.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// A row is at fault (SQLSTATE class 22 or 23): the same rows will fail again.
+    #[error("a row is at fault (SQLSTATE {0})")]
+    Row(Box<str>),
+    /// A deadlock or a serialization failure: the same rows may pass at once.
+    #[error("a conflict with another transaction")]
+    Conflict,
+    /// Anything else; what the statement did is unknown, and its connection is not used again.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        match error.code() {
+            Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Failure::Conflict,
+            Some(state) if matches!(state.code().get(..2), Some("22" | "23")) => Failure::Row(state.code().into()),
+            _ => Failure::Lost(describe(&error)),
+        }
+    }
+}
+
+/// The database's own words where it spoke; tokio-postgres alone only says "db error".
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// A live connection with its statements prepared. Dropping it closes the socket.
+pub(super) struct Session {
+    client: Client,
+    statements: Statements,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Without this a statement that never ends would keep the socket open for ever.
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    async fn open(config: &Config, role: Role) -> Result<Session, Failure> {
+        let (client, connection) = connect(config).await?;
+        client.batch_execute(sql::session_settings(role)).await?;
+        let statements = Statements::prepare(&client).await?;
+        Ok(Session { client, statements, connection })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    /// Returns when the connection is gone.
+    pub(super) async fn closed(&mut self) {
+        // Both a clean end and a panic of the connection's task mean the same here.
+        let _ended = (&mut self.connection).await;
+    }
+
+    /// Bounds `statement`: a backend that was stopped never answers and never closes.
+    pub(super) async fn bounded<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(STATEMENT_TIME_MAX, statement).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Failure::Lost(format!("no answer for {STATEMENT_TIME_MAX:?}"))),
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>), Failure> {
+    let (client, connection) = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls))
+        .await
+        .map_err(|_| Failure::Lost(format!("no connection within {CONNECT_TIME_MAX:?}")))??;
+    let connection = tokio::spawn(async move {
+        // Its error also reaches the statement that was under way; here it is only worth a line for debugging.
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %describe(&error), "connection ended");
+        }
+    });
+    Ok((client, connection))
+}
+
+/// Makes sessions of one role, for as long as it takes.
+pub(super) struct Connector {
+    config: Config,
+    role: Role,
+    outbox: Rc<Outbox>,
+}
+
+impl Connector {
+    pub(super) fn new(config: Config, role: Role, outbox: Rc<Outbox>) -> Connector {
+        Connector { config, role, outbox }
+    }
+
+    /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
+    pub(super) async fn connect(&self) -> Session {
+        let began = Instant::now();
+        let mut pause = CONNECT_BACKOFF_MIN;
+        let mut said: Option<Instant> = None;
+        loop {
+            let attempt = tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config, self.role)).await;
+            let failure = match attempt {
+                Ok(Ok(session)) => {
+                    if said.is_some() {
+                        let away = began.elapsed();
+                        info!(connection = self.role.name(), ?away, "the database is back");
+                    }
+                    self.tell(true);
+                    return session;
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Lost(format!("no answer for {STATEMENT_TIME_MAX:?}")),
+            };
+            if said.is_none_or(|at| at.elapsed() >= OUTAGE_LOG_PERIOD) {
+                warn!(connection = self.role.name(), why = %failure, "the database cannot be reached; trying on");
+                said = Some(Instant::now());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(CONNECT_BACKOFF_MAX);
+        }
+    }
+
+    /// Says that a session was lost, and why.
+    pub(super) fn lost(&self, why: &str) {
+        warn!(connection = self.role.name(), why, "the connection to the database was lost; reconnecting");
+        self.tell(false);
+    }
+
+    fn tell(&self, reachable: bool) {
+        self.outbox.push(Reply::Reachable { role: self.role, reachable });
+        self.outbox.wake();
+    }
+}
+
+/// What the server is, asked once at start.
+#[derive(Clone, Debug)]
+pub struct ServerFacts {
+    /// `server_version`, such as `15.18 (Debian 15.18-0+deb12u1)`.
+    pub version: String,
+    /// `fsync` and `full_page_writes` are both on: a commit survives a crash of the machine.
+    pub durable: bool,
+}
+
+/// Why the start cannot go on; one line.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It never answered.
+    #[error(
+        "the database did not answer within {START_TIME_MAX:?} ({0}); check DATABASE_URL and that Postgres \
+         accepts connections"
+    )]
+    Away(String),
+    /// It answered, and cannot be used.
+    #[error("the database cannot be used: {0}")]
+    Unusable(String),
+    /// The runtime that asks it could not be built.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks.
+pub fn prepare_database(config: &Config) -> Result<ServerFacts, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let began = Instant::now();
+        let mut pause = CONNECT_BACKOFF_MIN;
+        let mut said = false;
+        loop {
+            match prepare(config).await {
+                Ok(facts) => return Ok(facts),
+                Err(Preparation::Unusable(why)) => return Err(StartError::Unusable(why)),
+                Err(Preparation::Away(why)) if began.elapsed() >= START_TIME_MAX => {
+                    return Err(StartError::Away(why));
+                }
+                Err(Preparation::Away(why)) if !said => {
+                    info!(why, "waiting for the database");
+                    said = true;
+                }
+                Err(Preparation::Away(_)) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(CONNECT_BACKOFF_MAX);
+        }
+    })
+}
+
+enum Preparation {
+    Away(String),
+    Unusable(String),
+}
+
+impl From<Failure> for Preparation {
+    fn from(failure: Failure) -> Preparation {
+        match failure {
+            Failure::Row(code) => Preparation::Unusable(format!("schema.sql failed with SQLSTATE {code}")),
+            Failure::Conflict => Preparation::Away("a conflict with another session".into()),
+            Failure::Lost(why) => Preparation::Away(why),
+        }
+    }
+}
+
+async fn prepare(config: &Config) -> Result<ServerFacts, Preparation> {
+    let opened = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
+    let (client, connection) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(refusal(&error)),
+        Err(_) => return Err(Preparation::Away(format!("no connection within {CONNECT_TIME_MAX:?}"))),
+    };
+    let connection = tokio::spawn(connection);
+    let result = sql::apply_schema(&client).await.map_err(|error| refusal(&error));
+    connection.abort();
+    let facts = result?;
+    if facts.encoding != "UTF8" {
+        return Err(Preparation::Unusable(format!(
+            "its encoding is {}, expected UTF8 (create the database with ENCODING 'UTF8')",
+            facts.encoding
+        )));
+    }
+    Ok(ServerFacts { version: facts.version, durable: facts.durable })
+}
+
+/// Waiting helps against a database that starts or restarts, not against one that says no.
+fn refusal(error: &tokio_postgres::Error) -> Preparation {
+    let what = describe(error);
+    match error.code().map(SqlState::code) {
+        // Wrong password, unknown role or database, missing rights, wrong SQL: a person must act.
+        Some(code) if matches!(code.get(..2), Some("28" | "3D" | "42" | "0A" | "22" | "23")) => {
+            Preparation::Unusable(what)
+        }
+        _ => Preparation::Away(what),
+    }
+}

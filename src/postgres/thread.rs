@@ -1,0 +1,169 @@
+//! One core's Postgres thread: a tokio runtime that sorts requests into the commit and the read queue. It
+//! never sees a client, only tickets.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::LocalSet;
+use tokio_postgres::Config;
+
+use super::commit::{self, Pending};
+use super::handle::{Database, Learnt};
+use super::queue::Queue;
+use super::read::{self, Read, ReadKind};
+use super::session::Connector;
+use super::{Reply, Request, Role};
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX};
+use crate::ring;
+
+/// Requests of one core that can be under way.
+const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX;
+/// Replies to them, the rows of one batch that outlived their clients, and the state of two connections.
+const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_BATCH_MAX + 64;
+/// What loading leaves free in the reply ring for everything else.
+const LOAD_RESERVE: usize = REPLIES_MAX / 2;
+/// How often the queues are searched for requests past their deadline, while they hold any.
+const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
+/// Pause of the loader while its core is behind.
+const LOAD_PAUSE: Duration = Duration::from_millis(1);
+
+/// The core's ends of the two rings, on their way to the core.
+pub struct Link {
+    requests: ring::Sender<Request>,
+    replies: ring::Receiver<Reply>,
+}
+
+impl Link {
+    /// The handle, and the replies that [`Replies::run`] hands to it.
+    pub fn open(self) -> (Rc<Database>, Replies) {
+        let database = Rc::new(Database::new(self.requests));
+        (Rc::clone(&database), Replies { database, replies: self.replies })
+    }
+}
+
+/// The replies of one Postgres thread, seen from the core.
+pub struct Replies {
+    database: Rc<Database>,
+    replies: ring::Receiver<Reply>,
+}
+
+impl Replies {
+    /// Delivers replies until the thread is gone; `learn` hears of every committed row before its client does.
+    pub async fn run(mut self, learn: impl FnMut(Learnt<'_>)) {
+        self.database.run(&mut self.replies, learn).await;
+    }
+}
+
+/// Starts the Postgres thread of `core`. It streams the whole table first, then serves requests. It ends
+/// when the core closes its handle, or by a fault, which `died` reports.
+pub fn spawn(
+    core: usize,
+    config: Config,
+    died: impl FnOnce(&str) + Send + 'static,
+) -> std::io::Result<Link> {
+    let (requests, inbox) = ring::channel(REQUESTS_MAX);
+    let (outbox, replies) = ring::channel(REPLIES_MAX);
+    std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox)));
+        match ended {
+            // The core closed its end: it is leaving.
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => died(&format!("its runtime could not be built: {error}")),
+            Err(_) => died("it panicked"),
+        }
+    })?;
+    Ok(Link { requests, replies })
+}
+
+fn serve(config: Config, inbox: ring::Receiver<Request>, outbox: ring::Sender<Reply>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outbox = Rc::new(Outbox { replies: RefCell::new(outbox) });
+    let creates = Rc::new(Queue::default());
+    let reads = Rc::new(Queue::default());
+    let tasks = LocalSet::new();
+    let committer = tasks.spawn_local(commit::run(
+        Rc::clone(&creates),
+        Rc::clone(&outbox),
+        Connector::new(config.clone(), Role::Commit, Rc::clone(&outbox)),
+    ));
+    let reader = tasks.spawn_local(read::run(
+        Rc::clone(&reads),
+        Rc::clone(&outbox),
+        Connector::new(config, Role::Read, Rc::clone(&outbox)),
+    ));
+    tasks.block_on(&runtime, async move {
+        tokio::select! {
+            () = dispatch(inbox, &creates, &reads, &outbox) => {}
+            ended = committer => ended.expect("the committer does not panic"),
+            ended = reader => ended.expect("the reader does not panic"),
+        }
+    });
+    Ok(())
+}
+
+/// Sorts requests into their queues and answers those whose deadline passes there.
+async fn dispatch(
+    mut inbox: ring::Receiver<Request>,
+    creates: &Queue<Pending>,
+    reads: &Queue<Read>,
+    outbox: &Outbox,
+) {
+    loop {
+        let waiting = !creates.is_empty() || !reads.is_empty();
+        let request = tokio::select! {
+            biased;
+            request = inbox.pop() => request,
+            () = tokio::time::sleep(EXPIRY_PERIOD), if waiting => {
+                let now = Instant::now();
+                creates.expire(now, outbox);
+                reads.expire(now, outbox);
+                continue;
+            }
+        };
+        let Some(mut request) = request else { return };
+        loop {
+            match request {
+                Request::Create { ticket, record, deadline } => {
+                    creates.push(Pending::new(ticket, record, deadline));
+                }
+                Request::Fetch { ticket, id, deadline } => {
+                    reads.push(Read::new(ticket, deadline, ReadKind::Fetch(id)));
+                }
+                Request::Count { ticket, deadline } => {
+                    reads.push(Read::new(ticket, deadline, ReadKind::Count));
+                }
+            }
+            match inbox.try_pop() {
+                Some(next) => request = next,
+                None => break,
+            }
+        }
+    }
+}
+
+/// The thread's end of the reply ring.
+pub(super) struct Outbox {
+    replies: RefCell<ring::Sender<Reply>>,
+}
+
+impl Outbox {
+    /// Queues a reply; [`wake`](Self::wake) follows once a batch.
+    pub(super) fn push(&self, reply: Reply) {
+        let pushed = self.replies.borrow_mut().push(reply);
+        assert!(pushed.is_ok(), "the ring holds a reply for every ticket");
+    }
+
+    pub(super) fn wake(&self) {
+        self.replies.borrow().wake();
+    }
+
+    /// Queues a row of the table, waiting while the core is behind: such a row has no ticket that bounds it.
+    pub(super) async fn push_loaded(&self, reply: Reply) {
+        while self.replies.borrow().room() <= LOAD_RESERVE {
+            self.wake();
+            tokio::time::sleep(LOAD_PAUSE).await;
+        }
+        self.push(reply);
+    }
+}

@@ -1,0 +1,129 @@
+//! A bounded queue from one thread to one other, with a wake. It knows nothing of what travels in it.
+//!
+//! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake. The
+//! receiver sleeps on whatever runtime polls it: a monoio core and a tokio database thread are both just a
+//! [`Waker`](std::task::Waker) here.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// The end that pushes.
+pub struct Sender<T> {
+    ring: Producer<T>,
+    receiver: Arc<AtomicWaker>,
+}
+
+/// The end that pops.
+pub struct Receiver<T> {
+    ring: Consumer<T>,
+    waker: Arc<AtomicWaker>,
+}
+
+/// A queue of at most `capacity` items.
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let (producer, consumer) = RingBuffer::new(capacity);
+    let waker = Arc::new(AtomicWaker::new());
+    (Sender { ring: producer, receiver: Arc::clone(&waker) }, Receiver { ring: consumer, waker })
+}
+
+impl<T> Sender<T> {
+    /// Queues `item` without waking the receiver; gives it back when the queue is full.
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        self.ring.push(item).map_err(|rtrb::PushError::Full(item)| item)
+    }
+
+    /// Wakes the receiver if it sleeps. A receiver that is awake costs two atomic operations and no syscall.
+    pub fn wake(&self) {
+        self.receiver.wake();
+    }
+
+    /// How many items can be pushed now.
+    pub fn room(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // The receiver must learn that nothing more will come.
+        self.receiver.wake();
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next item, if one is there.
+    pub fn try_pop(&mut self) -> Option<T> {
+        self.ring.pop().ok()
+    }
+
+    /// The next item; `None` when the sender is gone and the queue empty.
+    pub fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Ok(item) = self.ring.pop() {
+            return Poll::Ready(Some(item));
+        }
+        self.waker.register(cx.waker());
+        // Again: a push between the first look and the registration found no one to wake.
+        match self.ring.pop() {
+            Ok(item) => Poll::Ready(Some(item)),
+            Err(_) if self.ring.is_abandoned() => Poll::Ready(self.ring.pop().ok()),
+            Err(_) => Poll::Pending,
+        }
+    }
+
+    /// As [`poll_pop`](Self::poll_pop), to be awaited.
+    pub async fn pop(&mut self) -> Option<T> {
+        poll_fn(|cx| self.poll_pop(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::channel;
+
+    #[test]
+    fn full_gives_the_item_back() {
+        let (mut sender, mut receiver) = channel(2);
+        assert_eq!([sender.push(1), sender.push(2), sender.push(3)], [Ok(()), Ok(()), Err(3)]);
+        assert_eq!([receiver.try_pop(), receiver.try_pop(), receiver.try_pop()], [Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn crosses_threads_in_order_and_ends_when_the_sender_is_gone() {
+        const ITEMS: u32 = 100_000;
+        let (mut sender, mut receiver) = channel(64);
+        let producer = std::thread::spawn(move || {
+            for item in 0..ITEMS {
+                let mut item = item;
+                while let Err(back) = sender.push(item) {
+                    item = back;
+                    sender.wake();
+                    std::thread::yield_now();
+                }
+                // Waking now and then only: the drop at the end must deliver what is left.
+                if item % 7 == 0 {
+                    sender.wake();
+                }
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let received = runtime.block_on(async {
+            let mut next = 0;
+            while let Some(item) = receiver.pop().await {
+                assert_eq!(item, next);
+                next += 1;
+            }
+            next
+        });
+        producer.join().unwrap();
+        assert_eq!(received, ITEMS);
+    }
+}

@@ -1,0 +1,95 @@
+//! Method and target to endpoint. It reads no body and touches no data.
+
+use uuid::Uuid;
+
+use crate::http::{Method, path_and_query};
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `POST /pessoas`.
+    Create,
+    /// `GET /pessoas/:id`; `None` when `:id` is not a UUID in the 36-character form.
+    Fetch(Option<Uuid>),
+    /// `GET /pessoas`, with the undecoded query.
+    Search(Option<&'a [u8]>),
+    /// `GET /contagem-pessoas`.
+    Count,
+    /// `GET /healthz`.
+    Health,
+    /// No such path (`404`).
+    Unknown,
+    /// A known path does not take this method (`405`); the `Allow` field's value.
+    NotAllowed(&'static str),
+    /// A method that no server knows (`501`).
+    NotImplemented,
+}
+
+/// Paths are compared byte for byte: a percent-encoded letter is another path.
+pub fn route(method: Method, target: &[u8]) -> Route<'_> {
+    if method == Method::Unknown {
+        return Route::NotImplemented;
+    }
+    let (path, query) = path_and_query(target);
+    let reads = matches!(method, Method::Get | Method::Head);
+    match path {
+        b"/pessoas" => match method {
+            Method::Post => Route::Create,
+            _ if reads => Route::Search(query),
+            _ => Route::NotAllowed("GET, HEAD, POST"),
+        },
+        b"/contagem-pessoas" if reads => Route::Count,
+        b"/healthz" if reads => Route::Health,
+        b"/contagem-pessoas" | b"/healthz" => Route::NotAllowed("GET, HEAD"),
+        _ => match path.strip_prefix(b"/pessoas/") {
+            None | Some(b"") => Route::Unknown,
+            Some(id) if id.contains(&b'/') => Route::Unknown,
+            Some(_) if !reads => Route::NotAllowed("GET, HEAD"),
+            Some(id) => Route::Fetch(hyphenated(id)),
+        },
+    }
+}
+
+/// The `uuid` crate also reads the simple, braced and URN forms, which are no ids here.
+fn hyphenated(id: &[u8]) -> Option<Uuid> {
+    (id.len() == uuid::fmt::Hyphenated::LENGTH).then(|| Uuid::try_parse_ascii(id).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes() {
+        let id = Uuid::from_u128(0x0190_A1B2_C3D4_7E5F_8A9B_0C1D_2E3F_4A5B);
+        for (method, target, expected) in [
+            (Method::Post, "/pessoas", Route::Create),
+            (Method::Post, "/pessoas?x=1", Route::Create),
+            (Method::Get, "/pessoas", Route::Search(None)),
+            (Method::Get, "/pessoas?", Route::Search(Some(b""))),
+            (Method::Head, "/pessoas?t=a", Route::Search(Some(b"t=a"))),
+            (Method::Get, "http://host:9999/pessoas?t=a", Route::Search(Some(b"t=a"))),
+            (Method::Get, "/pessoas/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", Route::Fetch(Some(id))),
+            (Method::Get, "/pessoas/0190A1B2-C3D4-7E5F-8A9B-0C1D2E3F4A5B?x", Route::Fetch(Some(id))),
+            (Method::Get, "/pessoas/0190a1b2c3d47e5f8a9b0c1d2e3f4a5b", Route::Fetch(None)),
+            (Method::Get, "/pessoas/{0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b}", Route::Fetch(None)),
+            (Method::Get, "/pessoas/1", Route::Fetch(None)),
+            (Method::Get, "/pessoas/", Route::Unknown),
+            (Method::Post, "/pessoas/", Route::Unknown),
+            (Method::Get, "/pessoas/a/b", Route::Unknown),
+            (Method::Get, "/Pessoas", Route::Unknown),
+            (Method::Get, "/pessoa%73", Route::Unknown),
+            (Method::Get, "/", Route::Unknown),
+            (Method::Options, "*", Route::Unknown),
+            (Method::Delete, "/pessoas", Route::NotAllowed("GET, HEAD, POST")),
+            (Method::Put, "/pessoas/1", Route::NotAllowed("GET, HEAD")),
+            (Method::Get, "/contagem-pessoas", Route::Count),
+            (Method::Head, "/healthz?x", Route::Health),
+            (Method::Post, "/contagem-pessoas", Route::NotAllowed("GET, HEAD")),
+            (Method::Unknown, "/pessoas", Route::NotImplemented),
+            (Method::Unknown, "/nowhere", Route::NotImplemented),
+        ] {
+            assert_eq!(route(method, target.as_bytes()), expected, "{method:?} {target}");
+        }
+    }
+}
