@@ -1,0 +1,25 @@
+//! A pessoa with all that is derived from it, made once at creation. It must not know where it is kept.
+
+use super::Pessoa;
+
+/// What the database stores, memory keeps and clients read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The pessoa itself.
+    pub pessoa: Pessoa,
+    /// As the API shows it, for every answer there will ever be.
+    pub json: Box<[u8]>,
+    /// What searches compare: the lower-cased fields with U+0000 between them.
+    pub search_text: Box<[u8]>,
+}
+
+impl Record {
+    /// Renders `pessoa`.
+    pub fn new(pessoa: Pessoa) -> Record {
+        let mut json = Vec::with_capacity(512);
+        pessoa.render(&mut json);
+        let mut search_text = Vec::with_capacity(256);
+        pessoa.search_text(&mut search_text);
+        Record { pessoa, json: json.into(), search_text: search_text.into() }
+    }
+}
