@@ -34,8 +34,10 @@ pub const BODY_MAX: usize = 64 * KIB;
 /// Longest chunk-size line, extensions and CRLF included (`400`).
 pub const CHUNK_LINE_MAX: usize = 256;
 
-/// Bytes that the chunks of one body may cost beside the body (`413`).
-pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX;
+/// What all chunks of one body may cost beside the body: size lines and CRLFs (`413`). Five bytes is the cost of
+/// a chunk of one byte without extensions, so that any body may come in any chunks, but not with 250 bytes of
+/// extensions each.
+pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX + CHUNK_LINE_MAX;
 
 /// What a connection's read buffer starts with; enough for a typical create.
 pub const READ_BUFFER_INITIAL: usize = 4 * KIB;
@@ -89,6 +91,10 @@ pub const READ_QUEUE_MAX: usize = 1024;
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 /// From the arrival of a point read or a count to its answer (`503`).
 pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
+/// Searches that memory cannot answer and that wait on one core, the one under way included (`503`).
+pub const SEARCH_QUEUE_MAX: usize = 16;
+/// From the arrival of such a search to its answer (`503`).
+pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// A statement without an answer for this long means a dead connection: it is left and a new one is made.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
 /// One attempt to connect.
@@ -122,11 +128,16 @@ pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(10);
 const _: () = {
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
+    // A chunk-size line has room for any `usize` and its CRLF; the last one for everything the others left.
+    assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);
+    assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
+    assert!(SEARCH_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
+    assert!(SEARCH_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(DRAIN_IDLE_TIME_MAX.as_millis() <= DRAIN_TIME_MAX.as_millis());

@@ -1,0 +1,21 @@
+//! HTTP/1.1 as a pure mapping between bytes and values: request heads and chunked bodies in, response heads out.
+//! It knows nothing of the project but `limits`: no runtime, no socket, no route, no pessoa.
+//!
+//! A request's way through the files: [`request`] reads the head, [`chunked`] undoes the transfer coding,
+//! [`target`] takes the target apart, [`response`] writes the answer's head with the [`date`]. What cannot be
+//! served is a [`Reject`], and after one the connection is closed: its framing can no longer be trusted.
+
+pub mod chunked;
+pub mod date;
+mod octets;
+pub mod reject;
+pub mod request;
+pub mod response;
+pub mod target;
+
+pub use chunked::ChunkedDecoder;
+pub use date::HttpDate;
+pub use reject::Reject;
+pub use request::{Framing, Head, HeadParser, Method, Progress, Version};
+pub use response::{CONTINUE, Persistence, ResponseHead, Status, write_head};
+pub use target::{BadEncoding, decode_form, decode_form_utf8, first_value, path_and_query};
