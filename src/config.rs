@@ -186,10 +186,12 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LogFilter, String> {
-        tracing_subscriber::EnvFilter::builder()
-            .parse(text)
-            .map(|_| LogFilter(text.to_owned()))
-            .map_err(|_| "expected a level (error, warn, info, debug, trace) or a filter such as rinha=debug".to_owned())
+        tracing_subscriber::EnvFilter::builder().parse(text).map(|_| LogFilter(text.to_owned())).map_err(
+            |_| {
+                "expected a level (error, warn, info, debug, trace) or a filter such as rinha=debug"
+                    .to_owned()
+            },
+        )
     }
 }
 
@@ -210,7 +212,9 @@ pub fn read() -> Command {
             Some(CliCommand::Serve(serve)) => Command::Serve(serve),
             Some(CliCommand::Healthcheck(healthcheck)) => Command::Healthcheck(healthcheck),
         },
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            error.exit()
+        }
         Err(error) => {
             eprintln!("rinha: {} (see rinha --help)", one_line(&error.to_string()));
             exit(EXIT_USAGE);
@@ -235,7 +239,8 @@ mod tests {
 
     #[test]
     fn good_values() {
-        let cli = parse(&["--listen", "127.0.0.1:1", "--listen", "unix:/x-{core}.sock", "--cache-bytes", "256MiB"]);
+        let cli =
+            parse(&["--listen", "127.0.0.1:1", "--listen", "unix:/x-{core}.sock", "--cache-bytes", "256MiB"]);
         let serve = cli.unwrap().serve;
         assert_eq!(
             serve.listen,
@@ -244,7 +249,10 @@ mod tests {
         assert_eq!(serve.cache_bytes(), 256 << 20);
         assert_eq!(Listen::unix_path("/x-{core}.sock", 1), PathBuf::from("/x-1.sock"));
         assert!(matches!(parse(&["healthcheck"]).unwrap().command, Some(CliCommand::Healthcheck(_))));
-        assert!(matches!(parse(&["serve", "--driver", "epoll"]).unwrap().command, Some(CliCommand::Serve(_))));
+        assert!(matches!(
+            parse(&["serve", "--driver", "epoll"]).unwrap().command,
+            Some(CliCommand::Serve(_))
+        ));
     }
 
     #[test]

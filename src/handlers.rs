@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::connection::{Request, Service};
@@ -87,7 +88,9 @@ impl Api {
                 }
                 Err(why) => {
                     return reply.unavailable(match why {
-                        Unavailable::QueueFull => "too many creates are waiting; nothing was stored, try again",
+                        Unavailable::QueueFull => {
+                            "too many creates are waiting; nothing was stored, try again"
+                        }
                         Unavailable::TimedOut => {
                             "the database did not answer in time; the pessoa may exist, try again to learn"
                         }
@@ -112,7 +115,11 @@ impl Api {
     /// `GET /pessoas?t=:termo`: at most 50 pessoas that contain the term, in ascending order of id.
     async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) {
         let Some(raw) = first_value(query.unwrap_or_default(), b"t") else {
-            return reply.problem(Status::BAD_REQUEST, "`t`: expected a search term, as in /pessoas?t=node", None);
+            return reply.problem(
+                Status::BAD_REQUEST,
+                "`t`: expected a search term, as in /pessoas?t=node",
+                None,
+            );
         };
         let mut decoded = Vec::new();
         let term = match decode_form_utf8(raw, &mut decoded) {
@@ -122,7 +129,11 @@ impl Api {
                 return reply.problem(Status::BAD_REQUEST, detail, None);
             }
             Err(BadEncoding::NotUtf8) => {
-                return reply.problem(Status::BAD_REQUEST, "`t`: expected UTF-8 behind the percent-encoding", None);
+                return reply.problem(
+                    Status::BAD_REQUEST,
+                    "`t`: expected UTF-8 behind the percent-encoding",
+                    None,
+                );
             }
         };
         let mut lowered = Vec::with_capacity(term.len());
@@ -132,42 +143,37 @@ impl Api {
         let lowered = str::from_utf8(&lowered).expect("lower-casing makes scalars of scalars");
         let searched = self.shard.borrow().search(lowered, &mut found);
         if searched.is_err() {
-            return reply.unavailable("the search index is larger than this instance's memory");
+            // Memory holds no whole index any more, or the term would keep the core busy for too long.
+            return match self.database.search(lowered.as_bytes()).await {
+                Ok(records) => array(&records.iter().map(|record| &*record.json).collect::<Vec<_>>(), reply),
+                Err(why) => reply.unavailable(read_unavailable(why)),
+            };
         }
         // Bodies that memory no longer holds come back from Postgres.
-        let mut missing: Vec<(usize, Box<Record>)> = Vec::new();
-        for (position, found) in found.iter().enumerate() {
-            if self.shard.borrow().body(found).is_some() {
-                continue;
-            }
-            match self.database.fetch(found.id).await {
-                Ok(Some(record)) => missing.push((position, record)),
+        let dropped = found.iter().filter(|found| self.shard.borrow().body(found).is_none());
+        let fetches: Vec<_> = dropped.map(|found| self.database.fetch(found.id)).collect();
+        let mut fetched = Vec::with_capacity(fetches.len());
+        for answer in join_all(fetches).await {
+            match answer {
+                Ok(Some(record)) => fetched.push(record),
                 Ok(None) => return reply.unavailable("a known pessoa is missing from the database"),
                 Err(why) => return reply.unavailable(read_unavailable(why)),
             }
         }
         let shard = self.shard.borrow();
-        let mut missing = missing.iter().peekable();
+        let from_database = |id: &Uuid| fetched.iter().find(|record| record.pessoa.id == *id);
         let bodies: Vec<&[u8]> = found
             .iter()
-            .enumerate()
-            .filter_map(|(position, found)| match missing.next_if(|(missing, _)| *missing == position) {
-                Some((_, record)) => Some(&*record.json),
+            .filter_map(|found| match from_database(&found.id) {
+                Some(record) => Some(&*record.json),
                 None => shard.body(found),
             })
             .collect();
-        let separators = bodies.len().saturating_sub(1);
-        let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();
-        reply.with_body(Status::OK, JSON, None, length, |out| {
-            out.push(b'[');
-            for (position, body) in bodies.iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(body);
-            }
-            out.push(b']');
-        });
+        if bodies.len() < found.len() {
+            // More was dropped while the database was asked.
+            return reply.unavailable("memory is short, try again");
+        }
+        array(&bodies, reply);
     }
 
     /// `GET /contagem-pessoas`: what Postgres counts now, never what a cache holds.
@@ -193,6 +199,22 @@ fn created(record: &Record, reply: Reply<'_>) {
     location[..PREFIX.len()].copy_from_slice(PREFIX);
     record.pessoa.id.as_hyphenated().encode_lower(&mut location[PREFIX.len()..]);
     reply.body(Status::CREATED, JSON, Some(("Location", &location)), &record.json);
+}
+
+/// `200` with a JSON array of bodies as they are.
+fn array(bodies: &[&[u8]], reply: Reply<'_>) {
+    let separators = bodies.len().saturating_sub(1);
+    let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();
+    reply.with_body(Status::OK, JSON, None, length, |out| {
+        out.push(b'[');
+        for (position, body) in bodies.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(body);
+        }
+        out.push(b']');
+    });
 }
 
 fn duplicate(reply: Reply<'_>) {

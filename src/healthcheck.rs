@@ -44,8 +44,12 @@ pub fn check(listen: &Listen) -> Result<(), String> {
 async fn ask(listen: &Listen) -> Result<StatusCode, String> {
     let connect = |error: std::io::Error| format!("cannot connect: {error}");
     match listen {
-        Listen::Tcp(address) => get(TcpStream::connect_addr(reachable(*address)).await.map_err(connect)?).await,
-        Listen::Unix(path) => get(UnixStream::connect(Listen::unix_path(path, 0)).await.map_err(connect)?).await,
+        Listen::Tcp(address) => {
+            get(TcpStream::connect_addr(reachable(*address)).await.map_err(connect)?).await
+        }
+        Listen::Unix(path) => {
+            get(UnixStream::connect(Listen::unix_path(path, 0)).await.map_err(connect)?).await
+        }
     }
 }
 
@@ -80,11 +84,9 @@ mod tests {
 
     #[test]
     fn every_address_is_asked_on_loopback() {
-        for (listen, expected) in [
-            ("0.0.0.0:9999", "127.0.0.1:9999"),
-            ("[::]:9999", "[::1]:9999"),
-            ("10.0.0.1:80", "10.0.0.1:80"),
-        ] {
+        for (listen, expected) in
+            [("0.0.0.0:9999", "127.0.0.1:9999"), ("[::]:9999", "[::1]:9999"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
             assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
         }
     }

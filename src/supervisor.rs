@@ -11,7 +11,7 @@ use tokio_postgres::Config;
 use tracing::{error, info, warn};
 
 use crate::config::Serve;
-use crate::limits::{CONNECTIONS_MAX, CONNECT_BACKOFF_MAX, FILE_RESERVE};
+use crate::limits::{CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE};
 use crate::listener::Bound;
 use crate::postgres::embedded::{Embedded, Settings};
 use crate::postgres::{self, ServerFacts};
@@ -50,7 +50,9 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     let config = home.config()?;
     let server = postgres::prepare_database(&config).map_err(|error| error.to_string())?;
     if !server.durable {
-        warn!("fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine");
+        warn!(
+            "fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine"
+        );
     }
 
     let link = postgres::spawn(0, config, {
@@ -181,7 +183,9 @@ fn raise_file_limit() -> Result<usize, String> {
     };
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     match files.saturating_sub(FILE_RESERVE).min(CONNECTIONS_MAX) {
-        0 => Err(format!("expected to be allowed more than {FILE_RESERVE} open files, got {files} (raise ulimit -n)")),
+        0 => Err(format!(
+            "expected to be allowed more than {FILE_RESERVE} open files, got {files} (raise ulimit -n)"
+        )),
         connections => Ok(connections),
     }
 }
@@ -191,7 +195,7 @@ enum Home {
     /// Somewhere else.
     Url(String),
     /// In a private Postgres of this process.
-    Private(Private),
+    Private(Box<Private>),
 }
 
 struct Private {
@@ -205,8 +209,9 @@ impl Home {
         if let Some(url) = &serve.database_url {
             return Ok(Home::Url(url.clone()));
         }
-        let postgres = Embedded::start(&Settings::new(serve.data_dir())).map_err(|error| error.to_string())?;
-        Ok(Home::Private(Private { postgres, retry_at: Instant::now() }))
+        let postgres =
+            Embedded::start(&Settings::new(serve.data_dir())).map_err(|error| error.to_string())?;
+        Ok(Home::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
     }
 
     fn config(&self) -> Result<Config, String> {

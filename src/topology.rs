@@ -94,7 +94,9 @@ pub fn choose(cores: &Cores) -> Result<usize, String> {
         Cores::Auto { first } | Cores::Count { count: 1, first } => Ok(nth(*first)),
         Cores::List(cpus) if cpus.len() == 1 => match allowed.contains(&cpus[0]) {
             true => Ok(cpus[0]),
-            false => Err(format!("--cores: CPU {} is not among those this process may use {allowed:?}", cpus[0])),
+            false => {
+                Err(format!("--cores: CPU {} is not among those this process may use {allowed:?}", cpus[0]))
+            }
         },
         _ => Err(format!("--cores {cores}: expected one core; this version runs on one")),
     }

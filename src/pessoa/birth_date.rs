@@ -49,19 +49,14 @@ impl BirthDate {
     pub fn days_since_2000(self) -> i32 {
         let month = usize::from(self.month) - 1;
         let leap_day = i32::from(self.month > 2 && is_leap(self.year));
-        days_before_year(i32::from(self.year))
-            + DAYS_BEFORE_MONTH[month]
-            + leap_day
-            + i32::from(self.day)
+        days_before_year(i32::from(self.year)) + DAYS_BEFORE_MONTH[month] + leap_day + i32::from(self.day)
             - 1
             - DAYS_TO_2000
     }
 
     /// The day so many days after 2000-01-01; `None` outside the years 0001 to 9999 (Postgres has more, and `infinity`).
     pub fn from_days_since_2000(days: i32) -> Option<BirthDate> {
-        let days = days
-            .checked_add(DAYS_TO_2000)
-            .filter(|days| (0..DAYS_ALL).contains(days))?;
+        let days = days.checked_add(DAYS_TO_2000).filter(|days| (0..DAYS_ALL).contains(days))?;
         // The average length of a year misses the year by one at most: no leap day is further than that from its average place.
         let mut year = days * 400 / DAYS_PER_CYCLE + 1;
         if days_before_year(year) > days {
@@ -72,8 +67,7 @@ impl BirthDate {
         let year_day = days - days_before_year(year);
         let year = u16::try_from(year).ok()?;
         let leap_day = i32::from(is_leap(year));
-        let first_of =
-            |month: usize| DAYS_BEFORE_MONTH[month] + if month > 1 { leap_day } else { 0 };
+        let first_of = |month: usize| DAYS_BEFORE_MONTH[month] + if month > 1 { leap_day } else { 0 };
         let month = (0..12).rfind(|&month| first_of(month) <= year_day)?;
         Some(BirthDate {
             year,
@@ -131,11 +125,7 @@ mod tests {
         let mut days = -730_119;
         let mut written = Vec::new();
         for year in 1..=9999_u16 {
-            let february = if year % 400 == 0 || (year % 4 == 0 && year % 100 != 0) {
-                29
-            } else {
-                28
-            };
+            let february = if year % 400 == 0 || (year % 4 == 0 && year % 100 != 0) { 29 } else { 28 };
             let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
             for (month, length) in (1..=12_u8).zip(lengths) {
                 for day in 1..=length {
@@ -161,14 +151,7 @@ mod tests {
     #[test]
     fn days_outside_the_calendar() {
         // Postgres sends `infinity` and `-infinity` as the two extremes.
-        for days in [
-            i32::MIN,
-            i32::MIN + 1,
-            -730_120,
-            2_921_940,
-            i32::MAX - 730_119,
-            i32::MAX,
-        ] {
+        for days in [i32::MIN, i32::MIN + 1, -730_120, 2_921_940, i32::MAX - 730_119, i32::MAX] {
             assert_eq!(BirthDate::from_days_since_2000(days), None, "{days}");
         }
     }

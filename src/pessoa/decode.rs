@@ -19,11 +19,8 @@ const NAME_SHOWN_MAX: usize = 32;
 
 /// Reads one JSON object and checks every rule but uniqueness. Bodies of any length are read in linear time; the caller bounds it.
 pub fn decode(body: &[u8]) -> Result<Candidate<'_>, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Refusal::Malformed(Reason::NotUtf8 {
-            at: error.valid_up_to(),
-        })
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Refusal::Malformed(Reason::NotUtf8 { at: error.valid_up_to() }))?;
     grammar::check(text).map_err(|fault| {
         Refusal::Malformed(match fault {
             Fault::NotJson(at) => Reason::NotJson { at },
@@ -79,10 +76,7 @@ impl<'de> Draft<'de> {
     fn bounded(&mut self, text: Cow<'de, str>, chars_max: usize) -> Option<Cow<'de, str>> {
         let chars = text.chars().count();
         if chars == 0 || chars > chars_max {
-            self.breaks(Reason::Length {
-                place: self.place,
-                chars,
-            });
+            self.breaks(Reason::Length { place: self.place, chars });
             return None;
         }
         if memchr::memchr(0, text.as_bytes()).is_some() {
@@ -92,10 +86,7 @@ impl<'de> Draft<'de> {
         Some(text)
     }
 
-    fn required<A: MapAccess<'de>>(
-        &mut self,
-        members: &mut A,
-    ) -> Result<Option<Cow<'de, str>>, A::Error> {
+    fn required<A: MapAccess<'de>>(&mut self, members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
         let text = members.next_value_seed(Text)?;
         if text.is_none() {
             self.breaks(Reason::Missing(self.place));
@@ -107,14 +98,10 @@ impl<'de> Draft<'de> {
         self.place = place;
         match place {
             Place::Apelido => {
-                self.apelido = self
-                    .required(members)?
-                    .and_then(|text| self.bounded(text, APELIDO_CHARS_MAX));
+                self.apelido = self.required(members)?.and_then(|text| self.bounded(text, APELIDO_CHARS_MAX));
             }
             Place::Nome => {
-                self.nome = self
-                    .required(members)?
-                    .and_then(|text| self.bounded(text, NOME_CHARS_MAX));
+                self.nome = self.required(members)?.and_then(|text| self.bounded(text, NOME_CHARS_MAX));
             }
             Place::Nascimento => {
                 if let Some(text) = self.required(members)? {
@@ -138,12 +125,9 @@ impl<'de> Draft<'de> {
             (None, None, ..) => Err(Reason::Missing(Place::Apelido)),
             (None, _, None, _) => Err(Reason::Missing(Place::Nome)),
             (None, .., None) => Err(Reason::Missing(Place::Nascimento)),
-            (None, Some(apelido), Some(nome), Some(nascimento)) => Ok(Candidate {
-                apelido,
-                nome,
-                nascimento,
-                stack: self.stack,
-            }),
+            (None, Some(apelido), Some(nome), Some(nascimento)) => {
+                Ok(Candidate { apelido, nome, nascimento, stack: self.stack })
+            }
         }
     }
 }
@@ -177,11 +161,7 @@ impl<'de> Seen<'de> {
                 return Ok(Place::Body);
             }
         };
-        if std::mem::replace(seen, true) {
-            Err(name)
-        } else {
-            Ok(place)
-        }
+        if std::mem::replace(seen, true) { Err(name) } else { Ok(place) }
     }
 }
 

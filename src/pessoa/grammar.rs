@@ -22,10 +22,7 @@ pub(super) enum Fault {
 /// Accepts one JSON value with whitespace around it, its strings free of unpaired surrogates, at most
 /// `JSON_DEPTH_MAX` arrays and objects deep. A byte order mark is not whitespace.
 pub(super) fn check(text: &str) -> Result<(), Fault> {
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-    };
+    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
     let mut open = Containers::default();
     loop {
         if scanner.value(&mut open)? == Next::Value {
@@ -173,9 +170,8 @@ impl Scanner<'_> {
     fn escape(&mut self) -> Result<(), Fault> {
         self.at += 1;
         if self.peek() != Some(b'u') {
-            return self.expect(|byte| {
-                matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
-            });
+            return self
+                .expect(|byte| matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't'));
         }
         match self.code_unit()? {
             0xd800..0xdc00 => {
@@ -239,18 +235,12 @@ impl Scanner<'_> {
     }
 
     fn literal(&mut self, literal: &[u8]) -> Result<(), Fault> {
-        literal
-            .iter()
-            .try_for_each(|&letter| self.expect(|byte| byte == letter))
+        literal.iter().try_for_each(|&letter| self.expect(|byte| byte == letter))
     }
 
     fn end(&mut self) -> Result<(), Fault> {
         self.skip_whitespace();
-        if self.peek().is_none() {
-            Ok(())
-        } else {
-            Err(self.fault())
-        }
+        if self.peek().is_none() { Ok(()) } else { Err(self.fault()) }
     }
 
     fn expect(&mut self, accepts: impl FnOnce(u8) -> bool) -> Result<(), Fault> {
@@ -380,19 +370,13 @@ mod tests {
                 let repeats = depth / opening_brackets;
                 let text = opening.repeat(repeats) + "1" + &closing.repeat(repeats);
                 let deep = matches!(check(&text), Err(Fault::TooDeep(_)));
-                assert_eq!(
-                    deep,
-                    repeats * opening_brackets > JSON_DEPTH_MAX,
-                    "{opening} {repeats} times"
-                );
+                assert_eq!(deep, repeats * opening_brackets > JSON_DEPTH_MAX, "{opening} {repeats} times");
                 assert!(deep || check(&text) == Ok(()));
             }
         }
         // Brackets in strings and beside each other are no depth.
         assert_eq!(
-            check(
-                &format!("[{}\"{}\"]", "[],{},".repeat(100), "[".repeat(100)).replace("{}", "{ }")
-            ),
+            check(&format!("[{}\"{}\"]", "[],{},".repeat(100), "[".repeat(100)).replace("{}", "{ }")),
             Ok(())
         );
         assert_eq!(check(&("[".repeat(32) + &"]".repeat(32))), Ok(()));

@@ -28,11 +28,7 @@ mod tests {
     fn lowered(input: &str) -> String {
         let mut out = b"kept ".to_vec();
         lower(input, &mut out);
-        String::from_utf8(out)
-            .unwrap()
-            .strip_prefix("kept ")
-            .unwrap()
-            .to_owned()
+        String::from_utf8(out).unwrap().strip_prefix("kept ").unwrap().to_owned()
     }
 
     #[test]

@@ -51,9 +51,8 @@ pub struct Candidate<'a> {
 impl Candidate<'_> {
     /// The candidate with its id, detached from the request.
     pub fn into_pessoa(self, id: Uuid) -> Pessoa {
-        let stack = self
-            .stack
-            .map(|items| Stack::from_items(items).expect("no item of a candidate holds U+0000"));
+        let stack =
+            self.stack.map(|items| Stack::from_items(items).expect("no item of a candidate holds U+0000"));
         Pessoa {
             id,
             apelido: self.apelido.into(),
@@ -114,15 +113,7 @@ impl Pessoa {
             return Err(UnfitRow::Nul);
         }
         let nascimento = BirthDate::from_days_since_2000(days).ok_or(UnfitRow::BirthDate(days))?;
-        let stack = stack
-            .map(|items| Stack::from_items(items).ok_or(UnfitRow::Nul))
-            .transpose()?;
-        Ok(Pessoa {
-            id,
-            apelido: apelido.into(),
-            nome: nome.into(),
-            nascimento,
-            stack,
-        })
+        let stack = stack.map(|items| Stack::from_items(items).ok_or(UnfitRow::Nul)).transpose()?;
+        Ok(Pessoa { id, apelido: apelido.into(), nome: nome.into(), nascimento, stack })
     }
 }

@@ -59,18 +59,11 @@ fn is_real_date(text: &str) -> bool {
     if text.len() != 10 || year.len() != 4 || month.len() != 2 || text.contains('+') {
         return false;
     }
-    let (Ok(year), Ok(month), Ok(day)) = (
-        year.parse::<u32>(),
-        month.parse::<u32>(),
-        day.parse::<u32>(),
-    ) else {
+    let (Ok(year), Ok(month), Ok(day)) = (year.parse::<u32>(), month.parse::<u32>(), day.parse::<u32>())
+    else {
         return false;
     };
-    let february = if year % 400 == 0 || (year % 4 == 0 && year % 100 != 0) {
-        29
-    } else {
-        28
-    };
+    let february = if year % 400 == 0 || (year % 4 == 0 && year % 100 != 0) { 29 } else { 28 };
     let days = match month {
         2 => february,
         4 | 6 | 9 | 11 => 30,
@@ -121,9 +114,7 @@ fn oracle(body: &[u8]) -> Option<Verdict> {
         invalid |= !keeps_its_rule;
         shown[name] = value.clone();
     }
-    invalid |= ["apelido", "nome", "nascimento"]
-        .iter()
-        .any(|name| shown.get(name).is_none());
+    invalid |= ["apelido", "nome", "nascimento"].iter().any(|name| shown.get(name).is_none());
     Some(match (malformed, invalid) {
         (true, _) => Verdict::Malformed,
         (false, true) => Verdict::Invalid,
@@ -148,8 +139,7 @@ fn verdict(body: &[u8]) -> Verdict {
             let items = pessoa.stack.as_ref().map(Stack::items);
             let days = pessoa.nascimento.days_since_2000();
             assert_eq!(
-                Pessoa::from_columns(pessoa.id, &pessoa.apelido, &pessoa.nome, days, items)
-                    .as_ref(),
+                Pessoa::from_columns(pessoa.id, &pessoa.apelido, &pessoa.nome, days, items).as_ref(),
                 Ok(&pessoa)
             );
             let mut search_text = Vec::new();
@@ -198,21 +188,16 @@ fn date() -> impl Strategy<Value = String> {
 
 fn value() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
-        select(vec![
-            "null", "true", "false", "0", "-0", "10", "-1.5", "1E+2", "0.001e-7"
-        ])
-        .prop_map(str::to_owned),
+        select(vec!["null", "true", "false", "0", "-0", "10", "-1.5", "1E+2", "0.001e-7"])
+            .prop_map(str::to_owned),
         "-?(0|[1-9][0-9]{0,70})(\\.[0-9]{1,40})?([eE][-+]?[0-9]{1,2})?",
         string(),
     ];
     scalar.prop_recursive(4, 24, 5, |value| {
         prop_oneof![
-            (space(), vec(value.clone(), 0..5)).prop_map(|(space, items)| format!(
-                "[{space}{}{space}]",
-                items.join(&format!("{space},"))
-            )),
-            (space(), vec((string(), value), 0..5))
-                .prop_map(|(space, members)| object(&members, space)),
+            (space(), vec(value.clone(), 0..5))
+                .prop_map(|(space, items)| format!("[{space}{}{space}]", items.join(&format!("{space},")))),
+            (space(), vec((string(), value), 0..5)).prop_map(|(space, members)| object(&members, space)),
         ]
     })
 }
@@ -222,10 +207,8 @@ fn space() -> impl Strategy<Value = &'static str> {
 }
 
 fn object(members: &[(String, String)], space: &str) -> String {
-    let members: Vec<String> = members
-        .iter()
-        .map(|(name, value)| format!("{name}{space}:{space}{value}{space}"))
-        .collect();
+    let members: Vec<String> =
+        members.iter().map(|(name, value)| format!("{name}{space}:{space}{value}{space}")).collect();
     format!("{{{space}{}}}", members.join(&format!(",{space}")))
 }
 
@@ -240,9 +223,7 @@ fn body() -> impl Strategy<Value = String> {
     ];
     let text = prop_oneof![12 => short, 4 => string(), 1 => value()];
     let nascimento = prop_oneof![12 => date(), 1 => value()];
-    let name = |name: &'static str| {
-        vec(any::<bool>(), 0..3).prop_map(move |escapes| quoted(name, &escapes))
-    };
+    let name = |name: &'static str| vec(any::<bool>(), 0..3).prop_map(move |escapes| quoted(name, &escapes));
     let often = || prop::bool::weighted(0.95);
     let members = (
         (name("apelido"), text.clone(), often()),
@@ -259,9 +240,7 @@ fn body() -> impl Strategy<Value = String> {
     );
     let members = members.prop_map(|(apelido, nome, nascimento, stack, others)| {
         let known = [apelido, nome, nascimento, stack];
-        let known = known
-            .into_iter()
-            .filter_map(|(name, value, present)| present.then_some((name, value)));
+        let known = known.into_iter().filter_map(|(name, value, present)| present.then_some((name, value)));
         known.chain(others).collect::<Vec<_>>()
     });
     (members.prop_shuffle(), space())

@@ -111,14 +111,10 @@ impl fmt::Display for Expected {
         let chars_max = match self.0 {
             Place::Body => return f.write_str("a JSON object"),
             Place::Nascimento => {
-                return f
-                    .write_str("a string AAAA-MM-DD, a calendar date of the years 0001 to 9999");
+                return f.write_str("a string AAAA-MM-DD, a calendar date of the years 0001 to 9999");
             }
             Place::Stack => {
-                return write!(
-                    f,
-                    "null or an array of strings of 1 to {STACK_ITEM_CHARS_MAX} characters"
-                );
+                return write!(f, "null or an array of strings of 1 to {STACK_ITEM_CHARS_MAX} characters");
             }
             Place::Apelido => APELIDO_CHARS_MAX,
             Place::Nome => NOME_CHARS_MAX,

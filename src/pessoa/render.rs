@@ -11,12 +11,7 @@ impl Pessoa {
     /// Appends `{"id","apelido","nome","nascimento","stack"}` in that order as compact JSON; `stack` is `null` or an array.
     pub fn render(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"id":""#);
-        out.extend_from_slice(
-            self.id
-                .hyphenated()
-                .encode_lower(&mut Uuid::encode_buffer())
-                .as_bytes(),
-        );
+        out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         out.extend_from_slice(br#"","apelido":"#);
         render_string(&self.apelido, out);
         out.extend_from_slice(br#","nome":"#);
@@ -80,10 +75,7 @@ mod tests {
                 pessoa("josé", "José Roberto", None),
                 r#""apelido":"josé","nome":"José Roberto","nascimento":"0085-09-23","stack":null"#,
             ),
-            (
-                pessoa("a", " ", Some(&[])),
-                r#""apelido":"a","nome":" ","nascimento":"0085-09-23","stack":[]"#,
-            ),
+            (pessoa("a", " ", Some(&[])), r#""apelido":"a","nome":" ","nascimento":"0085-09-23","stack":[]"#),
             (
                 pessoa(
                     "\"\\/",
@@ -96,8 +88,7 @@ mod tests {
         ] {
             let mut out = b"[".to_vec();
             pessoa.render(&mut out);
-            let expected =
-                format!("[{{\"id\":\"019571ab-cdef-7000-8000-0000000000ff\",{members}}}");
+            let expected = format!("[{{\"id\":\"019571ab-cdef-7000-8000-0000000000ff\",{members}}}");
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
@@ -107,10 +98,7 @@ mod tests {
         for (pessoa, expected) in [
             (pessoa("JOSÉ", "Zé Ninguém", None), "josé\0zé ninguém"),
             (pessoa("A", "B", Some(&[])), "a\0b"),
-            (
-                pessoa("A", "B", Some(&["C#", "Ada", "C#"])),
-                "a\0b\0c#\0ada\0c#",
-            ),
+            (pessoa("A", "B", Some(&["C#", "Ada", "C#"])), "a\0b\0c#\0ada\0c#"),
         ] {
             let mut out = b"kept".to_vec();
             pessoa.search_text(&mut out);

@@ -52,13 +52,7 @@ mod tests {
 
     #[test]
     fn items_come_back() {
-        for items in [
-            vec![],
-            vec![""],
-            vec!["", ""],
-            vec!["Rust"],
-            vec!["Rust", "", "C++", "Rust", "é"],
-        ] {
+        for items in [vec![], vec![""], vec!["", ""], vec!["Rust"], vec!["Rust", "", "C++", "Rust", "é"]] {
             let stack = Stack::from_items(&items).unwrap();
             assert_eq!(stack.items().collect::<Vec<_>>(), items);
             assert_eq!(stack.len(), items.len());

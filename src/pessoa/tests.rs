@@ -13,9 +13,7 @@ fn outcome(body: &[u8]) -> String {
         Ok(candidate) => {
             let mut out = Vec::new();
             candidate.into_pessoa(Uuid::nil()).render(&mut out);
-            String::from_utf8(out)
-                .unwrap()
-                .replace("\"id\":\"00000000-0000-0000-0000-000000000000\",", "")
+            String::from_utf8(out).unwrap().replace("\"id\":\"00000000-0000-0000-0000-000000000000\",", "")
         }
         Err(Refusal::Malformed(reason)) => format!("malformed: {reason}"),
         Err(Refusal::Invalid(reason)) => format!("invalid: {reason}"),
@@ -31,11 +29,7 @@ fn check(body: impl AsRef<[u8]>, expected: &str) {
         Some(start) => got.starts_with(start),
         None => got == expected,
     };
-    assert!(
-        matches,
-        "{}\n     got {got}\nexpected {expected}",
-        String::from_utf8_lossy(body)
-    );
+    assert!(matches, "{}\n     got {got}\nexpected {expected}", String::from_utf8_lossy(body));
 }
 
 /// A body whose other members are right.
@@ -81,14 +75,9 @@ fn lengths_are_unicode_scalar_values() {
     for (member, max) in [("apelido", 32), ("nome", 100)] {
         for character in ["a", " ", "é", "🦀", "\\n", "\\uD83E\\udd80", "e\u{301}"] {
             let scalars = if character == "e\u{301}" { 2 } else { 1 };
-            let body =
-                |times: usize| with(&format!("\"{member}\":\"{}\"", character.repeat(times)));
+            let body = |times: usize| with(&format!("\"{member}\":\"{}\"", character.repeat(times)));
             assert!(decode(body(1).as_bytes()).is_ok());
-            assert!(
-                decode(body(max / scalars).as_bytes()).is_ok(),
-                "{}",
-                body(max / scalars)
-            );
+            assert!(decode(body(max / scalars).as_bytes()).is_ok(), "{}", body(max / scalars));
             check(
                 body(max / scalars + 1),
                 &format!(
@@ -123,8 +112,7 @@ fn required_members() {
     ] {
         let missing = format!("invalid: `{member}`: expected {expected}, got none");
         check(with(&format!("\"{member}\":null")), &missing);
-        let without =
-            with(&format!("\"{member}\":null")).replace(&format!("\"{member}\""), "\"other\"");
+        let without = with(&format!("\"{member}\":null")).replace(&format!("\"{member}\""), "\"other\"");
         check(without, &missing);
     }
     check("{}", "invalid: `apelido`: expected…");
@@ -188,26 +176,18 @@ fn wrong_types() {
             );
         }
     }
-    for value in [
-        "true",
-        "0",
-        "1e999",
-        "\"x\"",
-        "\"x at line 1 column 99999999999999999999\"",
-        "{}",
-        "{\"0\":\"a\"}",
-    ] {
+    for value in
+        ["true", "0", "1e999", "\"x\"", "\"x at line 1 column 99999999999999999999\"", "{}", "{\"0\":\"a\"}"]
+    {
         check(
             with(&format!("\"stack\":{value}")),
             "malformed: `stack`: expected null or an array of strings of 1 to 32 characters, got another JSON type",
         );
     }
     for value in ["null", "1", "true", "[]", "[\"a\"]", "{}", "1e999"] {
-        for (items, index) in [
-            (format!("[{value}]"), 0),
-            (format!("[\"\",{value}]"), 1),
-            (format!("[{value},\"a\"]"), 0),
-        ] {
+        for (items, index) in
+            [(format!("[{value}]"), 0), (format!("[\"\",{value}]"), 1), (format!("[{value},\"a\"]"), 0)]
+        {
             check(
                 with(&format!("\"stack\":{items}")),
                 &format!(
@@ -227,10 +207,7 @@ fn wrong_types() {
         r#"["ana","Ana","2000-02-29",null]"#,
         "[{}]",
     ] {
-        check(
-            root,
-            "malformed: the body: expected a JSON object, got another JSON type",
-        );
+        check(root, "malformed: the body: expected a JSON object, got another JSON type");
     }
 }
 
@@ -247,10 +224,7 @@ fn a_wrong_type_wins_over_a_broken_rule() {
         let without_nome = |nome: &str| format!("{{{broken},{nome}}}");
         check(without_nome(r#""nome":1"#), "malformed: `nome`…");
         check(format!(r#"{{"nome":1,{broken}}}"#), "malformed: `nome`…");
-        check(
-            without_nome(r#""nome":"","nome":"""#),
-            "malformed: `nome`: expected once, got it again",
-        );
+        check(without_nome(r#""nome":"","nome":"""#), "malformed: `nome`: expected once, got it again");
         check(
             without_nome(r#""nome":"a"} x"#),
             "malformed: the body: expected one JSON object, got something else…",
@@ -292,10 +266,7 @@ fn not_json() {
         "{}\u{0}",
         "{}//",
     ] {
-        check(
-            body,
-            "malformed: the body: expected one JSON object, got something else at byte …",
-        );
+        check(body, "malformed: the body: expected one JSON object, got something else at byte …");
     }
     check(format!("\u{feff}{ACCEPTED}"), "malformed: …");
     check(
@@ -306,28 +277,15 @@ fn not_json() {
 
 #[test]
 fn not_utf8() {
-    let cases: [(&[u8], &[u8]); 4] = [
-        (br#"{"apelido":""#, br#""}"#),
-        (br#"{"x":""#, br#""}"#),
-        (br#"{""#, br#"":1}"#),
-        (b"{}", b""),
-    ];
+    let cases: [(&[u8], &[u8]); 4] =
+        [(br#"{"apelido":""#, br#""}"#), (br#"{"x":""#, br#""}"#), (br#"{""#, br#"":1}"#), (b"{}", b"")];
     for (before, after) in cases {
         // A stray continuation, an overlong NUL, a surrogate, above U+10FFFF, a truncated sequence.
-        for bytes in [
-            &b"\x80"[..],
-            b"\xc0\x80",
-            b"\xed\xa0\x80",
-            b"\xf4\x90\x80\x80",
-            b"\xe2\x82",
-        ] {
+        for bytes in [&b"\x80"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"] {
             let body = [before, bytes, after].concat();
             check(
                 &body,
-                &format!(
-                    "malformed: the body: expected UTF-8, got something else at byte {}",
-                    before.len()
-                ),
+                &format!("malformed: the body: expected UTF-8, got something else at byte {}", before.len()),
             );
         }
     }
@@ -367,9 +325,7 @@ fn nul() {
         for text in [r"\u0000", r"a\u0000", r"\u0000a"] {
             check(
                 with(&format!("\"{member}\":\"{text}\"")),
-                &format!(
-                    "invalid: `{member}`: expected a string of 1 to {max} characters other than U+0000"
-                ),
+                &format!("invalid: `{member}`: expected a string of 1 to {max} characters other than U+0000"),
             );
         }
     }
@@ -378,11 +334,7 @@ fn nul() {
         "invalid: `stack[1]`: expected a string of 1 to 32 characters other than U+0000",
     );
     // What is ignored is not stored, so it may hold one.
-    for members in [
-        r#""x":"\u0000""#,
-        r#""\u0000":1"#,
-        r#""x":[{"\u0000":"\u0000"}]"#,
-    ] {
+    for members in [r#""x":"\u0000""#, r#""\u0000":1"#, r#""x":[{"\u0000":"\u0000"}]"#] {
         check(with(members), ACCEPTED);
     }
 }
@@ -397,37 +349,21 @@ fn repeated_members() {
         ("x", "1"),
         ("", "1"),
     ] {
-        for (first, second) in [
-            (value, value),
-            (value, "null"),
-            ("null", value),
-            ("null", "null"),
-        ] {
+        for (first, second) in [(value, value), (value, "null"), ("null", value), ("null", "null")] {
             check(
-                with(&format!(
-                    "\"{member}\":{first},\"z\":0,\"{member}\":{second}"
-                )),
+                with(&format!("\"{member}\":{first},\"z\":0,\"{member}\":{second}")),
                 &format!("malformed: `{member}`: expected once, got it again"),
             );
         }
     }
-    check(
-        with(r#""nome":"a","n\u006fme":"a""#),
-        "malformed: `nome`: expected once, got it again",
-    );
-    check(
-        with(r#""\u0078":1,"x":1"#),
-        "malformed: `x`: expected once, got it again",
-    );
+    check(with(r#""nome":"a","n\u006fme":"a""#), "malformed: `nome`: expected once, got it again");
+    check(with(r#""\u0078":1,"x":1"#), "malformed: `x`: expected once, got it again");
     check(
         with(&format!(r#""{0}":1,"{0}":1"#, "ü".repeat(1000))),
         &format!("malformed: `{}`: expected once…", "ü".repeat(32)),
     );
     // Names inside of ignored values are not the body's.
-    check(
-        with(r#""x":{"a":1,"a":2,"nom\u0065":3,"nom\u0065":4},"y":{"a":1}"#),
-        ACCEPTED,
-    );
+    check(with(r#""x":{"a":1,"a":2,"nom\u0065":3,"nom\u0065":4},"y":{"a":1}"#), ACCEPTED);
 }
 
 #[test]
@@ -479,18 +415,10 @@ fn depth() {
         check(with(&format!("\"stack\":{nested}")), "malformed: `stack…");
     }
     for levels in [below_root + 1, 128, 256, 11_000] {
-        for nested in [
-            array(levels),
-            object(levels),
-            "[".repeat(levels),
-            "{\"a\":".repeat(levels),
-        ] {
+        for nested in [array(levels), object(levels), "[".repeat(levels), "{\"a\":".repeat(levels)] {
             for member in ["x", "apelido", "stack"] {
                 let body = with(&format!("\"{member}\":{nested}"));
-                check(
-                    body,
-                    "malformed: the body: expected at most 32 levels of nesting…",
-                );
+                check(body, "malformed: the body: expected at most 32 levels of nesting…");
             }
             check(format!("[{nested}]"), "malformed: …");
             check(with(&format!("\"x\":{{{nested}:1}}")), "malformed: …");
@@ -523,19 +451,10 @@ fn nothing_is_copied_without_an_escape() {
     let body = r#"{"apelido":"josé","nome":"José Roberto da Silva e mais de trinta e dois bytes","nascimento":"2000-10-01","stack":["C#","Ünï"]}"#;
     let candidate = decode(body.as_bytes()).unwrap();
     let range = body.as_bytes().as_ptr_range();
-    for text in candidate
-        .stack
-        .iter()
-        .flatten()
-        .chain([&candidate.apelido, &candidate.nome])
-    {
-        assert!(
-            matches!(text, Cow::Borrowed(text) if range.contains(&text.as_ptr())),
-            "{text}"
-        );
+    for text in candidate.stack.iter().flatten().chain([&candidate.apelido, &candidate.nome]) {
+        assert!(matches!(text, Cow::Borrowed(text) if range.contains(&text.as_ptr())), "{text}");
     }
-    let escaped =
-        decode(br#"{"apelido":"jos\u00e9","nome":"a","nascimento":"2000-10-01"}"#).unwrap();
+    let escaped = decode(br#"{"apelido":"jos\u00e9","nome":"a","nascimento":"2000-10-01"}"#).unwrap();
     assert!(matches!(&escaped.apelido, Cow::Owned(text) if text == "josé"));
 }
 
@@ -548,18 +467,12 @@ fn bodies_as_long_as_they_may_be() {
     assert!(body.len() <= BODY_MAX && body.len() > BODY_MAX - 4);
     let pessoa = decode(body.as_bytes()).unwrap().into_pessoa(Uuid::nil());
     assert_eq!(pessoa.stack.as_ref().map(Stack::len), Some(items.len()));
-    check(
-        &body,
-        &ACCEPTED.replace("null", &format!("[{}]", items.join(","))),
-    );
+    check(&body, &ACCEPTED.replace("null", &format!("[{}]", items.join(","))));
 
     // As many unknown members as fit: found to differ in linear time, and the last one to be a repeat.
     let names: Vec<String> = (0..6_000).map(|index| format!("\"{index:x}\":0")).collect();
     check(with(&names.join(",")), ACCEPTED);
-    check(
-        with(&format!("{},\"176f\":0", names.join(","))),
-        "malformed: `176f`: expected once, got it again",
-    );
+    check(with(&format!("{},\"176f\":0", names.join(","))), "malformed: `176f`: expected once, got it again");
 
     check(
         with(&format!("\"nome\":\"{}\"", "\\u0041".repeat(10_000))),
@@ -579,17 +492,10 @@ fn rows() {
         pessoa.render(&mut out);
         serde_json::from_slice::<serde_json::Value>(&out).unwrap()
     };
-    let decoded = decode(
-        with(r#""stack":["C#","",""]"#)
-            .replace("\"\"", "\"x\"")
-            .as_bytes(),
-    )
-    .unwrap()
-    .into_pessoa(Uuid::nil());
-    assert_eq!(
-        row("ana", "Ana", 59, Some(vec!["C#", "x", "x"])),
-        Ok(decoded)
-    );
+    let decoded = decode(with(r#""stack":["C#","",""]"#).replace("\"\"", "\"x\"").as_bytes())
+        .unwrap()
+        .into_pessoa(Uuid::nil());
+    assert_eq!(row("ana", "Ana", 59, Some(vec!["C#", "x", "x"])), Ok(decoded));
     // What breaks only a rule of the API is shown as it is.
     let long = "\u{1}\"é".repeat(1000);
     let shown = rendered(row(&long, "", -730_119, Some(vec!["", &long])).unwrap());

@@ -75,7 +75,11 @@ pub(super) async fn run(queue: Rc<Queue<Pending>>, outbox: Rc<Outbox>, connector
 }
 
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
-async fn settle(session: &Session, batch: Vec<Pending>, outbox: &Outbox) -> Result<(), (Vec<Pending>, String)> {
+async fn settle(
+    session: &Session,
+    batch: Vec<Pending>,
+    outbox: &Outbox,
+) -> Result<(), (Vec<Pending>, String)> {
     // Parts of the batch, the next one last. More than one only after a row at fault split it.
     let mut parts = vec![batch];
     while let Some(mut rows) = parts.pop() {
@@ -126,7 +130,9 @@ async fn attempt(
             Ok(())
         }
         // A lookup has no row at fault: whatever this is, another connection may do better.
-        Err(Failure::Row(sqlstate)) => Err((rest, Failure::Lost(format!("the lookup failed with {sqlstate}")))),
+        Err(Failure::Row(sqlstate)) => {
+            Err((rest, Failure::Lost(format!("the lookup failed with {sqlstate}"))))
+        }
         Err(failure) => Err((rest, failure)),
     }
 }

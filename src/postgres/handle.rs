@@ -11,7 +11,9 @@ use slab::Slab;
 use uuid::Uuid;
 
 use super::{Reply, Request, Role, Ticket};
-use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX};
+use crate::limits::{
+    COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
+};
 use crate::pessoa::Record;
 use crate::ring;
 
@@ -66,6 +68,7 @@ pub struct Database {
     waiters: RefCell<Slab<Waiter>>,
     creates: Cell<usize>,
     reads: Cell<usize>,
+    searches: Cell<usize>,
     commit_reachable: Cell<bool>,
     read_reachable: Cell<bool>,
     /// Requests were pushed since the last wake.
@@ -80,6 +83,7 @@ impl Database {
             waiters: RefCell::new(Slab::with_capacity(1024)),
             creates: Cell::new(0),
             reads: Cell::new(0),
+            searches: Cell::new(0),
             commit_reachable: Cell::new(false),
             read_reachable: Cell::new(false),
             unflushed: Cell::new(false),
@@ -123,6 +127,19 @@ impl Database {
             Reply::Counted { rows, .. } => Ok(rows),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
             _ => unreachable!("a count is answered as a count"),
+        }
+    }
+
+    /// At most 50 committed pessoas whose search text contains `term`, ascending by id: Postgres reads the whole
+    /// table for it, so this is for what memory cannot answer.
+    pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unavailable> {
+        let deadline = Instant::now() + SEARCH_TIME_MAX;
+        let slot = self.wait_as(Role::Search)?;
+        self.push(Request::Search { ticket: slot.ticket, term: term.into(), deadline });
+        match slot.await {
+            Reply::Searched { found, .. } => Ok(found),
+            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            _ => unreachable!("a search is answered as a search"),
         }
     }
 
@@ -200,6 +217,7 @@ impl Database {
                 Reply::Collision { ticket, .. }
                 | Reply::Refused { ticket, .. }
                 | Reply::Unavailable { ticket }
+                | Reply::Searched { ticket, .. }
                 | Reply::Counted { ticket, .. } => *ticket,
                 Reply::Loaded { record } => {
                     learn(Learnt::Committed(record));
@@ -213,6 +231,8 @@ impl Database {
                     match role {
                         Role::Commit => self.commit_reachable.set(*reachable),
                         Role::Read => self.read_reachable.set(*reachable),
+                        // Made when it is needed: its absence says nothing.
+                        Role::Search => {}
                     }
                     continue;
                 }
@@ -237,6 +257,7 @@ impl Database {
         match role {
             Role::Commit => (&self.creates, COMMIT_QUEUE_MAX),
             Role::Read => (&self.reads, READ_QUEUE_MAX),
+            Role::Search => (&self.searches, SEARCH_QUEUE_MAX),
         }
     }
 

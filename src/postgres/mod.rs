@@ -5,6 +5,7 @@
 //! core thread                         postgres thread (tokio, current-thread)
 //! Database::create ---- requests ---> dispatcher -> commit queue -> commit::run  (connection 1)
 //! Database::fetch                              \-> read queue   -> read::run    (connection 2)
+//!                                              \-> search queue -> search::run  (connection 3, when needed)
 //! Database::run    <--- replies  -------------------------------------'
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod embedded;
 mod handle;
 mod queue;
 mod read;
+mod search;
 mod session;
 mod sql;
 mod thread;
@@ -37,28 +39,59 @@ enum Request {
     Create { ticket: Ticket, record: Box<Record>, deadline: Instant },
     Fetch { ticket: Ticket, id: Uuid, deadline: Instant },
     Count { ticket: Ticket, deadline: Instant },
+    Search { ticket: Ticket, term: Box<[u8]>, deadline: Instant },
 }
 
 /// What a core hears.
 enum Reply {
     /// The row is committed. No ticket: its client was told `Unavailable` before this was known.
-    Committed { ticket: Option<Ticket>, record: Box<Record> },
+    Committed {
+        ticket: Option<Ticket>,
+        record: Box<Record>,
+    },
     /// A committed row with another id has this apelido.
-    Duplicate { ticket: Ticket, record: Box<Record> },
+    Duplicate {
+        ticket: Ticket,
+        record: Box<Record>,
+    },
     /// The id is taken by a row with another apelido: a new one is needed.
-    Collision { ticket: Ticket, record: Box<Record> },
+    Collision {
+        ticket: Ticket,
+        record: Box<Record>,
+    },
     /// The database refuses this row for good (SQLSTATE).
-    Refused { ticket: Ticket, sqlstate: Box<str> },
+    Refused {
+        ticket: Ticket,
+        sqlstate: Box<str>,
+    },
     /// The deadline passed first. The outcome of a create is unknown.
-    Unavailable { ticket: Ticket },
-    Fetched { ticket: Ticket, found: Option<Box<Record>> },
-    Counted { ticket: Ticket, rows: u64 },
+    Unavailable {
+        ticket: Ticket,
+    },
+    Fetched {
+        ticket: Ticket,
+        found: Option<Box<Record>>,
+    },
+    Counted {
+        ticket: Ticket,
+        rows: u64,
+    },
+    /// In ascending order of id.
+    Searched {
+        ticket: Ticket,
+        found: Vec<Record>,
+    },
     /// One row of the table as it stood when the thread started.
-    Loaded { record: Box<Record> },
+    Loaded {
+        record: Box<Record>,
+    },
     /// Every row was sent; what the thread hears from here on is requests.
     LoadEnded,
     /// A connection came or went.
-    Reachable { role: Role, reachable: bool },
+    Reachable {
+        role: Role,
+        reachable: bool,
+    },
 }
 
 /// Which of a thread's connections is meant.
@@ -66,6 +99,7 @@ enum Reply {
 enum Role {
     Commit,
     Read,
+    Search,
 }
 
 impl Role {
@@ -73,6 +107,7 @@ impl Role {
         match self {
             Role::Commit => "commit",
             Role::Read => "read",
+            Role::Search => "search",
         }
     }
 }

@@ -37,8 +37,12 @@ pub(super) enum Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
         match error.code() {
-            Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Failure::Conflict,
-            Some(state) if matches!(state.code().get(..2), Some("22" | "23")) => Failure::Row(state.code().into()),
+            Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => {
+                Failure::Conflict
+            }
+            Some(state) if matches!(state.code().get(..2), Some("22" | "23")) => {
+                Failure::Row(state.code().into())
+            }
             _ => Failure::Lost(describe(&error)),
         }
     }
@@ -72,7 +76,7 @@ impl Drop for Session {
 impl Session {
     async fn open(config: &Config, role: Role) -> Result<Session, Failure> {
         let (client, connection) = connect(config).await?;
-        client.batch_execute(sql::session_settings(role)).await?;
+        client.batch_execute(&sql::session_settings(role)).await?;
         let statements = Statements::prepare(&client).await?;
         Ok(Session { client, statements, connection })
     }
@@ -83,6 +87,10 @@ impl Session {
 
     pub(super) fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.client.is_closed()
     }
 
     /// Returns when the connection is gone.
@@ -134,7 +142,8 @@ impl Connector {
         let mut pause = CONNECT_BACKOFF_MIN;
         let mut said: Option<Instant> = None;
         loop {
-            let attempt = tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config, self.role)).await;
+            let attempt =
+                tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config, self.role)).await;
             let failure = match attempt {
                 Ok(Ok(session)) => {
                     if said.is_some() {

@@ -13,6 +13,7 @@ use super::commit::Pending;
 use super::session::{Failure, Session};
 use super::thread::Outbox;
 use super::{Reply, Role};
+use crate::limits::{SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::{Pessoa, Record, Stack};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -35,18 +36,26 @@ const FETCH: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WH
 
 const LOAD: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas";
 
+// Any 50 will do; they are put in order afterwards.
+const SEARCH: &str = "\
+    SELECT * FROM (SELECT id, apelido, nome, nascimento, stack FROM pessoas \
+                   WHERE position($1::bytea IN search) > 0 LIMIT $2) AS found \
+    ORDER BY id";
+
 const COUNT: &str = "SELECT count(*) FROM pessoas";
 
 /// What a session says of itself first. `synchronous_commit` is what a 201 promises, whatever the server's
 /// default; a commit is never cut short by a timeout, a read is.
-pub(super) fn session_settings(role: Role) -> &'static str {
-    match role {
+pub(super) fn session_settings(role: Role) -> String {
+    let limits = match role {
         Role::Commit => {
-            "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
-             SET application_name = 'rinha commit'"
+            "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0".to_owned()
         }
-        Role::Read => "SET statement_timeout = '60s'; SET application_name = 'rinha read'",
-    }
+        // Loading is a read too, and takes as long as it takes; a row that never comes is noticed by the reader.
+        Role::Read => "SET statement_timeout = 0".to_owned(),
+        Role::Search => format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis()),
+    };
+    format!("{limits}; SET application_name = 'rinha {}'", role.name())
 }
 
 /// The statements of one session, prepared.
@@ -56,6 +65,7 @@ pub(super) struct Statements {
     fetch: Statement,
     load: Statement,
     count: Statement,
+    search: Statement,
 }
 
 impl Statements {
@@ -66,6 +76,7 @@ impl Statements {
             fetch: client.prepare(FETCH).await?,
             load: client.prepare(LOAD).await?,
             count: client.prepare(COUNT).await?,
+            search: client.prepare(SEARCH).await?,
         })
     }
 }
@@ -149,6 +160,14 @@ pub(super) async fn load(session: &Session, outbox: &Outbox) -> Result<(), Failu
         outbox.push_loaded(Reply::Loaded { record: Box::new(record(&row)?) }).await;
     }
     Ok(())
+}
+
+/// At most 50 committed rows whose search text contains `term`, ascending by id.
+pub(super) async fn search(session: &Session, term: &[u8]) -> Result<Vec<Record>, Failure> {
+    let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
+    let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
+    let rows = session.bounded(session.client().query(&session.statements().search, &parameters)).await?;
+    rows.iter().map(record).collect()
 }
 
 /// The number of committed rows.

@@ -12,13 +12,14 @@ use super::commit::{self, Pending};
 use super::handle::{Database, Learnt};
 use super::queue::Queue;
 use super::read::{self, Read, ReadKind};
+use super::search::{self, Search};
 use super::session::Connector;
 use super::{Reply, Request, Role};
-use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX};
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 use crate::ring;
 
 /// Requests of one core that can be under way.
-const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX;
+const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Replies to them, the rows of one batch that outlived their clients, and the state of two connections.
 const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_BATCH_MAX + 64;
 /// What loading leaves free in the reply ring for everything else.
@@ -57,11 +58,7 @@ impl Replies {
 
 /// Starts the Postgres thread of `core`. It streams the whole table first, then serves requests. It ends
 /// when the core closes its handle, or by a fault, which `died` reports.
-pub fn spawn(
-    core: usize,
-    config: Config,
-    died: impl FnOnce(&str) + Send + 'static,
-) -> std::io::Result<Link> {
+pub fn spawn(core: usize, config: Config, died: impl FnOnce(&str) + Send + 'static) -> std::io::Result<Link> {
     let (requests, inbox) = ring::channel(REQUESTS_MAX);
     let (outbox, replies) = ring::channel(REPLIES_MAX);
     std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
@@ -81,6 +78,7 @@ fn serve(config: Config, inbox: ring::Receiver<Request>, outbox: ring::Sender<Re
     let outbox = Rc::new(Outbox { replies: RefCell::new(outbox) });
     let creates = Rc::new(Queue::default());
     let reads = Rc::new(Queue::default());
+    let searches = Rc::new(Queue::default());
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(
         Rc::clone(&creates),
@@ -90,13 +88,19 @@ fn serve(config: Config, inbox: ring::Receiver<Request>, outbox: ring::Sender<Re
     let reader = tasks.spawn_local(read::run(
         Rc::clone(&reads),
         Rc::clone(&outbox),
-        Connector::new(config, Role::Read, Rc::clone(&outbox)),
+        Connector::new(config.clone(), Role::Read, Rc::clone(&outbox)),
+    ));
+    let searcher = tasks.spawn_local(search::run(
+        Rc::clone(&searches),
+        Rc::clone(&outbox),
+        Connector::new(config, Role::Search, Rc::clone(&outbox)),
     ));
     tasks.block_on(&runtime, async move {
         tokio::select! {
-            () = dispatch(inbox, &creates, &reads, &outbox) => {}
+            () = dispatch(inbox, &creates, &reads, &searches, &outbox) => {}
             ended = committer => ended.expect("the committer does not panic"),
             ended = reader => ended.expect("the reader does not panic"),
+            ended = searcher => ended.expect("the searcher does not panic"),
         }
     });
     Ok(())
@@ -107,10 +111,11 @@ async fn dispatch(
     mut inbox: ring::Receiver<Request>,
     creates: &Queue<Pending>,
     reads: &Queue<Read>,
+    searches: &Queue<Search>,
     outbox: &Outbox,
 ) {
     loop {
-        let waiting = !creates.is_empty() || !reads.is_empty();
+        let waiting = !(creates.is_empty() && reads.is_empty() && searches.is_empty());
         let request = tokio::select! {
             biased;
             request = inbox.pop() => request,
@@ -118,6 +123,7 @@ async fn dispatch(
                 let now = Instant::now();
                 creates.expire(now, outbox);
                 reads.expire(now, outbox);
+                searches.expire(now, outbox);
                 continue;
             }
         };
@@ -129,6 +135,9 @@ async fn dispatch(
                 }
                 Request::Fetch { ticket, id, deadline } => {
                     reads.push(Read::new(ticket, deadline, ReadKind::Fetch(id)));
+                }
+                Request::Search { ticket, term, deadline } => {
+                    searches.push(Search::new(ticket, deadline, term));
                 }
                 Request::Count { ticket, deadline } => {
                     reads.push(Read::new(ticket, deadline, ReadKind::Count));
