@@ -140,11 +140,10 @@ impl Api {
         lower(term, &mut lowered);
 
         let mut found: Vec<Found> = Vec::new();
-        let lowered = str::from_utf8(&lowered).expect("lower-casing makes scalars of scalars");
-        let searched = self.shard.borrow().search(lowered, &mut found);
+        let searched = self.shard.borrow().search(&lowered, &mut found);
         if searched.is_err() {
             // Memory holds no whole index any more, or the term would keep the core busy for too long.
-            return match self.database.search(lowered.as_bytes()).await {
+            return match self.database.search(&lowered).await {
                 Ok(records) => array(&records.iter().map(|record| &*record.json).collect::<Vec<_>>(), reply),
                 Err(why) => reply.unavailable(read_unavailable(why)),
             };

@@ -39,7 +39,6 @@ pub mod postgres;
 pub mod reply;
 pub mod ring;
 pub mod route;
-pub mod search_text;
 pub mod shard;
 pub mod supervisor;
 pub mod telemetry;

@@ -60,6 +60,8 @@ impl fmt::Display for Cores {
             Cores::Auto { first } => write!(f, "auto@{first}"),
             Cores::Count { count, first: 0 } => write!(f, "{count}"),
             Cores::Count { count, first } => write!(f, "{count}@{first}"),
+            // A lone number would be a count.
+            Cores::List(cpus) if cpus.len() == 1 => write!(f, "{0}-{0}", cpus[0]),
             Cores::List(cpus) => {
                 let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
                 write!(f, "{}", cpus.join(","))

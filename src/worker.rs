@@ -152,7 +152,7 @@ fn keep(shard: Rc<RefCell<Shard>>, loaded: oneshot::Sender<()>) -> impl FnMut(Le
 }
 
 /// The core's clock, aligned to the second so that `Date` is right.
-async fn sweep(connections: Rc<Connections>) {
+pub async fn sweep(connections: Rc<Connections>) {
     loop {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let into_second = Duration::from_nanos(u64::from(now.subsec_nanos()));
@@ -168,7 +168,8 @@ fn accept_from<L: Accept>(listener: L, connections: &Rc<Connections>, api: &Rc<A
     Ok(fd)
 }
 
-async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connections>, service: Rc<V>) {
+/// Serves every connection that `listener` accepts, until it is shut down while draining.
+pub async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connections>, service: Rc<V>) {
     loop {
         match listener.next().await {
             Ok(stream) => {
@@ -186,9 +187,11 @@ async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connections>
 }
 
 /// What TCP and unix listeners have in common.
-trait Accept: AsRawFd + 'static {
+pub trait Accept: AsRawFd + 'static {
+    /// What it accepts.
     type Stream: AsyncReadRent + AsyncWriteRent + AsRawFd + 'static;
 
+    /// The next connection.
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>>;
 }
 

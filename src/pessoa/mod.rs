@@ -33,6 +33,7 @@ pub use decode::decode;
 pub use lower::lower;
 pub use record::Record;
 pub use refusal::{Place, Reason, Refusal};
+pub use render::SEPARATOR;
 pub use stack::Stack;
 
 /// A body that keeps every rule of the API but uniqueness, borrowed from the request where no escape forces a copy.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Pessoa, lower};
 
 /// Stands between the fields of a search text: the one scalar that no field can hold.
-const SEPARATOR: u8 = 0;
+pub const SEPARATOR: u8 = 0;
 
 impl Pessoa {
     /// Appends `{"id","apelido","nome","nascimento","stack"}` in that order as compact JSON; `stack` is `null` or an array.

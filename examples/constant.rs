@@ -1,0 +1,82 @@
+//! A constant answer served by the server's own HTTP code: what a read would cost if finding it were free.
+//!
+//! `cargo run --release --example constant -- ADDRESS [io_uring|epoll] [BODY_BYTES] [CPU]`
+//!
+//! Prints its CPU time per request on SIGTERM or Ctrl-C.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::ValueEnum;
+use monoio::net::TcpListener;
+use nix::sys::resource::{UsageWho, getrusage};
+use rinha::connection::{Connections, Request, Service};
+use rinha::driver::{self, Wanted};
+use rinha::http::Status;
+use rinha::limits::{CONNECTIONS_MAX, LISTEN_BACKLOG};
+use rinha::listener::{Bound, Socket};
+use rinha::reply::Reply;
+use rinha::{topology, worker};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Written once a second by the core, read at the end by the signal thread.
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+struct Constant {
+    body: Vec<u8>,
+    answered: Cell<u64>,
+}
+
+impl Service for Constant {
+    async fn respond(&self, _: Request<'_>, reply: Reply<'_>) {
+        self.answered.set(self.answered.get() + 1);
+        reply.json(Status::OK, &self.body);
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9998".to_owned());
+    let driver = arguments.next().unwrap_or_else(|| "auto".to_owned());
+    let bytes = arguments.next().map_or(300, |bytes| bytes.parse().expect("BODY_BYTES is a number"));
+    let cpu = arguments.next().map_or(0, |cpu| cpu.parse().expect("CPU is a number"));
+    let wanted = Wanted::from_str(&driver, false).expect("auto, io_uring or epoll");
+    let listen = address.parse().expect("an address such as 127.0.0.1:9998");
+
+    let mut signals =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
+            .expect("signal handlers");
+    std::thread::spawn(move || {
+        signals.forever().next();
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("resource usage");
+        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+        let cpu = micros(usage.user_time()) + micros(usage.system_time());
+        let answered = ANSWERED.load(Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss, reason = "for people")]
+        let each = cpu as f64 / answered.max(1) as f64;
+        println!("constant: {answered} requests, {each:.2} us of CPU each");
+        std::process::exit(0);
+    });
+
+    topology::pin(cpu).expect("a CPU this process may use");
+    let (mut runtime, chosen) = driver::build(wanted).expect("a driver");
+    eprintln!("constant: {address}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.name, chosen.reason);
+    runtime.block_on(async {
+        let connections = Connections::new(CONNECTIONS_MAX);
+        let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
+        let bound = Bound::bind(&listen, 0).expect("a free address");
+        let Ok(Socket::Tcp(socket)) = bound.listen(LISTEN_BACKLOG, chosen.name == "epoll") else {
+            panic!("expected a TCP address");
+        };
+        let listener = TcpListener::from_std(socket).expect("a listener");
+        monoio::spawn(worker::accept(listener, Rc::clone(&connections), Rc::clone(&service)));
+        monoio::spawn(worker::sweep(connections));
+        loop {
+            monoio::time::sleep(std::time::Duration::from_millis(200)).await;
+            ANSWERED.store(service.answered.get(), Ordering::Relaxed);
+        }
+    });
+}

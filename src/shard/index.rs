@@ -1,0 +1,230 @@
+//! The search index: which pessoas contain a term. Knows pessoas by ordinal only, never by id or body.
+//!
+//! What is indexed are distinct texts, not pessoas. A pessoa has one text of its own, its apelido and nome; a
+//! stack item is one text however many pessoas list it, with its newest fifty owners, which are an answer
+//! for good. So a term glued from two popular items costs a look at a few dictionary entries, although each of
+//! its trigrams is in half of the pessoas.
+
+use super::arena::Arena;
+use super::recent::{Recent, ShortGrams};
+use super::table::{Column, Slots};
+use super::trigrams::{TRIGRAM, Trigrams};
+use crate::limits::SEARCH_RESULTS_MAX;
+use crate::pessoa::SEPARATOR;
+use ahash::RandomState;
+use memchr::memmem::Finder;
+use std::ops::ControlFlow;
+
+/// Stack items that one pessoa may add to the dictionary; its other unknown items join its own text. A body has
+/// room for some 12,000 items, and as texts by themselves they would make fifty pessoas cost 600,000 looks: with
+/// this bound any fifty matching pessoas are found within 50 * (32 + 1) matching texts.
+const NEW_ITEMS_MAX: usize = 32;
+
+/// Bytes of text one search looks at, before it gives up (about 60,000 ordinary texts, 1 ms). Only terms made
+/// for it get here: all their trigrams must be in tens of thousands of texts, and the term in few of them.
+const LOOKED_AT_MAX: usize = 8 * 1024 * 1024;
+/// What finding a text costs besides reading it, in bytes read.
+const LOOK_COST: usize = 64;
+
+/// The search gave up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooCostly;
+
+struct Item {
+    text: u32,
+    owners: Recent,
+}
+
+/// The pessoas that a search found: distinct ordinals, in no order.
+pub(super) struct Hits {
+    ordinals: [u32; SEARCH_RESULTS_MAX],
+    len: usize,
+}
+
+impl Hits {
+    pub(super) fn new() -> Hits {
+        Hits { ordinals: [0; SEARCH_RESULTS_MAX], len: 0 }
+    }
+
+    pub(super) fn ordinals(&self) -> &[u32] {
+        &self.ordinals[..self.len]
+    }
+
+    /// Adds each once; breaks when the search has all it may give.
+    pub(super) fn add(&mut self, ordinals: impl IntoIterator<Item = u32>) -> ControlFlow<()> {
+        for ordinal in ordinals {
+            if self.len == SEARCH_RESULTS_MAX {
+                break;
+            }
+            if !self.ordinals().contains(&ordinal) {
+                self.ordinals[self.len] = ordinal;
+                self.len += 1;
+            }
+        }
+        if self.len == SEARCH_RESULTS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Term -> pessoas.
+pub(super) struct Index {
+    texts: Arena,
+    /// By pessoa: where its own text is.
+    own: Column<u32>,
+    own_trigrams: Trigrams,
+    items: Column<Item>,
+    item_slots: Slots,
+    item_trigrams: Trigrams,
+    short: ShortGrams,
+    hasher: RandomState,
+    owners_bytes: usize,
+    /// The longest field so far, in bytes: a longer term is in none.
+    longest: usize,
+}
+
+impl Index {
+    pub(super) fn new(tables: usize, chunk_bytes: usize) -> Index {
+        Index {
+            texts: Arena::new(chunk_bytes),
+            own: Column::new(),
+            own_trigrams: Trigrams::new(tables),
+            items: Column::new(),
+            item_slots: Slots::new(tables),
+            item_trigrams: Trigrams::new(1),
+            short: ShortGrams::new(),
+            hasher: RandomState::new(),
+            owners_bytes: 0,
+            longest: 0,
+        }
+    }
+
+    /// Adds the next pessoa, the one with ordinal `pessoas()`. `None` when there is no room for its texts: the
+    /// index is then no longer complete.
+    pub(super) fn add(&mut self, search_text: &[u8]) -> Option<()> {
+        let pessoa = u32::try_from(self.own.len()).expect("memory ends before 2^32 pessoas");
+        let own_end = memchr::memchr_iter(SEPARATOR, search_text).nth(1).unwrap_or(search_text.len());
+        let fields = search_text.split(|&byte| byte == SEPARATOR);
+        self.longest = fields.map(<[u8]>::len).fold(self.longest, usize::max);
+
+        let mut own_with_items = Vec::new();
+        let mut new_items = 0;
+        for item in search_text[own_end..].split(|&byte| byte == SEPARATOR).filter(|item| !item.is_empty()) {
+            let hash = self.hasher.hash_one(item);
+            let known = self.item_slots.find(hash, |known| self.item_text(known) == item);
+            if let Some(known) = known {
+                if self.items.get_mut(known).owners.push(pessoa, &mut self.owners_bytes) {
+                    self.short.add(item, pessoa);
+                }
+            } else if new_items < NEW_ITEMS_MAX {
+                new_items += 1;
+                self.add_item(item, hash, pessoa)?;
+            } else {
+                if own_with_items.is_empty() {
+                    own_with_items.extend_from_slice(&search_text[..own_end]);
+                }
+                own_with_items.push(SEPARATOR);
+                own_with_items.extend_from_slice(item);
+            }
+        }
+        let own = if own_with_items.is_empty() { &search_text[..own_end] } else { &own_with_items[..] };
+        self.own.push(self.texts.append(own)?);
+        self.own_trigrams.add(own, pessoa);
+        self.short.add(own, pessoa);
+        Some(())
+    }
+
+    fn add_item(&mut self, text: &[u8], hash: u64, pessoa: u32) -> Option<()> {
+        let mut owners = Recent::new();
+        owners.push(pessoa, &mut self.owners_bytes);
+        let item = self.items.push(Item { text: self.texts.append(text)?, owners });
+        self.item_slots
+            .insert(hash, item, |item| self.hasher.hash_one(text_at(&self.texts, self.items.get(item).text)));
+        self.item_trigrams.add(text, item);
+        self.short.add(text, pessoa);
+        Some(())
+    }
+
+    /// Adds to `hits` pessoas that contain `term`, until there are as many as a search gives.
+    pub(super) fn search(&self, term: &[u8], hits: &mut Hits) -> Result<(), TooCostly> {
+        if term.len() > self.longest || term.contains(&SEPARATOR) {
+            return Ok(());
+        }
+        if term.is_empty() {
+            let pessoas = u32::try_from(self.own.len()).expect("memory ends before 2^32 pessoas");
+            _ = hits.add((0..pessoas).rev().take(SEARCH_RESULTS_MAX));
+            return Ok(());
+        }
+        if term.len() < TRIGRAM {
+            _ = hits.add(self.short.owners(term).iter().copied());
+            return Ok(());
+        }
+        let mut look = Look { texts: &self.texts, term, finder: None, looked_at: 0 };
+        let in_items = self.item_trigrams.candidates(term, |item| {
+            let item = self.items.get(item);
+            match look.contains(item.text) {
+                Ok(false) => ControlFlow::Continue(()),
+                Ok(true) => hits.add(item.owners.owners().iter().copied()).map_break(Ok),
+                Err(too_costly) => ControlFlow::Break(Err(too_costly)),
+            }
+        });
+        if let ControlFlow::Break(outcome) = in_items {
+            return outcome;
+        }
+        let in_own =
+            self.own_trigrams.candidates(term, |pessoa| match look.contains(*self.own.get(pessoa)) {
+                Ok(false) => ControlFlow::Continue(()),
+                Ok(true) => hits.add([pessoa]).map_break(Ok),
+                Err(too_costly) => ControlFlow::Break(Err(too_costly)),
+            });
+        match in_own {
+            ControlFlow::Break(outcome) => outcome,
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+
+    fn item_text(&self, item: u32) -> &[u8] {
+        text_at(&self.texts, self.items.get(item).text)
+    }
+
+    /// Bytes of the texts.
+    pub(super) fn texts_bytes(&self) -> usize {
+        self.texts.bytes() + self.own.bytes()
+    }
+
+    /// Bytes of everything else.
+    pub(super) fn index_bytes(&self) -> usize {
+        self.own_trigrams.bytes()
+            + self.items.bytes()
+            + self.item_slots.bytes()
+            + self.item_trigrams.bytes()
+            + self.short.bytes()
+            + self.owners_bytes
+    }
+}
+
+fn text_at(texts: &Arena, address: u32) -> &[u8] {
+    texts.get(address).expect("texts are dropped all at once")
+}
+
+/// Looks for the term in candidate texts, within the bound.
+struct Look<'a> {
+    texts: &'a Arena,
+    term: &'a [u8],
+    /// Made for the first candidate: most terms have none.
+    finder: Option<Finder<'a>>,
+    looked_at: usize,
+}
+
+impl Look<'_> {
+    fn contains(&mut self, text: u32) -> Result<bool, TooCostly> {
+        if self.term.len() == TRIGRAM {
+            return Ok(true);
+        }
+        let text = text_at(self.texts, text);
+        self.looked_at += LOOK_COST + text.len();
+        if self.looked_at > LOOKED_AT_MAX {
+            return Err(TooCostly);
+        }
+        let finder = self.finder.get_or_insert_with(|| Finder::new(self.term));
+        Ok(finder.find(text).is_some())
+    }
+}

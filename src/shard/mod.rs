@@ -1,0 +1,228 @@
+//! One core's pessoas: bodies by id, known apelidos and the search index, in memory. It must know no I/O, clock,
+//! lock, runtime, HTTP or SQL, and not that there are other shards.
+//!
+//! Single-threaded and never deleted from. What it answers is right, and what it cannot answer it says:
+//! [`Lookup::Dropped`], [`Lookup::Unknown`] and [`NoAnswer`] all mean "ask Postgres". The parts, from the ground up:
+//!
+//! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
+//! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
+//! * `index`: search; `people`: everything else
+//!
+//! # Memory
+//!
+//! Over its budget the shard gives up, in this order: the oldest bodies; the index with its texts, for good
+//! (freeing it takes some milliseconds per million pessoas, once); and at last the ids and apelidos, which then start
+//! anew. Allocated bytes are counted, not used ones; the allocator's own overhead is not.
+//!
+//! # The cost of a search
+//!
+//! With N pessoas here, a term of L bytes (longer than any field: none): L hash lookups; then at most 8 lists
+//! over N / 65,536 ranges, each at most a few microseconds; then a look at the texts that are left. Matching
+//! ones end it after at most 1,650; others after 8 MiB of text, with [`NoAnswer::TooCostly`].
+
+mod arena;
+mod index;
+mod people;
+mod postings;
+mod recent;
+mod table;
+mod trigrams;
+
+#[cfg(test)]
+mod tests;
+
+use index::{Hits, Index};
+use people::{Apelidos, People};
+use std::ops::RangeInclusive;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Bytes of one chunk of bodies, of texts and of apelidos: by the budget, within these.
+const CHUNK_BYTES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+/// Chunks that fit the budget, at least, where the range above lets them.
+const CHUNKS_MIN: usize = 64;
+/// Most parts of a hash table: at a million entries each has a thousand, and grows in some 20 us.
+const TABLES_MAX: usize = 1024;
+/// One part of a hash table for so much budget.
+const TABLE_PER_BYTES: usize = 256 * 1024;
+
+/// One core's pessoas.
+pub struct Shard {
+    people: People,
+    apelidos: Apelidos,
+    /// `None` once it was dropped.
+    index: Option<Index>,
+    budget: usize,
+}
+
+/// What the shard knows of an id.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// The pessoa as the API renders it.
+    Body(&'a [u8]),
+    /// The pessoa exists; its body is only in Postgres.
+    Dropped,
+    /// Perhaps it exists: a miss is not a 404.
+    Unknown,
+}
+
+/// One result of a search; [`Shard::body`] gives its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The pessoa's id.
+    pub id: Uuid,
+    ordinal: u32,
+}
+
+/// Memory cannot answer a search; Postgres can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoAnswer {
+    /// The index was dropped for want of memory: no search will be answered from now on.
+    #[error("the search index was dropped: over the memory budget")]
+    Incomplete,
+    /// The term needs more work than one core may spend on one search; others are answered.
+    #[error("the term needs more work than one search may take")]
+    TooCostly,
+}
+
+/// What the shard holds; bytes as allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes of the bodies.
+    pub bodies: usize,
+    /// Bytes of the search texts.
+    pub texts: usize,
+    /// Bytes of the search index.
+    pub index: usize,
+    /// Bytes of the known apelidos.
+    pub apelidos: usize,
+    /// Bytes of the known ids.
+    pub ids: usize,
+    /// The sum of the bytes above.
+    pub total: usize,
+    /// Known pessoas.
+    pub pessoas: usize,
+    /// Known pessoas whose body was dropped.
+    pub bodies_dropped: usize,
+    /// Whether searches are answered.
+    pub complete: bool,
+}
+
+impl Shard {
+    /// An empty shard that keeps within `budget` bytes.
+    pub fn new(budget: usize) -> Shard {
+        let (people, apelidos) = empty(budget);
+        Shard { people, apelidos, index: Some(Index::new(tables(budget), chunk_bytes(budget))), budget }
+    }
+
+    /// Whether this apelido, byte for byte, was learnt. `false` proves nothing.
+    pub fn knows(&self, apelido: &str) -> bool {
+        self.apelidos.contains(apelido.as_bytes())
+    }
+
+    /// Remembers the apelido of a committed pessoa, as far as memory allows.
+    pub fn learn(&mut self, apelido: &str) {
+        self.apelidos.insert(apelido.as_bytes());
+        self.keep_within_budget();
+    }
+
+    /// Adds a committed pessoa: its search text (lower-cased apelido, nome and stack items, with
+    /// [`SEPARATOR`](crate::pessoa::SEPARATOR) between them) and its rendered body. Does nothing and gives
+    /// `false` when the id is known. An id that was forgotten for want of memory counts as new.
+    pub fn insert(&mut self, id: Uuid, search_text: &[u8], body: &[u8]) -> bool {
+        if !self.people.insert(id, body) {
+            return false;
+        }
+        if self.index.as_mut().is_some_and(|index| index.add(search_text).is_none()) {
+            self.index = None;
+        }
+        self.keep_within_budget();
+        true
+    }
+
+    /// The pessoa with this id.
+    pub fn get(&self, id: &Uuid) -> Lookup<'_> {
+        match self.people.find(id) {
+            None => Lookup::Unknown,
+            Some(ordinal) => self.people.body(ordinal).map_or(Lookup::Dropped, Lookup::Body),
+        }
+    }
+
+    /// Replaces `found` by the pessoas one of whose fields contains `term`, already lower-cased by
+    /// [`lower`](crate::pessoa::lower): all of them in ascending order of id, or of more than
+    /// [`SEARCH_RESULTS_MAX`](crate::limits::SEARCH_RESULTS_MAX) that many, roughly the newest.
+    ///
+    /// # Errors
+    ///
+    /// Memory cannot answer; `found` is then empty.
+    pub fn search(&self, term: &[u8], found: &mut Vec<Found>) -> Result<(), NoAnswer> {
+        found.clear();
+        let index = self.index.as_ref().ok_or(NoAnswer::Incomplete)?;
+        let mut hits = Hits::new();
+        index.search(term, &mut hits).map_err(|index::TooCostly| NoAnswer::TooCostly)?;
+        found.extend(hits.ordinals().iter().map(|&ordinal| Found { id: self.people.id(ordinal), ordinal }));
+        found.sort_unstable_by_key(|found| found.id);
+        Ok(())
+    }
+
+    /// The body of a search's result, or `None` when it is only in Postgres.
+    pub fn body(&self, found: &Found) -> Option<&[u8]> {
+        let known = (found.ordinal as usize) < self.people.len() && self.people.id(found.ordinal) == found.id;
+        // After everything was forgotten the ordinal means another pessoa.
+        if known { self.people.body(found.ordinal) } else { None }
+    }
+
+    /// Known pessoas.
+    pub fn len(&self) -> usize {
+        self.people.len()
+    }
+
+    /// Whether no pessoa is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the shard holds. Costs nothing: the numbers are kept up to date.
+    pub fn memory(&self) -> Memory {
+        let (texts, index) =
+            self.index.as_ref().map_or((0, 0), |index| (index.texts_bytes(), index.index_bytes()));
+        let (bodies, ids, apelidos) =
+            (self.people.bodies_bytes(), self.people.ids_bytes(), self.apelidos.bytes());
+        Memory {
+            bodies,
+            texts,
+            index,
+            apelidos,
+            ids,
+            total: bodies + texts + index + apelidos + ids,
+            pessoas: self.people.len(),
+            bodies_dropped: self.people.bodies_dropped(),
+            complete: self.index.is_some(),
+        }
+    }
+
+    fn keep_within_budget(&mut self) {
+        while self.memory().total > self.budget {
+            if self.people.drop_oldest_bodies() {
+                continue;
+            }
+            if self.index.take().is_none() {
+                (self.people, self.apelidos) = empty(self.budget);
+                return;
+            }
+        }
+    }
+}
+
+fn empty(budget: usize) -> (People, Apelidos) {
+    let (tables, chunk_bytes) = (tables(budget), chunk_bytes(budget));
+    (People::new(tables, chunk_bytes), Apelidos::new(tables, chunk_bytes))
+}
+
+fn tables(budget: usize) -> usize {
+    (budget / TABLE_PER_BYTES).clamp(1, TABLES_MAX).next_power_of_two()
+}
+
+fn chunk_bytes(budget: usize) -> usize {
+    (budget / CHUNKS_MIN).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()).next_multiple_of(64)
+}

@@ -1,0 +1,162 @@
+//! The newest pessoas of a text or of one or two bytes, at most as many as a search gives. Knows no text by itself.
+//!
+//! Any fifty matches are a right answer and nothing is ever deleted. So a list of fifty owners is a complete
+//! answer for good, and a shorter one is the complete set. Of more than fifty the newest are kept, roughly:
+//! their bodies are the last to be dropped, and their texts the likeliest to be in the CPU's cache.
+
+use super::table::Column;
+use crate::limits::SEARCH_RESULTS_MAX;
+use crate::pessoa::SEPARATOR;
+
+/// A full list takes a new owner only when its newest is this many pessoas old: nearly every push is one compare.
+const STRIDE: u32 = 64;
+
+/// Up to [`SEARCH_RESULTS_MAX`] distinct pessoas.
+pub(super) struct Recent {
+    owners: Vec<u32>,
+    newest: u32,
+    /// Where the oldest of a full list is.
+    oldest_at: u32,
+}
+
+impl Recent {
+    pub(super) const fn new() -> Recent {
+        Recent { owners: Vec::new(), newest: 0, oldest_at: 0 }
+    }
+
+    /// Offers an owner no older than any before; `false` when the list need not have it (or has it).
+    pub(super) fn push(&mut self, pessoa: u32, bytes: &mut usize) -> bool {
+        if self.owners.len() < SEARCH_RESULTS_MAX {
+            if self.newest == pessoa && !self.owners.is_empty() {
+                return false;
+            }
+            let capacity = self.owners.capacity();
+            if self.owners.len() == capacity {
+                self.owners.reserve_exact(capacity.max(1).min(SEARCH_RESULTS_MAX - capacity));
+                *bytes += (self.owners.capacity() - capacity) * size_of::<u32>();
+            }
+            self.owners.push(pessoa);
+        } else {
+            if pessoa - self.newest < STRIDE {
+                return false;
+            }
+            self.owners[self.oldest_at as usize] = pessoa;
+            self.oldest_at += 1;
+            if self.oldest_at as usize == SEARCH_RESULTS_MAX {
+                self.oldest_at = 0;
+            }
+        }
+        self.newest = pessoa;
+        true
+    }
+
+    pub(super) fn owners(&self) -> &[u32] {
+        &self.owners
+    }
+}
+
+/// No list.
+const NONE: u32 = u32::MAX;
+
+/// Every single byte and every two bytes that occur -> the newest pessoas that have them.
+pub(super) struct ShortGrams {
+    singles: Box<[u32; 256]>,
+    /// By the first byte; then by the second.
+    pairs: Vec<Option<Box<[u32; 256]>>>,
+    lists: Column<Recent>,
+    bytes: usize,
+}
+
+impl ShortGrams {
+    pub(super) fn new() -> ShortGrams {
+        let pairs: Vec<Option<Box<[u32; 256]>>> = (0..256).map(|_| None).collect();
+        let bytes = size_of::<[u32; 256]>() + size_of_val(&pairs[..]);
+        ShortGrams { singles: Box::new([NONE; 256]), pairs, lists: Column::new(), bytes }
+    }
+
+    /// Makes `pessoa` an owner of every byte and every two bytes of `text`.
+    pub(super) fn add(&mut self, text: &[u8], pessoa: u32) {
+        let ShortGrams { singles, pairs, lists, bytes } = self;
+        let mut own = |slot: &mut u32, bytes: &mut usize| {
+            if *slot == NONE {
+                *slot = lists.push(Recent::new());
+            }
+            lists.get_mut(*slot).push(pessoa, bytes);
+        };
+        let mut before = SEPARATOR;
+        for &byte in text {
+            if byte != SEPARATOR {
+                own(&mut singles[usize::from(byte)], bytes);
+                if before != SEPARATOR {
+                    let page = pairs[usize::from(before)].get_or_insert_with(|| {
+                        *bytes += size_of::<[u32; 256]>();
+                        Box::new([NONE; 256])
+                    });
+                    own(&mut page[usize::from(byte)], bytes);
+                }
+            }
+            before = byte;
+        }
+    }
+
+    /// The owners of a term of one or two bytes.
+    pub(super) fn owners(&self, term: &[u8]) -> &[u32] {
+        let slot = match *term {
+            [byte] => self.singles[usize::from(byte)],
+            [first, second] => match &self.pairs[usize::from(first)] {
+                Some(page) => page[usize::from(second)],
+                None => NONE,
+            },
+            _ => unreachable!("one or two bytes"),
+        };
+        if slot == NONE { &[] } else { self.lists.get(slot).owners() }
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.lists.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_complete_or_has_fifty_and_stays_fresh() {
+        let (mut recent, mut bytes) = (Recent::new(), 0);
+        assert!(recent.push(0, &mut bytes) && !recent.push(0, &mut bytes));
+        for pessoa in 1..50 {
+            assert!(recent.push(pessoa, &mut bytes) && !recent.push(pessoa, &mut bytes));
+            assert_eq!(recent.owners(), (0..=pessoa).collect::<Vec<u32>>());
+        }
+        assert!(!recent.push(50, &mut bytes), "fifty are enough");
+        for pessoa in 51..100_000 {
+            recent.push(pessoa, &mut bytes);
+        }
+        let mut owners = recent.owners().to_vec();
+        owners.sort_unstable();
+        owners.dedup();
+        assert_eq!(owners.len(), SEARCH_RESULTS_MAX);
+        assert!(owners[0] > 100_000 - 64 * 52);
+        assert_eq!(bytes, SEARCH_RESULTS_MAX * 4);
+    }
+
+    #[test]
+    fn grams_do_not_span_fields() {
+        let mut grams = ShortGrams::new();
+        grams.add(b"ab\0cd\0e", 1);
+        grams.add("é".as_bytes(), 2);
+        let check =
+            |term: &str, expected: &[u32]| assert_eq!(grams.owners(term.as_bytes()), expected, "{term:?}");
+        check("a", &[1]);
+        check("ab", &[1]);
+        check("cd", &[1]);
+        check("bc", &[]);
+        check("e", &[1]);
+        check("é", &[2]);
+        check("zz", &[]);
+        check("\0", &[]);
+        check("b\0", &[]);
+    }
+}

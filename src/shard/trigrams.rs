@@ -1,0 +1,171 @@
+//! Which texts contain which three bytes. Knows texts only while they are added; it keeps ordinals.
+//!
+//! A term of three bytes or more can only be in a text that has every trigram of the term. Three bytes that
+//! hold the separator are not kept, since no term holds it.
+
+use super::postings::{Postings, common};
+use super::table::{Column, Slots};
+use crate::pessoa::SEPARATOR;
+use ahash::RandomState;
+use std::ops::ControlFlow;
+
+/// Lists that are intersected for one term: the rarest of it. It bounds the work of a long term, and what
+/// eight lists leave over is cheaper to look at than a ninth list.
+const LISTS_MAX: usize = 8;
+
+/// A term is looked through for rarer trigrams until it has a list as short as this, which takes less than a
+/// microsecond to read, and `LISTS_ENOUGH` lists in all. Each look is a cache miss or two.
+const LIST_SHORT: u32 = 1024;
+const LISTS_ENOUGH: usize = 4;
+
+/// Parts of the hash table: fewer than elsewhere, since there are some 20,000 trigrams, not millions.
+const TABLES_MAX: usize = 64;
+
+/// The length of a trigram in bytes.
+pub(super) const TRIGRAM: usize = 3;
+
+/// Trigram -> texts.
+pub(super) struct Trigrams {
+    slots: Slots,
+    /// By list, apart from the lists so that comparing them touches little memory.
+    trigrams: Column<u32>,
+    lists: Column<Postings>,
+    hasher: RandomState,
+    postings_bytes: usize,
+}
+
+impl Trigrams {
+    pub(super) fn new(tables: usize) -> Trigrams {
+        Trigrams {
+            slots: Slots::new(tables.min(TABLES_MAX)),
+            trigrams: Column::new(),
+            lists: Column::new(),
+            hasher: RandomState::new(),
+            postings_bytes: 0,
+        }
+    }
+
+    /// Adds a text; ordinals ascend.
+    pub(super) fn add(&mut self, text: &[u8], ordinal: u32) {
+        for trigram in trigrams_of(text) {
+            let list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
+            self.lists.get_mut(list).add(ordinal, &mut self.postings_bytes);
+        }
+    }
+
+    fn new_list(&mut self, trigram: u32) -> u32 {
+        let Trigrams { slots, trigrams, hasher, .. } = self;
+        let list = trigrams.push(trigram);
+        slots.insert(hasher.hash_one(trigram), list, |list| hasher.hash_one(*trigrams.get(list)));
+        self.lists.push(Postings::new())
+    }
+
+    fn find(&self, trigram: u32) -> Option<u32> {
+        self.slots.find(self.hasher.hash_one(trigram), |list| *self.trigrams.get(list) == trigram)
+    }
+
+    /// Visits, newest first, every text that may contain `term` (of at least three bytes, none the separator).
+    /// When the term is one trigram, they do contain it.
+    pub(super) fn candidates<B>(
+        &self,
+        term: &[u8],
+        visit: impl FnMut(u32) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        debug_assert!(term.len() >= TRIGRAM && !term.contains(&SEPARATOR));
+        let (mut rarest, mut len) = ([&EMPTY; LISTS_MAX], 0);
+        for trigram in trigrams_of(term) {
+            let Some(list) = self.find(trigram) else {
+                return ControlFlow::Continue(());
+            };
+            len = keep_rarest(&mut rarest, len, self.lists.get(list));
+            if len >= LISTS_ENOUGH && rarest[0].count() <= LIST_SHORT {
+                break;
+            }
+        }
+        common(&rarest[..len], visit)
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.trigrams.bytes() + self.lists.bytes() + self.postings_bytes
+    }
+}
+
+static EMPTY: Postings = Postings::new();
+
+/// Puts `list` where it belongs among the `len` rarest so far, each list once; gives the new `len`.
+fn keep_rarest<'a>(rarest: &mut [&'a Postings; LISTS_MAX], len: usize, list: &'a Postings) -> usize {
+    let full = len == LISTS_MAX;
+    if full && list.count() >= rarest[len - 1].count()
+        || rarest[..len].iter().any(|kept| std::ptr::eq(*kept, list))
+    {
+        return len;
+    }
+    let len = if full { len } else { len + 1 };
+    let mut at = len - 1;
+    while at > 0 && rarest[at - 1].count() > list.count() {
+        rarest[at] = rarest[at - 1];
+        at -= 1;
+    }
+    rarest[at] = list;
+    len
+}
+
+fn trigrams_of(text: &[u8]) -> impl Iterator<Item = u32> {
+    let (mut trigram, mut run) = (0, 0);
+    text.iter().filter_map(move |&byte| {
+        trigram = (trigram << 8 | u32::from(byte)) & 0xff_ffff;
+        run = if byte == SEPARATOR { 0 } else { run + 1 };
+        (run >= TRIGRAM).then_some(trigram)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(trigrams: &Trigrams, term: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        let end = trigrams.candidates(term.as_bytes(), |text| {
+            found.push(text);
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(end.is_continue());
+        found
+    }
+
+    #[test]
+    fn table() {
+        let mut trigrams = Trigrams::new(2);
+        for (ordinal, text) in ["mysql", "sqlite\0mysqx", "aaaaaa", "ab\0c", "mysql", "é€"].iter().enumerate()
+        {
+            trigrams.add(text.as_bytes(), u32::try_from(ordinal).unwrap());
+        }
+        assert_eq!(candidates(&trigrams, "mysql"), [4, 1, 0]); // 1 has all the trigrams; the caller looks.
+        assert_eq!(candidates(&trigrams, "mysqlite"), [1]);
+        assert_eq!(candidates(&trigrams, "aaa"), [2]);
+        assert_eq!(candidates(&trigrams, "aaaaaaaaaaaa"), [2]);
+        assert_eq!(candidates(&trigrams, "abc"), [0; 0]);
+        assert_eq!(candidates(&trigrams, "€"), [5]);
+        assert_eq!(candidates(&trigrams, "mysqz"), [0; 0]);
+        assert_eq!(candidates(&trigrams, "mysqlitezzzz"), [1]); // Four lists are enough.
+    }
+
+    #[test]
+    fn the_rarest_lists_are_kept_in_order_and_once() {
+        let lists: Vec<Postings> = [9, 3, 7, 1, 8, 2, 6, 4, 5, 0, 3]
+            .iter()
+            .map(|&count| {
+                let mut list = Postings::new();
+                (0..count).for_each(|ordinal| list.add(ordinal, &mut 0));
+                list
+            })
+            .collect();
+        let (mut rarest, mut len) = ([&EMPTY; LISTS_MAX], 0);
+        for list in lists.iter().chain(&lists) {
+            len = keep_rarest(&mut rarest, len, list);
+        }
+        let counts: Vec<u32> = rarest[..len].iter().map(|list| list.count()).collect();
+        assert_eq!(counts, [0, 1, 2, 3, 3, 4, 5, 6]);
+    }
+}
