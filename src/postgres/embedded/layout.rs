@@ -1,0 +1,302 @@
+//! The data directory: who may use it, and where its parts are. Starts no process.
+//!
+//! ```text
+//! data_dir/rinha.lock       locked by the server for its lifetime; holds its pid
+//! data_dir/postgres/        the cluster (PGDATA), of the user that Postgres runs as
+//! data_dir/postgres.tmp-*   a cluster in the making; left only by a crash
+//! data_dir/postgres.log     what initdb and Postgres say; postgres.log.1 is the one before
+//! data_dir/socket/          the socket, mode 0700; /tmp/rinha-<device>-<inode>/ when the path would be too long
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::account::Account;
+use super::error::EmbeddedError;
+use super::process::wait_until;
+use super::{LOCK_TIME_MAX, LOG_BYTES_MAX, LOG_TAIL_BYTES, PORT, SOCKET_PATH_MAX};
+
+/// The parts of one data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// Absolute, without symbolic links: Postgres changes its working directory.
+    pub(super) data_dir: PathBuf,
+    pub(super) pgdata: PathBuf,
+    pub(super) socket_dir: PathBuf,
+    pub(super) log: Log,
+    /// Names the cluster's processes in the process list; two directories never share it.
+    pub(super) tag: String,
+}
+
+impl Layout {
+    /// Makes the data directory if need be.
+    pub(super) fn create(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        let unwritable = |cause| EmbeddedError::unwritable(data_dir, cause);
+        create_reachable(data_dir).map_err(unwritable)?;
+        let data_dir = data_dir.canonicalize().map_err(unwritable)?;
+        let metadata = fs::metadata(&data_dir).map_err(unwritable)?;
+        let tag = format!("rinha-{:x}-{:x}", metadata.dev(), metadata.ino());
+
+        let mut socket_dir = data_dir.join("socket");
+        if socket_path(&socket_dir).as_os_str().len() > SOCKET_PATH_MAX {
+            socket_dir = Path::new("/tmp").join(&tag);
+        }
+        Ok(Self {
+            pgdata: data_dir.join("postgres"),
+            log: Log(data_dir.join("postgres.log")),
+            socket_dir,
+            data_dir,
+            tag,
+        })
+    }
+
+    /// Takes the directory for this process. The kernel lets go of the lock when the process ends, however it ends.
+    pub(super) fn lock(&self) -> Result<Flock<File>, EmbeddedError> {
+        let path = self.data_dir.join("rinha.lock");
+        let unwritable = |cause| EmbeddedError::unwritable(&path, cause);
+        // Not truncated: until it is locked the content is another server's.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(unwritable)?;
+        let mut lock = self.wait_for_lock(&path, file)?;
+        lock.set_len(0).map_err(unwritable)?;
+        writeln!(lock, "{}", process::id()).map_err(unwritable)?;
+        Ok(lock)
+    }
+
+    /// Waits a moment for a server that is just exiting (or for a child that this process is just starting: until its exec
+    /// it shares every descriptor).
+    fn wait_for_lock(&self, path: &Path, file: File) -> Result<Flock<File>, EmbeddedError> {
+        let mut unlocked = Some(file);
+        let mut locked = None;
+        wait_until(LOCK_TIME_MAX, || {
+            let Some(file) = unlocked.take() else {
+                return true;
+            };
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => locked = Some(Ok(lock)),
+                Err((file, Errno::EWOULDBLOCK)) => unlocked = Some(file),
+                Err((_, errno)) => locked = Some(Err(errno)),
+            }
+            locked.is_some()
+        });
+        match locked {
+            Some(Ok(lock)) => Ok(lock),
+            Some(Err(errno)) => Err(EmbeddedError::unwritable(path, errno.into())),
+            None => {
+                let pid = fs::read_to_string(path).unwrap_or_default();
+                Err(EmbeddedError::Locked {
+                    data_dir: self.data_dir.clone(),
+                    holder: match pid.trim() {
+                        "" => "just starting".to_owned(),
+                        pid => format!("process {pid}"),
+                    },
+                })
+            }
+        }
+    }
+
+    /// The version that made the cluster; none when there is no cluster yet.
+    pub(super) fn cluster_version(&self) -> Result<Option<String>, EmbeddedError> {
+        match fs::read_to_string(self.pgdata.join("PG_VERSION")) {
+            Ok(version) => return Ok(Some(version.trim().to_owned())),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
+                return Err(EmbeddedError::NotACluster { pgdata: self.pgdata.clone() });
+            }
+            Err(cause) => return Err(EmbeddedError::unwritable(&self.pgdata, cause)),
+        }
+        // A rename replaces an empty directory.
+        let taken = fs::read_dir(&self.pgdata).is_ok_and(|mut entries| entries.next().is_some());
+        if taken {
+            return Err(EmbeddedError::NotACluster { pgdata: self.pgdata.clone() });
+        }
+        Ok(None)
+    }
+
+    /// Makes the socket's directory, private to the user: whoever may connect is the superuser.
+    pub(super) fn prepare_socket_dir(&self, account: &Account) -> Result<(), EmbeddedError> {
+        let directory = &self.socket_dir;
+        match private_directory(directory) {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(EmbeddedError::unwritable(directory, cause));
+            }
+            _ => {}
+        }
+        // In /tmp the name may have been taken by someone else; the link itself is looked at, not its target.
+        let metadata =
+            fs::symlink_metadata(directory).map_err(|cause| EmbeddedError::unwritable(directory, cause))?;
+        let ours = [account.uid.as_raw(), geteuid().as_raw()].contains(&metadata.uid());
+        if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
+            return Err(EmbeddedError::SocketDir {
+                directory: directory.clone(),
+                user: account.name.clone(),
+            });
+        }
+        account.own(directory)
+    }
+
+    /// Removes what must not stay outside the data directory.
+    pub(super) fn remove_socket_dir(&self) {
+        if !self.socket_dir.starts_with(&self.data_dir) {
+            // After a SIGKILL the socket and its lock file are still there.
+            let socket = socket_path(&self.socket_dir);
+            let _ = fs::remove_file(socket.with_file_name(format!(".s.PGSQL.{PORT}.lock")));
+            let _ = fs::remove_file(socket);
+            let _ = fs::remove_dir(&self.socket_dir);
+        }
+    }
+}
+
+/// Where Postgres puts the socket.
+pub(super) fn socket_path(socket_dir: &Path) -> PathBuf {
+    socket_dir.join(format!(".s.PGSQL.{PORT}"))
+}
+
+/// A new directory with mode 0700.
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Makes a directory and its missing ancestors; root's may be entered by everyone, whatever the umask says, because
+/// another user has to get to the cluster inside.
+fn create_reachable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent()
+        && !parent.as_os_str().is_empty()
+    {
+        create_reachable(parent)?;
+    }
+    fs::create_dir(path)?;
+    if geteuid().is_root() {
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// What initdb and Postgres say.
+#[derive(Debug, Clone)]
+pub(super) struct Log(pub(super) PathBuf);
+
+impl Log {
+    /// For a child's output. Always appended to, so that it may be truncated under a running Postgres.
+    pub(super) fn open(&self) -> Result<File, EmbeddedError> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.0)
+            .map_err(|cause| EmbeddedError::unwritable(&self.0, cause))
+    }
+
+    /// Keeps a full log as `postgres.log.1` and begins again: the two never hold much more than twice the bound.
+    pub(super) fn bound(&self) {
+        if self.len() <= LOG_BYTES_MAX {
+            return;
+        }
+        let kept = self.0.with_extension("log.1");
+        let moved =
+            fs::copy(&self.0, &kept).and_then(|_| OpenOptions::new().write(true).open(&self.0)?.set_len(0));
+        if let Err(error) = moved {
+            tracing::warn!(log = %self.0.display(), %error, "the log of Postgres could not be shortened");
+        }
+    }
+
+    /// Where the log ends now, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        fs::metadata(&self.0).map_or(0, |metadata| metadata.len())
+    }
+
+    /// The line written after `start` that says most about a failure.
+    pub(super) fn reason_since(&self, start: u64) -> String {
+        let mut tail = Vec::new();
+        let read = File::open(&self.0).and_then(|mut file| {
+            let start = start.max(self.len().saturating_sub(LOG_TAIL_BYTES));
+            file.seek(SeekFrom::Start(start))?;
+            file.take(LOG_TAIL_BYTES).read_to_end(&mut tail)
+        });
+        match read {
+            Ok(_) => reason_in(&tail),
+            Err(error) => format!("its log cannot be read: {error}"),
+        }
+    }
+}
+
+/// The last line that tells of an error, else the last line at all.
+pub(super) fn reason_in(output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    let lines = || output.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let telling = ["PANIC:", "FATAL:", "ERROR:", "error:"];
+    lines()
+        .find(|line| telling.iter().any(|word| line.contains(word)))
+        .or_else(|| lines().next())
+        .unwrap_or("it said nothing")
+        .to_owned()
+}
+
+/// A path as one element of a list setting such as `unix_socket_directories`: quoted, because a comma separates.
+pub(super) fn quoted(path: &Path) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for &byte in path.as_os_str().as_bytes() {
+        if byte == b'"' {
+            quoted.push(b'"');
+        }
+        quoted.push(byte);
+    }
+    quoted.push(b'"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_telling_line() {
+        for (output, expected) in [
+            ("", "it said nothing"),
+            ("creating\nok\n\n", "ok"),
+            ("initdb: error: no\ninitdb: removing contents\n", "initdb: error: no"),
+            ("t [1] FATAL:  one\nt [1] LOG:  shut down\n", "t [1] FATAL:  one"),
+            ("t ERROR:  one\nt FATAL:  two\nt HINT:  h\n", "t FATAL:  two"),
+        ] {
+            assert_eq!(reason_in(output.as_bytes()), expected, "{output:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_element() {
+        assert_eq!(quoted(Path::new("/a, b\"c")), b"\"/a, b\"\"c\"");
+    }
+
+    #[test]
+    fn a_full_log_is_kept_once_and_begun_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log(directory.path().join("postgres.log"));
+        let mut writer = log.open().unwrap();
+        let full = usize::try_from(LOG_BYTES_MAX).unwrap() + 1;
+        writer.write_all(&vec![b'x'; full]).unwrap();
+        log.bound();
+        assert_eq!(log.len(), 0);
+        // The writer that is still open appends to the shortened file.
+        writer.write_all(b"FATAL: new\n").unwrap();
+        assert_eq!(log.len(), 11);
+        assert_eq!(log.reason_since(0), "FATAL: new");
+        let kept = fs::metadata(directory.path().join("postgres.log.1")).unwrap();
+        assert_eq!(kept.len(), LOG_BYTES_MAX + 1);
+    }
+}

@@ -1,0 +1,275 @@
+//! The processes of one cluster: which are ours, whether they answer, how they end. Knows no SQL.
+//!
+//! A pid alone proves nothing: after a reboot or in a new container it is another program's. A process is taken for ours
+//! only by its command line, which carries the cluster's tag and which every user may read (`/proc/PID/cwd` and `exe` may
+//! not be read by a container's root without CAP_SYS_PTRACE).
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, Uid};
+
+use super::layout::{Layout, socket_path};
+use super::{COMMAND_LINE_BYTES, POLL_PERIOD, PROBE_TIME_MAX};
+
+/// A postmaster of ours: a child, or the orphan of a server that was killed.
+#[derive(Debug)]
+pub(super) struct Postmaster {
+    pub(super) pid: Pid,
+    /// None: adopted.
+    child: Option<Child>,
+    tag: String,
+    uid: Uid,
+}
+
+impl Postmaster {
+    pub(super) fn spawned(child: Child, tag: &str, uid: Uid) -> Self {
+        let pid = i32::try_from(child.id()).expect("a pid of Linux fits an i32");
+        Self { pid: Pid::from_raw(pid), child: Some(child), tag: tag.to_owned(), uid }
+    }
+
+    pub(super) fn adopted(pid: Pid, tag: &str, uid: Uid) -> Self {
+        Self { pid, child: None, tag: tag.to_owned(), uid }
+    }
+
+    /// Whether it still runs. Reaps it when it does not.
+    pub(super) fn is_running(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => {
+                // It is our child when this process is a container's init, and otherwise not, which is fine.
+                let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
+                let identity = identify(self.pid, &self.tag, self.uid);
+                matches!(identity, Identity::OurPostmaster | Identity::Ending)
+            }
+        }
+    }
+
+    /// Sends a signal, but never to another program that got the pid meanwhile.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        if self.is_running() {
+            let _ = kill(self.pid, signal);
+        }
+    }
+
+    /// Waits for its end; false when the time is over first.
+    pub(super) fn wait_end(&mut self, time_max: Duration) -> bool {
+        wait_until(time_max, || !self.is_running())
+    }
+}
+
+/// Polls a condition; false when the time is over first.
+pub(super) fn wait_until(time_max: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if start.elapsed() >= time_max {
+            return false;
+        }
+        thread::sleep(POLL_PERIOD);
+    }
+}
+
+/// What Postgres writes into `postmaster.pid`: pid, data directory, start time, port, socket directory, address, shared
+/// memory, status; one a line (`src/include/utils/pidfile.h` of Postgres).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PidFile {
+    pub(super) pid: Pid,
+    status: String,
+}
+
+impl PidFile {
+    pub(super) fn read(pgdata: &Path) -> Option<Self> {
+        Self::parse(&fs::read_to_string(pgdata.join("postmaster.pid")).ok()?)
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.status.as_str(), "" | "starting")
+    }
+
+    fn parse(content: &str) -> Option<Self> {
+        let mut lines = content.lines();
+        let pid: i32 = lines.next()?.trim().parse().ok()?;
+        // A standalone backend writes its pid with a minus.
+        let pid = Pid::from_raw(pid.checked_abs().filter(|pid| *pid > 1)?);
+        let status = lines.nth(6).unwrap_or_default().trim().to_owned();
+        Some(Self { pid, status })
+    }
+}
+
+/// Whether the postmaster takes connections: it says so, and a process it forked for us answers. The second part finds one
+/// that is stopped or hangs: the kernel alone would accept the connection.
+pub(super) fn is_ready(layout: &Layout, pid: Pid) -> bool {
+    let said = PidFile::read(&layout.pgdata).is_some_and(|file| file.pid == pid && file.status == "ready");
+    said && answers(&layout.socket_dir).is_some()
+}
+
+/// Asks for TLS, to which a Postgres answers one byte before any authentication (protocol 3.0, SSLRequest).
+fn answers(socket_dir: &Path) -> Option<()> {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let mut stream = UnixStream::connect(socket_path(socket_dir)).ok()?;
+    stream.set_read_timeout(Some(PROBE_TIME_MAX)).ok()?;
+    stream.set_write_timeout(Some(PROBE_TIME_MAX)).ok()?;
+    stream.write_all(&SSL_REQUEST).ok()?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).ok()
+}
+
+/// Who has a pid.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Nobody.
+    Nobody,
+    /// A process that ended and was not reaped. Postgres takes it for alive, as `kill(pid, 0)` does, and in a container
+    /// without an init it stays for good.
+    Zombie,
+    /// A process that is just ending: its command line is gone, its memory may still be mapped.
+    Ending,
+    /// The postmaster of this cluster, started by this server or an earlier one.
+    OurPostmaster,
+    /// A postmaster of the same user with unknown parentage: it may run on this cluster.
+    AnyPostmaster,
+    /// Certainly not the cluster's postmaster.
+    Unrelated,
+}
+
+/// Tells who has `pid`.
+pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> Identity {
+    let process = Path::new("/proc").join(pid.to_string());
+    let (Ok(metadata), Ok(command_line), Ok(stat)) =
+        (fs::metadata(&process), command_line(&process), fs::read_to_string(process.join("stat")))
+    else {
+        return Identity::Nobody;
+    };
+    // `PID (name) STATE ...`, where the name may hold anything.
+    let Some((name, state)) = stat.rsplit_once(") ") else {
+        return Identity::Nobody;
+    };
+    if state.starts_with(['Z', 'X']) {
+        return Identity::Zombie;
+    }
+    // Postgres opens only a directory of the user it runs as.
+    if metadata.uid() != uid.as_raw() {
+        return Identity::Unrelated;
+    }
+    if command_line.is_empty() {
+        return Identity::Ending;
+    }
+    let name = name.split_once('(').map_or("", |(_, name)| name);
+    identify_command(name, &command_line, tag)
+}
+
+/// The arguments, each ended by a NUL; empty for a process that ended. Taken by one read: between two the process could lose
+/// its memory, and half a command line would be another program's.
+fn command_line(process: &Path) -> io::Result<Vec<u8>> {
+    let mut command_line = vec![0; COMMAND_LINE_BYTES];
+    let length = File::open(process.join("cmdline"))?.read(&mut command_line)?;
+    command_line.truncate(length);
+    Ok(command_line)
+}
+
+fn identify_command(name: &str, command_line: &[u8], tag: &str) -> Identity {
+    // The children of a postmaster show "postgres: ..." instead of their arguments.
+    if !matches!(name, "postgres" | "postmaster") || command_line.starts_with(b"postgres: ") {
+        return Identity::Unrelated;
+    }
+    let mut tags = command_line
+        .split(|&byte| byte == 0)
+        .filter_map(|argument| argument.strip_prefix(b"cluster_name=rinha-"))
+        .peekable();
+    if tags.peek().is_none() {
+        return Identity::AnyPostmaster;
+    }
+    match tags.any(|found| tag.as_bytes().strip_prefix(b"rinha-") == Some(found)) {
+        true => Identity::OurPostmaster,
+        // The postmaster of another data directory of this program.
+        false => Identity::Unrelated,
+    }
+}
+
+/// Ends what a dead postmaster left: its children notice by themselves, unless they are in the middle of a statement. While
+/// one lives, a new postmaster finds the shared memory in use and refuses to start. After `grace` they are killed, which
+/// loses nothing that was committed. None when all are gone, else one that stays.
+pub(super) fn end_strays(tag: &str, uid: Uid, grace: Duration, time_max: Duration) -> Option<Pid> {
+    let start = Instant::now();
+    loop {
+        let strays = strays(tag, uid);
+        let stray = *strays.first()?;
+        if start.elapsed() >= grace {
+            for pid in strays {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        if start.elapsed() >= time_max {
+            return Some(stray);
+        }
+        thread::sleep(POLL_PERIOD);
+    }
+}
+
+/// The children of the cluster's postmasters, dead or alive: `postgres: <cluster_name>: ...`.
+fn strays(tag: &str, uid: Uid) -> Vec<Pid> {
+    let title = format!("postgres: {tag}: ");
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| {
+            let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+            let command_line = command_line(&process.path()).ok()?;
+            let ours =
+                command_line.starts_with(title.as_bytes()) && process.metadata().ok()?.uid() == uid.as_raw();
+            ours.then_some(Pid::from_raw(pid))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pid_files() {
+        let check = |content: &str, expected: Option<(i32, &str)>| {
+            let expected =
+                expected.map(|(pid, status)| PidFile { pid: Pid::from_raw(pid), status: status.to_owned() });
+            assert_eq!(PidFile::parse(content), expected, "{content:?}");
+        };
+        check("42\n/d\n1\n5432\n/s\n\n  123  456\nready   \n", Some((42, "ready")));
+        check("42\n/d\n1\n5432\n/s\n\n", Some((42, "")));
+        check("-42\n", Some((42, "")));
+        check("", None);
+        check("x\n", None);
+        check("0\n", None);
+        check("1\n", None);
+    }
+
+    #[test]
+    fn identities() {
+        let check = |name: &str, command_line: &str, expected: Identity| {
+            let found = identify_command(name, command_line.as_bytes(), "rinha-1-2");
+            assert_eq!(found, expected, "{name} {command_line:?}");
+        };
+        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-2\0", Identity::OurPostmaster);
+        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-23\0", Identity::Unrelated);
+        check("postgres", "/b/postgres\0-D\0/d\0", Identity::AnyPostmaster);
+        check("postgres", "postgres: rinha-1-2: checkpointer \0", Identity::Unrelated);
+        check("sleep", "sleep\09\0", Identity::Unrelated);
+    }
+
+    #[test]
+    fn a_process_of_another_program_is_unrelated() {
+        let me = nix::unistd::getpid();
+        let uid = nix::unistd::geteuid();
+        assert_eq!(identify(me, "rinha-1-2", uid), Identity::Unrelated);
+        assert_eq!(identify(Pid::from_raw(i32::MAX), "rinha-1-2", uid), Identity::Nobody);
+    }
+}
