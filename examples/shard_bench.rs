@@ -135,7 +135,8 @@ fn searches(shard: &Shard, pessoas: &[Pessoa], name: &str, terms: &[String]) {
     let cpu = (on_cpu() - cpu) / terms.len() as u64;
     let checked = (40_000_000 / (pessoas.len() + 1)).clamp(3, 200);
     for (i, term) in terms.iter().enumerate() {
-        timed(&mut nanos, || shard.search(black_box(term.as_bytes()), &mut found)).expect("everything is in memory");
+        timed(&mut nanos, || shard.search(black_box(term.as_bytes()), &mut found))
+            .expect("everything is in memory");
         total += found.len();
         if i < checked {
             check(pessoas, term, &found);
