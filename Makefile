@@ -1,0 +1,53 @@
+# Tasks. `make run` and `make test` set everything up on a fresh Debian or Ubuntu; the rest is for working on it.
+
+CARGO ?= cargo
+# Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help run test lint fmt bench deps test-deps clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
+	$(CARGO) run --release --locked
+
+test: deps test-deps ## All tests, against the real binary and real Postgres clusters
+	$(CARGO) test --locked
+
+lint: ## Formatting and clippy, as CI demands them
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format
+	$(CARGO) fmt
+
+bench: deps ## One core against a constant answer and a bare insert loop (needs wrk)
+	perf/ratios
+
+clean: ## Remove what was built
+	$(CARGO) clean
+
+deps:
+	@command -v $(CARGO) >/dev/null || { echo "make: expected cargo; install Rust 1.93 or newer: https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || $(call install,gcc libc6-dev,no C compiler was found)
+	@command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres >/dev/null 2>&1 \
+		|| { $(own_clusters_only); $(call install,postgresql,no Postgres was found); }
+
+test-deps:
+	@command -v curl >/dev/null || $(call install,curl,the README's examples are run with curl)
+
+# $(call install,packages,reason)
+define install
+{ command -v apt-get >/dev/null || { echo "make: $(2); install $(1) with this system's package manager" >&2; exit 1; }; \
+  echo "make: $(2): installing $(1)"; \
+  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; }
+endef
+
+# The package would make and start a cluster for the whole system; this server runs its own.
+define own_clusters_only
+command -v apt-get >/dev/null && [ ! -e /etc/postgresql-common ] \
+  && echo "make: telling postgresql-common not to make a cluster of its own" \
+  && $(SUDO) mkdir -p /etc/postgresql-common/createcluster.d \
+  && echo "create_main_cluster = false" | $(SUDO) tee /etc/postgresql-common/createcluster.d/rinha.conf >/dev/null || true
+endef
