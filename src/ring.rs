@@ -4,9 +4,10 @@
 //! receiver sleeps on whatever runtime polls it: a monoio core and a tokio database thread are both just a
 //! [`Waker`](std::task::Waker) here.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -15,6 +16,15 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub struct Sender<T> {
     ring: Producer<T>,
     receiver: Arc<AtomicWaker>,
+}
+
+/// A sender that the tasks of one core share: what they push in one turn of the core costs one wake.
+pub struct SharedSender<T> {
+    /// `None` once closed.
+    sender: RefCell<Option<Sender<T>>>,
+    /// Something was pushed since the last wake.
+    unflushed: Cell<bool>,
+    flusher: RefCell<Option<Waker>>,
 }
 
 /// The end that pops.
@@ -56,6 +66,54 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // The receiver must learn that nothing more will come.
         self.receiver.wake();
+    }
+}
+
+impl<T> SharedSender<T> {
+    /// Shares `sender`. Nobody is woken unless [`flush`](Self::flush) runs as a task of the same core.
+    pub fn new(sender: Sender<T>) -> SharedSender<T> {
+        SharedSender {
+            sender: RefCell::new(Some(sender)),
+            unflushed: Cell::new(false),
+            flusher: RefCell::new(None),
+        }
+    }
+
+    /// Queues `item`; gives it back when the queue is full or closed.
+    pub fn push(&self, item: T) -> Result<(), T> {
+        match self.sender.borrow_mut().as_mut() {
+            Some(sender) => sender.push(item)?,
+            None => return Err(item),
+        }
+        if !self.unflushed.replace(true)
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
+            flusher.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// For ever: wakes the receiver once for all that was pushed while the core's other tasks ran. A local wake
+    /// puts this task behind every task that is ready now.
+    pub async fn flush(&self) {
+        poll_fn(|cx| {
+            if self.unflushed.replace(false)
+                && let Some(sender) = self.sender.borrow().as_ref()
+            {
+                sender.wake();
+            }
+            let mut flusher = self.flusher.borrow_mut();
+            if !flusher.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *flusher = Some(cx.waker().clone());
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Tells the receiver that nothing more will come.
+    pub fn close(&self) {
+        self.sender.borrow_mut().take();
     }
 }
 

@@ -1,0 +1,138 @@
+//! Requests of one core that wait for an answer from another thread: a ticket each, and the future that the
+//! answer resolves. It knows neither what was asked nor who answers.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+/// Names one request; unique among those that are not answered yet.
+pub type Ticket = usize;
+
+/// The tickets of one core: `K` is what the core remembers of a request, `A` its answer.
+pub struct Tickets<K, A> {
+    waiters: RefCell<Slab<Waiter<K, A>>>,
+}
+
+struct Waiter<K, A> {
+    kind: K,
+    state: State<A>,
+}
+
+enum State<A> {
+    Waiting(Option<Waker>),
+    Answered(A),
+    /// The asking task is gone; the answer only frees the ticket.
+    Abandoned,
+}
+
+impl<K: Copy, A> Tickets<K, A> {
+    /// None taken, room for `capacity` without an allocation.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Tickets { waiters: RefCell::new(Slab::with_capacity(capacity)) }
+    }
+
+    /// A ticket and the future of its answer. The ticket is taken until it is answered, even when the future
+    /// is dropped before: what travels between the threads stays bounded by the tickets.
+    pub fn take(&self, kind: K) -> Slot<'_, K, A> {
+        let ticket = self.waiters.borrow_mut().insert(Waiter { kind, state: State::Waiting(None) });
+        Slot { tickets: self, ticket }
+    }
+
+    /// Answers a ticket, once; what was remembered of its request.
+    pub fn answer(&self, ticket: Ticket, answer: A) -> K {
+        let mut waiters = self.waiters.borrow_mut();
+        let waiter = &mut waiters[ticket];
+        let kind = waiter.kind;
+        match std::mem::replace(&mut waiter.state, State::Answered(answer)) {
+            State::Waiting(Some(waker)) => waker.wake(),
+            State::Waiting(None) => {}
+            State::Abandoned => {
+                waiters.remove(ticket);
+            }
+            State::Answered(_) => unreachable!("a ticket is answered once"),
+        }
+        kind
+    }
+}
+
+/// The future of one answer.
+pub struct Slot<'a, K: Copy, A> {
+    tickets: &'a Tickets<K, A>,
+    ticket: Ticket,
+}
+
+impl<K: Copy, A> Slot<'_, K, A> {
+    /// The ticket that the answer must name.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+}
+
+impl<K: Copy, A> Future for Slot<'_, K, A> {
+    type Output = A;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
+        let mut waiters = self.tickets.waiters.borrow_mut();
+        let state = &mut waiters[self.ticket].state;
+        match std::mem::replace(state, State::Waiting(None)) {
+            State::Answered(answer) => {
+                // The slot is done; its drop frees the ticket.
+                *state = State::Abandoned;
+                Poll::Ready(answer)
+            }
+            State::Waiting(_) => {
+                *state = State::Waiting(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            State::Abandoned => unreachable!("a slot is not polled after it is ready"),
+        }
+    }
+}
+
+impl<K: Copy, A> Drop for Slot<'_, K, A> {
+    fn drop(&mut self) {
+        let mut waiters = self.tickets.waiters.borrow_mut();
+        match waiters[self.ticket].state {
+            State::Waiting(_) => waiters[self.ticket].state = State::Abandoned,
+            State::Answered(_) | State::Abandoned => {
+                waiters.remove(self.ticket);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::Tickets;
+
+    #[test]
+    fn an_answer_reaches_its_slot_and_frees_the_ticket() {
+        let tickets = Tickets::with_capacity(0);
+        let (mut one, two) = (tickets.take('a'), tickets.take('b'));
+        let (first, second) = (one.ticket(), two.ticket());
+        assert_ne!(first, second);
+        assert!((&mut one).now_or_never().is_none());
+        assert_eq!(tickets.answer(first, 1), 'a');
+        assert_eq!(one.now_or_never(), Some(1));
+        // Taken again, while the other still waits.
+        assert_eq!(tickets.take('c').ticket(), first);
+        assert_eq!(tickets.answer(second, 2), 'b');
+        assert_eq!(two.now_or_never(), Some(2));
+    }
+
+    #[test]
+    fn an_abandoned_ticket_is_taken_until_it_is_answered() {
+        let tickets = Tickets::with_capacity(0);
+        let abandoned = tickets.take(());
+        let ticket = abandoned.ticket();
+        drop(abandoned);
+        assert_ne!(tickets.take(()).ticket(), ticket, "still under way");
+        tickets.answer(ticket, "late");
+        assert_eq!(tickets.take(()).ticket(), ticket);
+    }
+}
