@@ -19,3 +19,6 @@ CREATE TABLE IF NOT EXISTS pessoas (
 
 -- Kept as it is: a row of this size fits its page, and compressing it would cost more than the bytes.
 ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
+
+-- How a reader finds the rows that its last snapshot did not show. New entries go to the right edge of the tree.
+CREATE INDEX IF NOT EXISTS pessoas_tx ON pessoas (tx);

@@ -56,8 +56,10 @@ pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
-/// File descriptors kept for everything that is not a client connection.
-pub const FILE_RESERVE: usize = 64;
+/// File descriptors kept for everything of the process that is not a client connection.
+pub const FILE_RESERVE: usize = 48;
+/// The same for everything of one core and its database thread.
+pub const FILE_RESERVE_PER_CORE: usize = 16;
 /// From the first byte of a request to its last (`408`).
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// From the start of a write to its end; the connection is then closed.
@@ -77,6 +79,13 @@ pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// After SIGTERM: requests under way are given this long.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(7);
 
+// Between cores.
+
+/// Questions of one core that another has not answered yet (`503`).
+pub const MESH_QUESTIONS_MAX: usize = 2048;
+/// Accepted connections on their way to their core; while all cores have as many, no more is accepted.
+pub const HANDOVER_MAX: usize = 256;
+
 // The database.
 
 /// Rows of one insert.
@@ -95,6 +104,20 @@ pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
 pub const SEARCH_QUEUE_MAX: usize = 16;
 /// From the arrival of such a search to its answer (`503`).
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
+/// Rows on their way from the feed to one core; the feed waits while they are as many.
+pub const FEED_QUEUE_MAX: usize = 4096;
+/// Commits that the feed was not yet told to skip; beyond it reads their rows again, which changes nothing.
+pub const FEED_NOTICES_MAX: usize = 1024;
+/// How often the feed asks for new rows when nobody nudges it.
+pub const FEED_PERIOD: Duration = Duration::from_millis(250);
+/// Between two questions, and between two nudges to others, however many commits there are.
+pub const FEED_GAP: Duration = Duration::from_millis(20);
+/// A question without an answer for this long means a dead connection.
+pub const FEED_TIME_MAX: Duration = Duration::from_secs(2);
+/// Rows that the feed hands to a serving core at a time, so that requests pass in between.
+pub const FEED_CHUNK: usize = 64;
+/// The pause after such a chunk.
+pub const FEED_PAUSE: Duration = Duration::from_millis(1);
 /// A statement without an answer for this long means a dead connection: it is left and a new one is made.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
 /// One attempt to connect.
@@ -134,6 +157,8 @@ const _: () = {
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
+    assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
+    assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     assert!(SEARCH_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ahash::{HashMap, HashSet};
 use uuid::Uuid;
 
+use super::feed::FeedNotice;
 use super::queue::{Queue, Waits, drop_late, until_answered};
 use super::session::{Connector, Failure, Session};
 use super::thread::Outbox;
@@ -51,7 +52,12 @@ impl Waits for Pending {
 }
 
 /// Commits what arrives in `queue`, for ever.
-pub(super) async fn run(queue: Rc<Queue<Pending>>, outbox: Rc<Outbox>, connector: Connector) {
+pub(super) async fn run(
+    queue: Rc<Queue<Pending>>,
+    outbox: Rc<Outbox>,
+    feed: FeedNotice,
+    connector: Connector,
+) {
     // Rows of a batch whose connection died: they go again before anything else.
     let mut unsettled: Vec<Pending> = Vec::new();
     loop {
@@ -65,7 +71,7 @@ pub(super) async fn run(queue: Rc<Queue<Pending>>, outbox: Rc<Outbox>, connector
                 }
             }
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
-            if let Err((rest, why)) = settle(&session, batch, &outbox).await {
+            if let Err((rest, why)) = settle(&session, batch, &outbox, &feed).await {
                 unsettled = rest;
                 break why;
             }
@@ -79,6 +85,7 @@ async fn settle(
     session: &Session,
     batch: Vec<Pending>,
     outbox: &Outbox,
+    feed: &FeedNotice,
 ) -> Result<(), (Vec<Pending>, String)> {
     // Parts of the batch, the next one last. More than one only after a row at fault split it.
     let mut parts = vec![batch];
@@ -87,7 +94,7 @@ async fn settle(
         if rows.is_empty() {
             continue;
         }
-        let Err((mut rows, failure)) = attempt(session, rows, outbox).await else { continue };
+        let Err((mut rows, failure)) = attempt(session, rows, outbox, feed).await else { continue };
         match failure {
             Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, outbox),
             Failure::Row(_) => {
@@ -113,6 +120,7 @@ async fn attempt(
     session: &Session,
     mut rows: Vec<Pending>,
     outbox: &Outbox,
+    feed: &FeedNotice,
 ) -> Result<(), (Vec<Pending>, Failure)> {
     // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
     rows.sort_by(|a, b| a.record.pessoa.apelido.as_bytes().cmp(b.record.pessoa.apelido.as_bytes()));
@@ -120,7 +128,11 @@ async fn attempt(
         Ok(inserted) => inserted,
         Err(failure) => return Err((rows, failure)),
     };
-    let rest = answer_inserted(rows, &inserted, outbox);
+    let rest = answer_inserted(rows, &inserted.ids, outbox);
+    // Only now: whoever hears of this transaction need not read its rows again, since they are on their way.
+    if let Some(tx) = inserted.tx {
+        feed.committed(tx);
+    }
     if rest.is_empty() {
         return Ok(());
     }

@@ -1,21 +1,18 @@
 //! The core's end of its Postgres thread: futures that resolve when the database has answered. It never
 //! names a socket, SQL or the shard; what was learnt about committed rows goes to a callback.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::cell::Cell;
 use std::time::Instant;
 
-use slab::Slab;
 use uuid::Uuid;
 
-use super::{Reply, Request, Role, Ticket};
+use super::{Reply, Request, Role};
 use crate::limits::{
     COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
 };
 use crate::pessoa::Record;
-use crate::ring;
+use crate::ring::{self, SharedSender};
+use crate::tickets::{Slot, Tickets};
 
 /// The outcome of a create that the database decided.
 pub enum Create {
@@ -44,50 +41,29 @@ pub enum Learnt<'a> {
     Committed(&'a Record),
     /// A row with this apelido is committed, under an id that was not told.
     Taken(&'a str),
-    /// The whole table was sent.
-    Loaded,
-}
-
-/// One ticket: what it counts against until it is answered, and who waits.
-struct Waiter {
-    role: Role,
-    state: State,
-}
-
-enum State {
-    Waiting(Option<Waker>),
-    Answered(Reply),
-    /// The client's task is gone; the answer only frees the ticket.
-    Abandoned,
 }
 
 /// A core's handle on its Postgres thread.
 pub struct Database {
-    /// `None` once closed.
-    requests: RefCell<Option<ring::Sender<Request>>>,
-    waiters: RefCell<Slab<Waiter>>,
+    requests: SharedSender<Request>,
+    tickets: Tickets<Role, Reply>,
     creates: Cell<usize>,
     reads: Cell<usize>,
     searches: Cell<usize>,
     commit_reachable: Cell<bool>,
     read_reachable: Cell<bool>,
-    /// Requests were pushed since the last wake.
-    unflushed: Cell<bool>,
-    flusher: RefCell<Option<Waker>>,
 }
 
 impl Database {
     pub(super) fn new(requests: ring::Sender<Request>) -> Database {
         Database {
-            requests: RefCell::new(Some(requests)),
-            waiters: RefCell::new(Slab::with_capacity(1024)),
+            requests: SharedSender::new(requests),
+            tickets: Tickets::with_capacity(1024),
             creates: Cell::new(0),
             reads: Cell::new(0),
             searches: Cell::new(0),
             commit_reachable: Cell::new(false),
             read_reachable: Cell::new(false),
-            unflushed: Cell::new(false),
-            flusher: RefCell::new(None),
         }
     }
 
@@ -95,7 +71,7 @@ impl Database {
     pub async fn create(&self, record: Box<Record>) -> Result<Create, Unavailable> {
         let deadline = Instant::now() + COMMIT_TIME_MAX;
         let slot = self.wait_as(Role::Commit)?;
-        self.push(Request::Create { ticket: slot.ticket, record, deadline });
+        self.push(Request::Create { ticket: slot.ticket(), record, deadline });
         match slot.await {
             Reply::Committed { record, .. } => Ok(Create::Created(record)),
             Reply::Duplicate { .. } => Ok(Create::Duplicate),
@@ -110,7 +86,7 @@ impl Database {
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.push(Request::Fetch { ticket: slot.ticket, id, deadline });
+        self.push(Request::Fetch { ticket: slot.ticket(), id, deadline });
         match slot.await {
             Reply::Fetched { found, .. } => Ok(found),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -122,7 +98,7 @@ impl Database {
     pub async fn count(&self) -> Result<u64, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.push(Request::Count { ticket: slot.ticket, deadline });
+        self.push(Request::Count { ticket: slot.ticket(), deadline });
         match slot.await {
             Reply::Counted { rows, .. } => Ok(rows),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -135,7 +111,7 @@ impl Database {
     pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unavailable> {
         let deadline = Instant::now() + SEARCH_TIME_MAX;
         let slot = self.wait_as(Role::Search)?;
-        self.push(Request::Search { ticket: slot.ticket, term: term.into(), deadline });
+        self.push(Request::Search { ticket: slot.ticket(), term: term.into(), deadline });
         match slot.await {
             Reply::Searched { found, .. } => Ok(found),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -160,36 +136,20 @@ impl Database {
 
     /// Ends the Postgres thread. The core asks nothing any more.
     pub fn close(&self) {
-        self.requests.borrow_mut().take();
+        self.requests.close();
     }
 
     fn push(&self, request: Request) {
-        let mut requests = self.requests.borrow_mut();
-        let requests = requests.as_mut().expect("nothing is asked after the close");
-        assert!(requests.push(request).is_ok(), "the ring holds as many requests as there are tickets");
-        if !self.unflushed.replace(true)
-            && let Some(flusher) = self.flusher.borrow().as_ref()
-        {
-            flusher.wake_by_ref();
-        }
+        let pushed = self.requests.push(request);
+        assert!(
+            pushed.is_ok(),
+            "the ring holds as many requests as there are tickets, and nothing is asked after the close"
+        );
     }
 
-    /// Wakes the thread once for all that was pushed while the core's other tasks ran: a local wake puts this
-    /// task behind every task that is ready now.
+    /// For ever: wakes the thread once for all that was asked in one turn of the core.
     pub async fn flush(&self) {
-        poll_fn(|cx| {
-            if self.unflushed.replace(false)
-                && let Some(requests) = self.requests.borrow().as_ref()
-            {
-                requests.wake();
-            }
-            let mut flusher = self.flusher.borrow_mut();
-            if !flusher.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *flusher = Some(cx.waker().clone());
-            }
-            Poll::<()>::Pending
-        })
-        .await;
+        self.requests.flush().await;
     }
 
     /// Hands replies to those who wait, and to `learn` what they say about rows, before any waiter runs.
@@ -219,38 +179,29 @@ impl Database {
                 | Reply::Unavailable { ticket }
                 | Reply::Searched { ticket, .. }
                 | Reply::Counted { ticket, .. } => *ticket,
-                Reply::Loaded { record } => {
-                    learn(Learnt::Committed(record));
-                    continue;
-                }
-                Reply::LoadEnded => {
-                    learn(Learnt::Loaded);
-                    continue;
-                }
                 Reply::Reachable { role, reachable } => {
                     match role {
                         Role::Commit => self.commit_reachable.set(*reachable),
                         Role::Read => self.read_reachable.set(*reachable),
                         // Made when it is needed: its absence says nothing.
-                        Role::Search => {}
+                        Role::Search | Role::Feed => {}
                     }
                     continue;
                 }
             };
-            self.answer(ticket, reply);
+            let role = self.tickets.answer(ticket, reply);
+            let (waiting, _) = self.bound(role);
+            waiting.set(waiting.get() - 1);
         }
     }
 
-    /// Tickets are bounded until they are answered, not until they are dropped: what the rings hold is bounded.
-    fn wait_as(&self, role: Role) -> Result<Slot<'_>, Unavailable> {
+    fn wait_as(&self, role: Role) -> Result<Slot<'_, Role, Reply>, Unavailable> {
         let (waiting, max) = self.bound(role);
         if waiting.get() >= max {
             return Err(Unavailable::QueueFull);
         }
         waiting.set(waiting.get() + 1);
-        let waiter = Waiter { role, state: State::Waiting(None) };
-        let ticket = self.waiters.borrow_mut().insert(waiter);
-        Ok(Slot { database: self, ticket })
+        Ok(self.tickets.take(role))
     }
 
     fn bound(&self, role: Role) -> (&Cell<usize>, usize) {
@@ -258,60 +209,7 @@ impl Database {
             Role::Commit => (&self.creates, COMMIT_QUEUE_MAX),
             Role::Read => (&self.reads, READ_QUEUE_MAX),
             Role::Search => (&self.searches, SEARCH_QUEUE_MAX),
-        }
-    }
-
-    fn answer(&self, ticket: Ticket, reply: Reply) {
-        let mut waiters = self.waiters.borrow_mut();
-        let waiter = &mut waiters[ticket];
-        let (waiting, _) = self.bound(waiter.role);
-        waiting.set(waiting.get() - 1);
-        match std::mem::replace(&mut waiter.state, State::Answered(reply)) {
-            State::Waiting(Some(waker)) => waker.wake(),
-            State::Waiting(None) => {}
-            State::Abandoned => {
-                waiters.remove(ticket);
-            }
-            State::Answered(_) => unreachable!("a ticket is answered once"),
-        }
-    }
-}
-
-/// The future of one reply.
-struct Slot<'a> {
-    database: &'a Database,
-    ticket: Ticket,
-}
-
-impl Future for Slot<'_> {
-    type Output = Reply;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
-        let mut waiters = self.database.waiters.borrow_mut();
-        let state = &mut waiters[self.ticket].state;
-        match std::mem::replace(state, State::Waiting(None)) {
-            State::Answered(reply) => {
-                // The slot is done; its drop frees the ticket.
-                *state = State::Abandoned;
-                Poll::Ready(reply)
-            }
-            State::Waiting(_) => {
-                *state = State::Waiting(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-            State::Abandoned => unreachable!("a slot is not polled after it is ready"),
-        }
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        let mut waiters = self.database.waiters.borrow_mut();
-        match waiters[self.ticket].state {
-            State::Waiting(_) => waiters[self.ticket].state = State::Abandoned,
-            State::Answered(_) | State::Abandoned => {
-                waiters.remove(self.ticket);
-            }
+            Role::Feed => unreachable!("no core asks the feed"),
         }
     }
 }

@@ -7,12 +7,15 @@
 //! Database::fetch                              \-> read queue   -> read::run    (connection 2)
 //!                                              \-> search queue -> search::run  (connection 3, when needed)
 //! Database::run    <--- replies  -------------------------------------'
+//!
+//! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4)
 //! ```
 //!
 //! Both rings are bounded by the tickets a core may hold, so neither can overflow.
 
 mod commit;
 pub mod embedded;
+pub mod feed;
 mod handle;
 mod queue;
 mod read;
@@ -26,13 +29,12 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use crate::pessoa::Record;
+use crate::tickets::Ticket;
 
+pub use feed::{Fed, FeedLinks, FeedNotice, Owners};
 pub use handle::{Create, Database, Learnt, Unavailable};
 pub use session::{ServerFacts, StartError, prepare_database};
 pub use thread::{Link, spawn};
-
-/// Names one request that waits on a core; unique among those that wait.
-type Ticket = usize;
 
 /// What a core asks. The deadline is the client's: past it the answer is `Unavailable`.
 enum Request {
@@ -81,12 +83,6 @@ enum Reply {
         ticket: Ticket,
         found: Vec<Record>,
     },
-    /// One row of the table as it stood when the thread started.
-    Loaded {
-        record: Box<Record>,
-    },
-    /// Every row was sent; what the thread hears from here on is requests.
-    LoadEnded,
     /// A connection came or went.
     Reachable {
         role: Role,
@@ -100,6 +96,7 @@ enum Role {
     Commit,
     Read,
     Search,
+    Feed,
 }
 
 impl Role {
@@ -108,6 +105,7 @@ impl Role {
             Role::Commit => "commit",
             Role::Read => "read",
             Role::Search => "search",
+            Role::Feed => "feed",
         }
     }
 }

@@ -43,23 +43,12 @@ impl Waits for Read {
     }
 }
 
-/// Sends the whole table, then answers what arrives in `queue`, for ever.
+/// Answers what arrives in `queue`, for ever.
 pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: Connector) {
-    let mut loaded = false;
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Read> = Vec::new();
     loop {
         let mut session = until_answered(&unanswered, &outbox, connector.connect()).await;
-        if !loaded {
-            // A second attempt sends rows again; whoever keeps them must not mind.
-            if let Err(failure) = sql::load(&session, &outbox).await {
-                connector.lost(&failure.to_string());
-                continue;
-            }
-            outbox.push(Reply::LoadEnded);
-            outbox.wake();
-            loaded = true;
-        }
         let why = loop {
             let mut batch = std::mem::take(&mut unanswered);
             if batch.is_empty() {

@@ -1,18 +1,20 @@
 //! One connection to Postgres: making it, keeping it, noticing that it is dead. It knows the statements by
 //! name only.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tracing::{info, warn};
 
+use super::Role;
 use super::sql::{self, Statements};
-use super::thread::Outbox;
-use super::{Reply, Role};
 use crate::limits::{
     CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, CONNECT_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX,
 };
@@ -64,6 +66,34 @@ pub(super) struct Session {
     client: Client,
     statements: Statements,
     connection: JoinHandle<()>,
+    nudges: Rc<Nudges>,
+}
+
+/// The notifications that came, by the process that sent them.
+#[derive(Default)]
+pub(super) struct Nudges {
+    senders: RefCell<Vec<i32>>,
+    arrived: Notify,
+}
+
+impl Nudges {
+    fn add(&self, sender: i32) {
+        let mut senders = self.senders.borrow_mut();
+        if !senders.contains(&sender) {
+            senders.push(sender);
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Waits for a notification that another process than `own` sent.
+    pub(super) async fn from_others(&self, own: i32) {
+        loop {
+            if self.senders.take().iter().any(|&sender| sender != own) {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
 }
 
 impl Drop for Session {
@@ -75,10 +105,11 @@ impl Drop for Session {
 
 impl Session {
     async fn open(config: &Config, role: Role) -> Result<Session, Failure> {
-        let (client, connection) = connect(config).await?;
+        let nudges = Rc::new(Nudges::default());
+        let (client, connection) = connect(config, Rc::clone(&nudges)).await?;
         client.batch_execute(&sql::session_settings(role)).await?;
         let statements = Statements::prepare(&client).await?;
-        Ok(Session { client, statements, connection })
+        Ok(Session { client, statements, connection, nudges })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -87,6 +118,11 @@ impl Session {
 
     pub(super) fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    /// What the session listens to.
+    pub(super) fn nudges(&self) -> Rc<Nudges> {
+        Rc::clone(&self.nudges)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -111,14 +147,19 @@ impl Session {
     }
 }
 
-async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>), Failure> {
-    let (client, connection) = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls))
+async fn connect(config: &Config, nudges: Rc<Nudges>) -> Result<(Client, JoinHandle<()>), Failure> {
+    let (client, mut connection) = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls))
         .await
         .map_err(|_| Failure::Lost(format!("no connection within {CONNECT_TIME_MAX:?}")))??;
-    let connection = tokio::spawn(async move {
-        // Its error also reaches the statement that was under way; here it is only worth a line for debugging.
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %describe(&error), "connection ended");
+    let connection = tokio::task::spawn_local(async move {
+        loop {
+            match poll_fn(|cx| connection.poll_message(cx)).await {
+                Some(Ok(AsyncMessage::Notification(nudge))) => nudges.add(nudge.process_id()),
+                Some(Ok(message)) => tracing::debug!(?message, "the database says"),
+                // The statement that was under way gets it too; here it is only worth a line for debugging.
+                Some(Err(error)) => return tracing::debug!(error = %describe(&error), "connection ended"),
+                None => return,
+            }
         }
     });
     Ok((client, connection))
@@ -128,12 +169,13 @@ async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>), Failure> {
 pub(super) struct Connector {
     config: Config,
     role: Role,
-    outbox: Rc<Outbox>,
+    /// Hears whenever a connection came or went.
+    reachable: Box<dyn Fn(bool)>,
 }
 
 impl Connector {
-    pub(super) fn new(config: Config, role: Role, outbox: Rc<Outbox>) -> Connector {
-        Connector { config, role, outbox }
+    pub(super) fn new(config: Config, role: Role, reachable: impl Fn(bool) + 'static) -> Connector {
+        Connector { config, role, reachable: Box::new(reachable) }
     }
 
     /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
@@ -150,7 +192,7 @@ impl Connector {
                         let away = began.elapsed();
                         info!(connection = self.role.name(), ?away, "the database is back");
                     }
-                    self.tell(true);
+                    (self.reachable)(true);
                     return session;
                 }
                 Ok(Err(failure)) => failure,
@@ -168,12 +210,7 @@ impl Connector {
     /// Says that a session was lost, and why.
     pub(super) fn lost(&self, why: &str) {
         warn!(connection = self.role.name(), why, "the connection to the database was lost; reconnecting");
-        self.tell(false);
-    }
-
-    fn tell(&self, reachable: bool) {
-        self.outbox.push(Reply::Reachable { role: self.role, reachable });
-        self.outbox.wake();
+        (self.reachable)(false);
     }
 }
 

@@ -3,16 +3,16 @@
 use std::error::Error;
 
 use ahash::{HashMap, HashSet};
-use bytes::{BufMut, BytesMut};
-use futures_util::{TryStreamExt, pin_mut};
+use bytes::{Buf, BufMut, BytesMut};
+use futures_util::{Stream, TryStreamExt};
+use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
+use super::Role;
 use super::commit::Pending;
 use super::session::{Failure, Session};
-use super::thread::Outbox;
-use super::{Reply, Role};
 use crate::limits::{SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::{Pessoa, Record, Stack};
 
@@ -28,13 +28,35 @@ const INSERT: &str = "\
     SELECT id, apelido, nome, nascimento, stack::text[], search \
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[]) \
         AS batch (id, apelido, nome, nascimento, stack, search) \
-    ON CONFLICT DO NOTHING RETURNING id";
+    ON CONFLICT DO NOTHING RETURNING id, tx";
 
 const OWNERS: &str = "SELECT apelido, id FROM pessoas WHERE apelido = ANY ($1::text[])";
 
 const FETCH: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE id = ANY ($1::uuid[])";
 
-const LOAD: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas";
+const LOAD: &str =
+    "COPY (SELECT id, apelido, nome, nascimento, stack FROM pessoas) TO STDOUT (FORMAT binary)";
+
+// A snapshot does not show what began at its xmax or later, and what was under way then: the two parts of the
+// union, each read by the index on `tx`. Without a row there is still the snapshot that this statement sees by.
+const CHANGES: &str = "\
+    SELECT now.snapshot, id, apelido, nome, nascimento, stack \
+    FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN ( \
+        SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas WHERE tx >= $1::xid8 \
+        UNION ALL \
+        SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas WHERE tx = ANY ($2::xid8[]) \
+    ) AS unseen ON unseen.tx <> ALL ($3::xid8[])";
+
+// `history` changes with the cluster or its timeline: then rows that were seen may be gone. `incarnation` changes
+// with every start and every crash of the server, which throws its statistics away: then transaction ids that were
+// given out and never reached the disk are given out again.
+const IDENTITY: &str = "\
+    SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS history, \
+           pg_postmaster_start_time() || '/' || coalesce(stats_reset::text, '') AS incarnation, \
+           pg_backend_pid() \
+    FROM pg_control_system(), pg_stat_bgwriter";
+
+const NOTIFY: &str = "NOTIFY rinha";
 
 // Any 50 will do; they are put in order afterwards.
 const SEARCH: &str = "\
@@ -51,8 +73,12 @@ pub(super) fn session_settings(role: Role) -> String {
         Role::Commit => {
             "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0".to_owned()
         }
-        // Loading is a read too, and takes as long as it takes; a row that never comes is noticed by the reader.
         Role::Read => "SET statement_timeout = 0".to_owned(),
+        // Loading takes as long as it takes; a row that never comes is noticed by the reader. A nudge need not be
+        // durable. Without statistics the planner takes a third of the table for new: it must use the index.
+        Role::Feed => "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; \
+                       LISTEN rinha"
+            .to_owned(),
         Role::Search => format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis()),
     };
     format!("{limits}; SET application_name = 'rinha {}'", role.name())
@@ -63,7 +89,7 @@ pub(super) struct Statements {
     insert: Statement,
     owners: Statement,
     fetch: Statement,
-    load: Statement,
+    changes: Statement,
     count: Statement,
     search: Statement,
 }
@@ -74,7 +100,7 @@ impl Statements {
             insert: client.prepare(INSERT).await?,
             owners: client.prepare(OWNERS).await?,
             fetch: client.prepare(FETCH).await?,
-            load: client.prepare(LOAD).await?,
+            changes: client.prepare(CHANGES).await?,
             count: client.prepare(COUNT).await?,
             search: client.prepare(SEARCH).await?,
         })
@@ -118,8 +144,15 @@ async fn show(client: &Client, setting: &str) -> Result<String, tokio_postgres::
         .unwrap_or_default())
 }
 
-/// Inserts the rows and returns the ids of those that are now committed.
-pub(super) async fn insert(session: &Session, rows: &[Pending]) -> Result<HashSet<Uuid>, Failure> {
+/// What one insert committed.
+pub(super) struct Inserted {
+    pub(super) ids: HashSet<Uuid>,
+    /// Its transaction; none when it inserted nothing.
+    pub(super) tx: Option<Xid8>,
+}
+
+/// Inserts the rows; those whose ids are returned are now committed.
+pub(super) async fn insert(session: &Session, rows: &[Pending]) -> Result<Inserted, Failure> {
     let pessoas = || rows.iter().map(|row| &row.record().pessoa);
     let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
     let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
@@ -129,7 +162,10 @@ pub(super) async fn insert(session: &Session, rows: &[Pending]) -> Result<HashSe
     let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.record().search_text).collect();
     let columns: [&(dyn ToSql + Sync); 6] = [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches];
     let inserted = session.bounded(session.client().query(&session.statements().insert, &columns)).await?;
-    inserted.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    Ok(Inserted {
+        ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+        tx: inserted.first().map(|row| row.try_get(1)).transpose()?,
+    })
 }
 
 /// Which id owns each of the rows' apelidos.
@@ -144,22 +180,82 @@ pub(super) async fn fetch(session: &Session, ids: &[Uuid]) -> Result<HashMap<Uui
     let rows = session.bounded(session.client().query(&session.statements().fetch, &[&ids])).await?;
     rows.iter()
         .map(|row| {
-            let record = record(row)?;
+            let record = record_at(row, 0)?;
             Ok((record.pessoa.id, Box::new(record)))
         })
         .collect()
 }
 
-/// Streams every committed row to the core.
-pub(super) async fn load(session: &Session, outbox: &Outbox) -> Result<(), Failure> {
-    let no_parameters: [&(dyn ToSql + Sync); 0] = [];
-    let rows = session.client().query_raw(&session.statements().load, no_parameters);
-    let rows = session.bounded(rows).await?;
-    pin_mut!(rows);
+/// Who the server is: what of an earlier session still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The cluster and its timeline: changes when rows that were seen may be gone.
+    pub(super) history: String,
+    /// Changes when the server was started or crashed: ids of transactions that left no trace are used again.
+    pub(super) incarnation: String,
+    /// The session's process.
+    pub(super) pid: i32,
+}
+
+/// Asks who the server is.
+pub(super) async fn identity(session: &Session) -> Result<Identity, Failure> {
+    let row = session.bounded(session.client().query_one(IDENTITY, &[])).await?;
+    Ok(Identity { history: row.try_get(0)?, incarnation: row.try_get(1)?, pid: row.try_get(2)? })
+}
+
+/// Gives every committed row to `each`, and the snapshot that they were seen by.
+pub(super) async fn load(session: &Session, mut each: impl AsyncFnMut(Record)) -> Result<Snapshot, Failure> {
+    let client = session.client();
+    // One snapshot for both statements.
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = on";
+    session.bounded(client.batch_execute(begin)).await?;
+    let row = session.bounded(client.query_one("SELECT pg_current_snapshot()", &[])).await?;
+    let snapshot = row.try_get(0)?;
+    let copy = session.bounded(client.copy_out(LOAD)).await?;
+    let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
+    let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
     while let Some(row) = session.bounded(rows.try_next()).await? {
-        outbox.push_loaded(Reply::Loaded { record: Box::new(record(&row)?) }).await;
+        let id = row.try_get(0)?;
+        let Days(days) = row.try_get(3)?;
+        each(record(id, row.try_get(1)?, row.try_get(2)?, days, row.try_get(4)?)?).await;
     }
-    Ok(())
+    session.bounded(client.batch_execute("COMMIT")).await?;
+    Ok(snapshot)
+}
+
+/// Gives every row to `each` that is committed and that `since` did not show, but for those of the transactions
+/// `known`; the snapshot that they were seen by, for the next call.
+pub(super) async fn changes(
+    session: &Session,
+    since: &Snapshot,
+    known: &[Xid8],
+    mut each: impl AsyncFnMut(Record),
+) -> Result<Snapshot, Failure> {
+    let parameters: [&(dyn ToSql + Sync); 3] = [&since.xmax, &since.under_way, &known];
+    let rows = session.client().query_raw(&session.statements().changes, parameters);
+    let mut rows = std::pin::pin!(session.bounded(rows).await?);
+    let mut snapshot = None;
+    while let Some(row) = next(session, rows.as_mut()).await? {
+        if snapshot.is_none() {
+            snapshot = Some(row.try_get(0)?);
+        }
+        if row.try_get::<_, Option<Uuid>>(1)?.is_some() {
+            each(record_at(&row, 1)?).await;
+        }
+    }
+    snapshot.ok_or_else(|| Failure::Lost("expected a snapshot, got no row".to_owned()))
+}
+
+async fn next<R>(
+    session: &Session,
+    mut rows: impl Stream<Item = Result<R, tokio_postgres::Error>> + Unpin,
+) -> Result<Option<R>, Failure> {
+    session.bounded(rows.try_next()).await
+}
+
+/// Tells the feeds of all instances that there is something new.
+pub(super) async fn notify(session: &Session) -> Result<(), Failure> {
+    session.bounded(session.client().batch_execute(NOTIFY)).await
 }
 
 /// At most 50 committed rows whose search text contains `term`, ascending by id.
@@ -167,7 +263,7 @@ pub(super) async fn search(session: &Session, term: &[u8]) -> Result<Vec<Record>
     let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
     let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
     let rows = session.bounded(session.client().query(&session.statements().search, &parameters)).await?;
-    rows.iter().map(record).collect()
+    rows.iter().map(|row| record_at(row, 0)).collect()
 }
 
 /// The number of committed rows.
@@ -177,15 +273,72 @@ pub(super) async fn count(session: &Session) -> Result<u64, Failure> {
     Ok(u64::try_from(rows).expect("a count is not negative"))
 }
 
+/// The columns id, apelido, nome, nascimento and stack, from `first` on.
+fn record_at(row: &Row, first: usize) -> Result<Record, Failure> {
+    let Days(days) = row.try_get(first + 3)?;
+    record(
+        row.try_get(first)?,
+        row.try_get(first + 1)?,
+        row.try_get(first + 2)?,
+        days,
+        row.try_get(first + 4)?,
+    )
+}
+
 /// A row as the API shows it. The table's checks keep out what could not be shown; a table that lost them is a
 /// fault, not a reason to hide a row.
-fn record(row: &Row) -> Result<Record, Failure> {
-    let id: Uuid = row.try_get(0)?;
-    let Days(days) = row.try_get(3)?;
-    let stack: Option<Vec<&str>> = row.try_get(4)?;
-    let pessoa = Pessoa::from_columns(id, row.try_get(1)?, row.try_get(2)?, days, stack)
+fn record(
+    id: Uuid,
+    apelido: &str,
+    nome: &str,
+    days: i32,
+    stack: Option<Vec<&str>>,
+) -> Result<Record, Failure> {
+    let pessoa = Pessoa::from_columns(id, apelido, nome, days, stack)
         .map_err(|unfit| Failure::Lost(format!("the row {id} is no pessoa: {unfit}")))?;
     Ok(Record::new(pessoa))
+}
+
+/// A transaction's id, never used again in the life of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Xid8(pub(super) u64);
+
+impl ToSql for Xid8 {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_u64(self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(XID8);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Xid8 {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Xid8(u64::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(XID8);
+}
+
+/// Which transactions a statement saw (`pg_snapshot`): those before `xmax` that were not under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    xmax: Xid8,
+    under_way: Vec<Xid8>,
+}
+
+/// On the wire: how many were under way, the oldest of them, `xmax`, and all of them.
+impl<'a> FromSql<'a> for Snapshot {
+    fn from_sql(_: &Type, mut raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let under_way = usize::try_from(raw.try_get_i32()?)?;
+        let _xmin = raw.try_get_u64()?;
+        let xmax = Xid8(raw.try_get_u64()?);
+        let under_way = (0..under_way).map(|_| raw.try_get_u64().map(Xid8)).collect::<Result<_, _>>()?;
+        Ok(Snapshot { xmax, under_way })
+    }
+
+    accepts!(PG_SNAPSHOT);
 }
 
 /// A `date` on the wire: days since 2000-01-01 in four bytes.
@@ -246,6 +399,18 @@ impl ToSql for StackText<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_from_the_wire() {
+        let mut raw = BytesMut::new();
+        raw.put_i32(2);
+        for id in [7_u64, 12, 7, 9] {
+            raw.put_u64(id);
+        }
+        let snapshot = Snapshot::from_sql(&Type::PG_SNAPSHOT, &raw).unwrap();
+        assert_eq!(snapshot, Snapshot { xmax: Xid8(12), under_way: vec![Xid8(7), Xid8(9)] });
+        assert!(Snapshot::from_sql(&Type::PG_SNAPSHOT, &raw[..raw.len() - 1]).is_err());
+    }
 
     #[test]
     fn a_stack_is_quoted_as_array_text() {

@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 use tokio_postgres::Config;
 
 use super::commit::{self, Pending};
+use super::feed::FeedNotice;
 use super::handle::{Database, Learnt};
 use super::queue::Queue;
 use super::read::{self, Read, ReadKind};
@@ -22,12 +24,8 @@ use crate::ring;
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Replies to them, the rows of one batch that outlived their clients, and the state of two connections.
 const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_BATCH_MAX + 64;
-/// What loading leaves free in the reply ring for everything else.
-const LOAD_RESERVE: usize = REPLIES_MAX / 2;
 /// How often the queues are searched for requests past their deadline, while they hold any.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
-/// Pause of the loader while its core is behind.
-const LOAD_PAUSE: Duration = Duration::from_millis(1);
 
 /// The core's ends of the two rings, on their way to the core.
 pub struct Link {
@@ -56,13 +54,19 @@ impl Replies {
     }
 }
 
-/// Starts the Postgres thread of `core`. It streams the whole table first, then serves requests. It ends
-/// when the core closes its handle, or by a fault, which `died` reports.
-pub fn spawn(core: usize, config: Config, died: impl FnOnce(&str) + Send + 'static) -> std::io::Result<Link> {
+/// Starts the Postgres thread of `core`; `feed` hears of what it commits. It ends when the core closes its
+/// handle, or by a fault, which `died` reports.
+pub fn spawn(
+    core: usize,
+    config: Config,
+    feed: FeedNotice,
+    died: impl FnOnce(&str) + Send + 'static,
+) -> std::io::Result<(Link, JoinHandle<()>)> {
     let (requests, inbox) = ring::channel(REQUESTS_MAX);
     let (outbox, replies) = ring::channel(REPLIES_MAX);
-    std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox)));
+    let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox, feed)));
         match ended {
             // The core closed its end: it is leaving.
             Ok(Ok(())) => {}
@@ -70,31 +74,37 @@ pub fn spawn(core: usize, config: Config, died: impl FnOnce(&str) + Send + 'stat
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok(Link { requests, replies })
+    Ok((Link { requests, replies }, thread))
 }
 
-fn serve(config: Config, inbox: ring::Receiver<Request>, outbox: ring::Sender<Reply>) -> std::io::Result<()> {
+fn serve(
+    config: Config,
+    inbox: ring::Receiver<Request>,
+    outbox: ring::Sender<Reply>,
+    feed: FeedNotice,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outbox = Rc::new(Outbox { replies: RefCell::new(outbox) });
     let creates = Rc::new(Queue::default());
     let reads = Rc::new(Queue::default());
     let searches = Rc::new(Queue::default());
+    let connector = |role| {
+        let outbox = Rc::clone(&outbox);
+        Connector::new(config.clone(), role, move |reachable| {
+            outbox.push(Reply::Reachable { role, reachable });
+            outbox.wake();
+        })
+    };
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(
         Rc::clone(&creates),
         Rc::clone(&outbox),
-        Connector::new(config.clone(), Role::Commit, Rc::clone(&outbox)),
+        feed,
+        connector(Role::Commit),
     ));
-    let reader = tasks.spawn_local(read::run(
-        Rc::clone(&reads),
-        Rc::clone(&outbox),
-        Connector::new(config.clone(), Role::Read, Rc::clone(&outbox)),
-    ));
-    let searcher = tasks.spawn_local(search::run(
-        Rc::clone(&searches),
-        Rc::clone(&outbox),
-        Connector::new(config, Role::Search, Rc::clone(&outbox)),
-    ));
+    let reader = tasks.spawn_local(read::run(Rc::clone(&reads), Rc::clone(&outbox), connector(Role::Read)));
+    let searcher =
+        tasks.spawn_local(search::run(Rc::clone(&searches), Rc::clone(&outbox), connector(Role::Search)));
     tasks.block_on(&runtime, async move {
         tokio::select! {
             () = dispatch(inbox, &creates, &reads, &searches, &outbox) => {}
@@ -165,14 +175,5 @@ impl Outbox {
 
     pub(super) fn wake(&self) {
         self.replies.borrow().wake();
-    }
-
-    /// Queues a row of the table, waiting while the core is behind: such a row has no ticket that bounds it.
-    pub(super) async fn push_loaded(&self, reply: Reply) {
-        while self.replies.borrow().room() <= LOAD_RESERVE {
-            self.wake();
-            tokio::time::sleep(LOAD_PAUSE).await;
-        }
-        self.push(reply);
     }
 }

@@ -1,0 +1,317 @@
+//! The feed: committed rows, whoever inserted them, reach every core of this instance. It knows rows and the cores'
+//! numbers, never what a core does with a row.
+//!
+//! At first it sends the whole table, as one snapshot shows it. From then on it asks, about four times a second and
+//! at once when another instance nudges it, for the rows that the last snapshot did not show: those of transactions
+//! that were under way then or began later. So nothing depends on the order of commits, on clocks or on
+//! notifications, and a row that is committed late is found when it is. A reconnect goes on from the last
+//! snapshot as long as the server is the one it was; after a crash or a restart the table is sent again, because ids
+//! of transactions that had left no trace on disk are then used anew; and after a change of the cluster or its
+//! timeline the cores forget everything first.
+//!
+//! Rows that this instance committed itself reached their core before: the cores' Postgres threads name those
+//! transactions, and the feed leaves them out. It also tells the other instances, by `NOTIFY`, at most once every
+//! 20 ms and in a transaction of its own: one that notifies holds a lock that all notifying commits of the cluster
+//! share.
+
+use std::cell::{Cell, RefCell};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use tokio::time::sleep_until;
+use tokio_postgres::Config;
+use tracing::{info, warn};
+
+use super::Role;
+use super::session::{Connector, Failure, Session};
+use super::sql::{self, Identity, Snapshot, Xid8};
+use crate::limits::{FEED_CHUNK, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_QUEUE_MAX};
+use crate::pessoa::Record;
+use crate::ring;
+
+/// How often a long load says how far it is.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a core hears from the feed, in order.
+pub enum Fed {
+    /// A committed row whose home is on this core.
+    Row(Box<Record>),
+    /// The apelido of a committed row whose home is on another core.
+    Taken(Box<str>),
+    /// Every row that was committed when the server started was sent.
+    Loaded,
+    /// The database is another one than before: nothing that was sent holds any more.
+    Forget,
+    /// The feed's connection came or went.
+    Reachable(bool),
+}
+
+/// Which core a row goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owners {
+    /// The owner of its id.
+    pub row: usize,
+    /// The owner of its apelido.
+    pub apelido: usize,
+}
+
+/// Tells the feed what one Postgres thread committed.
+pub struct FeedNotice(RefCell<ring::Sender<Xid8>>);
+
+impl FeedNotice {
+    /// A feed that is behind is not waited for: it reads those rows again, and they change nothing.
+    pub(super) fn committed(&self, tx: Xid8) {
+        let mut notices = self.0.borrow_mut();
+        let _full = notices.push(tx).is_err();
+        notices.wake();
+    }
+}
+
+/// The ends of the feed that the cores and their Postgres threads hold, in the order of the cores.
+pub struct FeedLinks {
+    /// Ends when the last of the notices is gone.
+    pub thread: JoinHandle<()>,
+    /// For each core.
+    pub rows: Vec<ring::Receiver<Fed>>,
+    /// For each core's Postgres thread.
+    pub notices: Vec<FeedNotice>,
+}
+
+/// Starts the feed of an instance with `cores` cores. It ends with the last of the cores' Postgres threads, or by a
+/// fault, which `died` reports.
+pub fn spawn(
+    cores: usize,
+    config: Config,
+    owners: impl Fn(&Record) -> Owners + Send + 'static,
+    died: impl FnOnce(&str) + Send + 'static,
+) -> std::io::Result<FeedLinks> {
+    let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
+    let (notices, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| ring::channel(FEED_NOTICES_MAX)).unzip();
+    let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
+        let run = || serve(config, Cores::new(to_cores, owners), inboxes);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            // The Postgres threads are gone: the server is leaving.
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => died(&format!("its runtime could not be built: {error}")),
+            Err(_) => died("it panicked"),
+        }
+    })?;
+    let notices = notices.into_iter().map(|sender| FeedNotice(RefCell::new(sender))).collect();
+    Ok(FeedLinks { thread, rows, notices })
+}
+
+fn serve<O: Fn(&Record) -> Owners>(
+    config: Config,
+    cores: Cores<O>,
+    inboxes: Vec<ring::Receiver<Xid8>>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let own = OwnCommits::default();
+    let collect = join_all(inboxes.into_iter().map(|inbox| own.collect(inbox)));
+    // The cores are told in the feed's own order, not from here.
+    let connector = Connector::new(config, Role::Feed, |_| {});
+    let feed = Feed { cores, own: &own, position: None, loaded: false };
+    LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            _ = collect => {}
+            () = feed.run(connector) => {}
+        }
+    });
+    Ok(())
+}
+
+/// The transactions that this instance committed and that no snapshot of the feed has shown yet.
+#[derive(Default)]
+struct OwnCommits {
+    transactions: RefCell<Vec<Xid8>>,
+    arrived: Notify,
+}
+
+impl OwnCommits {
+    /// Until the Postgres thread at the other end is gone.
+    async fn collect(&self, mut inbox: ring::Receiver<Xid8>) {
+        while let Some(tx) = inbox.pop().await {
+            self.add(tx);
+        }
+    }
+
+    fn add(&self, tx: Xid8) {
+        let mut transactions = self.transactions.borrow_mut();
+        if transactions.len() < FEED_NOTICES_MAX {
+            transactions.push(tx);
+        }
+        self.arrived.notify_one();
+    }
+}
+
+/// How far the feed has read.
+struct Position {
+    snapshot: Snapshot,
+    identity: Identity,
+}
+
+struct Feed<'a, O> {
+    cores: Cores<O>,
+    own: &'a OwnCommits,
+    position: Option<Position>,
+    loaded: bool,
+}
+
+impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
+    async fn run(mut self, connector: Connector) {
+        loop {
+            let mut session = connector.connect().await;
+            self.cores.to_all(|| Fed::Reachable(true)).await;
+            let Err(why) = self.follow(&mut session).await;
+            self.cores.to_all(|| Fed::Reachable(false)).await;
+            connector.lost(&why.to_string());
+        }
+    }
+
+    /// Loads if need be, then follows the table until the connection is lost.
+    async fn follow(&mut self, session: &mut Session) -> Result<std::convert::Infallible, Failure> {
+        let identity = sql::identity(session).await?;
+        let snapshot = match self.resume(&identity).await {
+            Some(snapshot) => snapshot,
+            None => self.load(session).await?,
+        };
+        let nudges = session.nudges();
+        let own_pid = identity.pid;
+        self.position = Some(Position { snapshot, identity });
+        // What was committed while the table was sent is there before it counts as loaded.
+        self.ask(session).await?;
+        if !self.loaded {
+            self.loaded = true;
+            self.cores.to_all(|| Fed::Loaded).await;
+        }
+        let (mut asked, mut nudged) = (Instant::now(), Instant::now());
+        let mut ask_at = asked + FEED_PERIOD;
+        let mut nudge_at = None;
+        loop {
+            tokio::select! {
+                () = session.closed() => return Err(Failure::Lost("closed by the database".to_owned())),
+                () = nudges.from_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
+                () = self.own.arrived.notified(), if nudge_at.is_none() => nudge_at = Some(nudged + FEED_GAP),
+                () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
+                    sql::notify(session).await?;
+                    nudged = Instant::now();
+                    nudge_at = None;
+                }
+                () = sleep_until(ask_at.into()) => {
+                    self.ask(session).await?;
+                    asked = Instant::now();
+                    ask_at = asked + FEED_PERIOD;
+                }
+            }
+        }
+    }
+
+    /// Where to go on with this server, if anywhere.
+    async fn resume(&mut self, identity: &Identity) -> Option<Snapshot> {
+        let Position { snapshot, identity: before } = self.position.take()?;
+        if before.history != identity.history {
+            warn!(
+                before = before.history,
+                now = identity.history,
+                "the database has another history: loading anew"
+            );
+            self.cores.to_all(|| Fed::Forget).await;
+            self.loaded = false;
+            return None;
+        }
+        if before.incarnation != identity.incarnation {
+            info!("the database was restarted: reading its rows again");
+            return None;
+        }
+        Some(snapshot)
+    }
+
+    async fn load(&self, session: &Session) -> Result<Snapshot, Failure> {
+        let began = Instant::now();
+        let (mut rows, mut said) = (0_u64, began);
+        let snapshot = sql::load(session, async |record| {
+            rows += 1;
+            if said.elapsed() >= PROGRESS_PERIOD {
+                said = Instant::now();
+                info!(rows, elapsed = ?began.elapsed(), "loading");
+            }
+            self.cores.row(record, self.loaded).await;
+        });
+        let snapshot = snapshot.await?;
+        self.cores.wake_all();
+        Ok(snapshot)
+    }
+
+    /// Asks for what the last snapshot did not show.
+    async fn ask(&mut self, session: &Session) -> Result<(), Failure> {
+        let Some(position) = &mut self.position else { return Ok(()) };
+        // Only those that are there now: what comes later is not visible to this question, or is harmless.
+        let known = self.own.transactions.borrow().clone();
+        let each = async |record| self.cores.row(record, self.loaded).await;
+        position.snapshot = sql::changes(session, &position.snapshot, &known, each).await?;
+        self.cores.wake_all();
+        // They were committed before the question, so the new snapshot shows them and no question meets them again.
+        self.own.transactions.borrow_mut().drain(..known.len());
+        Ok(())
+    }
+}
+
+/// The feed's ends of the rings to the cores.
+struct Cores<O> {
+    senders: Vec<RefCell<ring::Sender<Fed>>>,
+    owners: O,
+    /// Rows that were handed over since the cores were last woken.
+    unwoken: Cell<usize>,
+}
+
+impl<O: Fn(&Record) -> Owners> Cores<O> {
+    fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Cores<O> {
+        Cores { senders: senders.into_iter().map(RefCell::new).collect(), owners, unwoken: Cell::new(0) }
+    }
+
+    /// Hands a row to its owners; to cores that serve, not more than a chunk at a time.
+    async fn row(&self, record: Record, serving: bool) {
+        let owners = (self.owners)(&record);
+        if owners.apelido != owners.row {
+            self.push(owners.apelido, Fed::Taken(record.pessoa.apelido.clone())).await;
+        }
+        self.push(owners.row, Fed::Row(Box::new(record))).await;
+        self.unwoken.set(self.unwoken.get() + 1);
+        if self.unwoken.get() >= FEED_CHUNK {
+            self.wake_all();
+            if serving {
+                tokio::time::sleep(FEED_PAUSE).await;
+            }
+        }
+    }
+
+    async fn to_all(&self, fed: impl Fn() -> Fed) {
+        for core in 0..self.senders.len() {
+            self.push(core, fed()).await;
+        }
+        self.wake_all();
+    }
+
+    /// Waits while the core is behind.
+    async fn push(&self, core: usize, mut fed: Fed) {
+        while let Err(back) = self.push_now(core, fed) {
+            fed = back;
+            self.wake_all();
+            tokio::time::sleep(FEED_PAUSE).await;
+        }
+    }
+
+    fn push_now(&self, core: usize, fed: Fed) -> Result<(), Fed> {
+        self.senders[core].borrow_mut().push(fed)
+    }
+
+    fn wake_all(&self) {
+        self.unwoken.set(0);
+        for sender in &self.senders {
+            sender.borrow().wake();
+        }
+    }
+}
