@@ -124,6 +124,11 @@ pub enum Listen {
 const UNIX_PATH_MAX: usize = 107;
 
 impl Listen {
+    /// Whether every core has a socket of its own here.
+    pub fn is_one_a_core(&self) -> bool {
+        matches!(self, Listen::Unix(pattern) if pattern.contains("{core}"))
+    }
+
     /// The path of `core`'s socket.
     pub fn unix_path(pattern: &str, core: usize) -> PathBuf {
         PathBuf::from(pattern.replace("{core}", &core.to_string()))

@@ -79,6 +79,8 @@ pub struct Connections {
     now: Cell<Tick>,
     date: Cell<HttpDate>,
     draining: Cell<bool>,
+    /// Acceptors that may still hand connections over.
+    doors: Cell<usize>,
     accepted: Cell<u64>,
     panics: Cell<u64>,
 }
@@ -92,6 +94,7 @@ impl Connections {
             now: Cell::new(0),
             date: Cell::new(date_now()),
             draining: Cell::new(false),
+            doors: Cell::new(0),
             accepted: Cell::new(0),
             panics: Cell::new(0),
         })
@@ -100,6 +103,21 @@ impl Connections {
     /// How many are open.
     pub fn open(&self) -> usize {
         self.entries.borrow().len()
+    }
+
+    /// Somebody else accepts connections for this core.
+    pub fn open_door(&self) {
+        self.doors.set(self.doors.get() + 1);
+    }
+
+    /// And will hand no more over.
+    pub fn close_door(&self) {
+        self.doors.set(self.doors.get() - 1);
+    }
+
+    /// Whether a connection is open or may still be handed over.
+    pub fn expects_more(&self) -> bool {
+        self.doors.get() > 0 || self.open() > 0
     }
 
     /// How many were ever accepted.

@@ -1,30 +1,23 @@
-//! One function per endpoint; reads like the contract. It knows the shard and the database through narrow
-//! handles, and never a socket.
+//! One function per endpoint; reads like the contract. It knows the cores as one mesh, and never a socket.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::connection::{Request, Service};
 use crate::health::Health;
 use crate::http::{BadEncoding, Status, decode_form_utf8, first_value};
-use crate::mesh::Minter;
+use crate::mesh::Mesh;
+use crate::partition::Creation;
 use crate::pessoa::{self, Record, Refusal, lower};
-use crate::postgres::{Create, Database, Unavailable};
+use crate::postgres::Unavailable;
 use crate::reply::{JSON, Reply, TEXT};
 use crate::route::{Route, route};
-use crate::shard::{Found, Lookup, Shard};
 
 /// Everything that one core needs to answer.
 pub struct Api {
-    /// This core's pessoas.
-    pub shard: Rc<RefCell<Shard>>,
-    /// This core's Postgres thread.
-    pub database: Rc<Database>,
-    /// This core's ids.
-    pub minter: RefCell<Minter>,
+    /// The pessoas, wherever they live.
+    pub mesh: Rc<Mesh>,
     /// What `/healthz` says.
     pub health: Health,
 }
@@ -36,7 +29,7 @@ impl Service for Api {
             Route::Create => self.create(request.body, reply).await,
             Route::Search(query) => self.search(query, reply).await,
             Route::Count => self.count(reply).await,
-            Route::Health => self.health(reply),
+            Route::Health => self.health(reply).await,
             Route::Fetch(None) => {
                 reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None);
             }
@@ -68,45 +61,31 @@ impl Api {
                 return reply.problem(Status::UNPROCESSABLE_CONTENT, &reason.to_string(), None);
             }
         };
-        // Only a shortcut: an apelido that is not known here is judged by Postgres.
-        if self.shard.borrow().knows(&candidate.apelido) {
-            return duplicate(reply);
-        }
-        let id = self.minter.borrow_mut().mint(&candidate.apelido);
-        let mut record = Box::new(Record::new(candidate.into_pessoa(id)));
-        loop {
-            match self.database.create(record).await {
-                Ok(Create::Created(record)) => return created(&record, reply),
-                Ok(Create::Duplicate) => return duplicate(reply),
-                Ok(Create::Collision(collided)) => {
-                    let id = self.minter.borrow_mut().mint(&collided.pessoa.apelido);
-                    record = Box::new(Record::new(collided.pessoa.with_id(id)));
-                }
-                Ok(Create::Refused(sqlstate)) => {
-                    let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
-                    return reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None);
-                }
-                Err(why) => {
-                    return reply.unavailable(match why {
-                        Unavailable::QueueFull => {
-                            "too many creates are waiting; nothing was stored, try again"
-                        }
-                        Unavailable::TimedOut => {
-                            "the database did not answer in time; the pessoa may exist, try again to learn"
-                        }
-                    });
-                }
+        match self.mesh.create(candidate).await {
+            Creation::Created(record) => created(&record, reply),
+            Creation::Duplicate => {
+                let detail = "`apelido`: expected one that no other pessoa has";
+                reply.problem(Status::UNPROCESSABLE_CONTENT, detail, None);
+            }
+            Creation::Refused(sqlstate) => {
+                let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
+                reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None);
+            }
+            Creation::Unavailable(Unavailable::QueueFull) => {
+                reply.unavailable("too many creates are waiting; nothing was stored, try again");
+            }
+            Creation::Unavailable(Unavailable::TimedOut) => {
+                reply.unavailable(
+                    "the database did not answer in time; the pessoa may exist, try again to learn",
+                );
             }
         }
     }
 
     /// `GET /pessoas/:id`: from memory, else from Postgres; 404 only when Postgres has no such row.
     async fn fetch(&self, id: Uuid, reply: Reply<'_>) {
-        if let Lookup::Body(json) = self.shard.borrow().get(&id) {
-            return reply.json(Status::OK, json);
-        }
-        match self.database.fetch(id).await {
-            Ok(Some(record)) => reply.json(Status::OK, &record.json),
+        match self.mesh.fetch(id).await {
+            Ok(Some(body)) => reply.json(Status::OK, &body),
             Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
             Err(why) => reply.unavailable(read_unavailable(why)),
         }
@@ -139,56 +118,26 @@ impl Api {
         let mut lowered = Vec::with_capacity(term.len());
         lower(term, &mut lowered);
 
-        let mut found: Vec<Found> = Vec::new();
-        let searched = self.shard.borrow().search(&lowered, &mut found);
-        if searched.is_err() {
-            // Memory holds no whole index any more, or the term would keep the core busy for too long.
-            return match self.database.search(&lowered).await {
-                Ok(records) => array(&records.iter().map(|record| &*record.json).collect::<Vec<_>>(), reply),
-                Err(why) => reply.unavailable(read_unavailable(why)),
-            };
+        match self.mesh.search(&lowered).await {
+            Ok(results) => array(&results.bodies(), reply),
+            Err(why) => reply.unavailable(read_unavailable(why)),
         }
-        // Bodies that memory no longer holds come back from Postgres.
-        let dropped = found.iter().filter(|found| self.shard.borrow().body(found).is_none());
-        let fetches: Vec<_> = dropped.map(|found| self.database.fetch(found.id)).collect();
-        let mut fetched = Vec::with_capacity(fetches.len());
-        for answer in join_all(fetches).await {
-            match answer {
-                Ok(Some(record)) => fetched.push(record),
-                Ok(None) => return reply.unavailable("a known pessoa is missing from the database"),
-                Err(why) => return reply.unavailable(read_unavailable(why)),
-            }
-        }
-        let shard = self.shard.borrow();
-        let from_database = |id: &Uuid| fetched.iter().find(|record| record.pessoa.id == *id);
-        let bodies: Vec<&[u8]> = found
-            .iter()
-            .filter_map(|found| match from_database(&found.id) {
-                Some(record) => Some(&*record.json),
-                None => shard.body(found),
-            })
-            .collect();
-        if bodies.len() < found.len() {
-            // More was dropped while the database was asked.
-            return reply.unavailable("memory is short, try again");
-        }
-        array(&bodies, reply);
     }
 
     /// `GET /contagem-pessoas`: what Postgres counts now, never what a cache holds.
     async fn count(&self, reply: Reply<'_>) {
-        match self.database.count().await {
+        match self.mesh.count().await {
             Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
             Err(why) => reply.unavailable(read_unavailable(why)),
         }
     }
 
     /// `GET /healthz`: speaks of this instance; the database's state is a member.
-    fn health(&self, reply: Reply<'_>) {
-        let serving = self.health.serving();
-        let body = self.health.render(&self.shard.borrow(), &self.database);
+    async fn health(&self, reply: Reply<'_>) {
+        let cores = self.mesh.states().await;
+        let serving = self.health.serving(&cores);
         let status = if serving { Status::OK } else { Status::SERVICE_UNAVAILABLE };
-        reply.body(status, JSON, None, body.as_bytes());
+        reply.body(status, JSON, None, self.health.render(&cores).as_bytes());
     }
 }
 
@@ -214,10 +163,6 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) {
         }
         out.push(b']');
     });
-}
-
-fn duplicate(reply: Reply<'_>) {
-    reply.problem(Status::UNPROCESSABLE_CONTENT, "`apelido`: expected one that no other pessoa has", None);
 }
 
 fn read_unavailable(why: Unavailable) -> &'static str {

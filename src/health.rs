@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use crate::connection::Connections;
 use crate::driver::Chosen;
-use crate::postgres::{Database, ServerFacts};
-use crate::shard::Shard;
+use crate::partition::PartitionState;
+use crate::postgres::ServerFacts;
 
-/// The lasting facts of one core, and where its counters are.
+/// The lasting facts of one core's instance, and where that core's counters are.
 pub struct Health {
-    /// When the process began to serve.
+    /// When the core was started.
     pub started: Instant,
-    /// The driver that runs, and why.
+    /// The driver that runs it, and why.
     pub driver: Chosen,
     /// The logical CPUs of the instance's cores.
-    pub cores: Vec<usize>,
-    /// The budget of this core's shard.
+    pub cpus: Vec<usize>,
+    /// The budget of each core's memory.
     pub cache_bytes: usize,
     /// What the database server said at start.
-    pub database: ServerFacts,
+    pub server: ServerFacts,
     /// This core's connections.
     pub connections: Rc<Connections>,
 }
@@ -62,6 +62,7 @@ struct CacheState {
     search_complete: bool,
 }
 
+/// Those of the core that answers.
 #[derive(Serialize)]
 struct ConnectionState {
     open: usize,
@@ -71,32 +72,36 @@ struct ConnectionState {
 
 impl Health {
     /// Whether a balancer should send requests here.
-    pub fn serving(&self) -> bool {
-        !self.connections.draining()
+    pub fn serving(&self, cores: &[PartitionState]) -> bool {
+        !self.connections.draining() && cores.iter().all(|core| core.loaded)
     }
 
     /// The document, as JSON.
-    pub fn render(&self, shard: &Shard, database: &Database) -> String {
-        let memory = shard.memory();
+    pub fn render(&self, cores: &[PartitionState]) -> String {
+        let sum = |of: fn(&PartitionState) -> usize| cores.iter().map(of).sum();
         let document = Document {
-            status: if self.serving() { "serving" } else { "draining" },
+            status: match (self.serving(cores), self.connections.draining()) {
+                (true, _) => "serving",
+                (false, true) => "draining",
+                (false, false) => "loading",
+            },
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
             driver: DriverState { name: self.driver.name, reason: &self.driver.reason },
-            cores: &self.cores,
+            cores: &self.cpus,
             database: DatabaseState {
-                reachable: database.reachable(),
-                version: &self.database.version,
-                durable: self.database.durable,
-                creates_waiting: database.creates_waiting(),
-                reads_waiting: database.reads_waiting(),
+                reachable: cores.iter().all(|core| core.reachable),
+                version: &self.server.version,
+                durable: self.server.durable,
+                creates_waiting: sum(|core| core.creates_waiting),
+                reads_waiting: sum(|core| core.reads_waiting),
             },
             cache: CacheState {
-                pessoas: memory.pessoas,
-                bytes: memory.total,
-                budget_bytes: self.cache_bytes,
-                bodies_dropped: memory.bodies_dropped,
-                search_complete: memory.complete,
+                pessoas: sum(|core| core.memory.pessoas),
+                bytes: sum(|core| core.memory.total),
+                budget_bytes: self.cache_bytes * self.cpus.len(),
+                bodies_dropped: sum(|core| core.memory.bodies_dropped),
+                search_complete: cores.iter().all(|core| core.memory.complete),
             },
             connections: ConnectionState {
                 open: self.connections.open(),

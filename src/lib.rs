@@ -24,6 +24,7 @@
 //! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
 //! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.
 
+pub mod acceptor;
 pub mod config;
 pub mod connection;
 pub mod driver;
@@ -34,6 +35,7 @@ pub mod http;
 pub mod limits;
 pub mod listener;
 pub mod mesh;
+pub mod partition;
 pub mod pessoa;
 pub mod postgres;
 pub mod reply;
@@ -42,5 +44,6 @@ pub mod route;
 pub mod shard;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tickets;
 pub mod topology;
 pub mod worker;

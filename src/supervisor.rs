@@ -2,6 +2,7 @@
 //! leaves in order. It serves nothing itself.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -10,24 +11,30 @@ use signal_hook::iterator::Signals;
 use tokio_postgres::Config;
 use tracing::{error, info, warn};
 
-use crate::config::Serve;
-use crate::limits::{CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE};
+use crate::acceptor::{Accepting, Acceptor};
+use crate::config::{Listen, Serve};
+use crate::limits::{CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE};
 use crate::listener::Bound;
+use crate::mesh::{self, owner_of_apelido, owner_of_id};
 use crate::postgres::embedded::{Embedded, Settings};
-use crate::postgres::{self, ServerFacts};
+use crate::postgres::{self, Owners, ServerFacts};
 use crate::ring;
 use crate::topology;
-use crate::worker::{self, Plan, Serving};
+use crate::worker::{self, Command, Plan, Serving};
 
+/// How long the database threads may take to end.
+const HANG_UP_TIME_MAX: Duration = Duration::from_millis(300);
+/// How often that is looked at.
+const HANG_UP_POLL: Duration = Duration::from_millis(2);
 /// How often the private Postgres is looked after.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
 
 /// What happens to a running server.
 enum Event {
     Signal(i32),
-    Serving(Serving),
-    /// The core drained.
-    Stopped,
+    Core(worker::Event),
+    /// A core left as it was told to.
+    Left,
     /// A thread ended that must not; one line.
     Died(String),
 }
@@ -38,11 +45,9 @@ enum Event {
 ///
 /// One line that says what is wrong and what helps.
 pub fn serve(serve: &Serve) -> Result<(), String> {
-    let cpu = topology::choose(&serve.cores)?;
-    let connections_max = raise_file_limit()?;
-    let sockets =
-        serve.listen.iter().map(|listen| Bound::bind(listen, 0)).collect::<Result<Vec<Bound>, String>>()?;
-    let addresses: Vec<String> = sockets.iter().map(Bound::name).collect();
+    let cpus = vec![topology::choose(&serve.cores)?];
+    let connections_max = raise_file_limit(cpus.len())?;
+    let mut sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
     let (events, happened) = mpsc::channel();
     forward_signals(&events)?;
@@ -55,79 +60,257 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
         );
     }
 
-    let link = postgres::spawn(0, config, {
-        let events = events.clone();
-        move |why| tell(&events, Event::Died(format!("the postgres thread of core 0 ended: {why}")))
-    })
-    .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let (mut stop, until_stopped) = ring::channel(1);
-    let plan = Plan {
-        core: 0,
-        cpu,
-        driver: serve.driver,
-        sockets,
-        link,
+    let mut instance = Instance {
+        serve,
+        cpus: cpus.clone(),
         server: server.clone(),
-        cache_bytes: serve.cache_bytes(),
-        connections_max,
-        stop: until_stopped,
+        addresses: sockets.addresses(),
+        acceptors: sockets.acceptors(),
+        accepting: Vec::new(),
+        commands: Vec::new(),
+        database_threads: Vec::new(),
+        serving: Vec::new(),
+        rows: 0,
+        load_time: Duration::ZERO,
     };
-    start_core(plan, &events)?;
-
-    let outcome = attend(&happened, &mut home, &mut stop, |serving| {
-        announce(&serving, serve, &addresses, cpu, &server);
-    });
+    let started = start_threads(&config, &mut sockets, &mut instance, connections_max, &events);
+    let outcome = started.and_then(|()| instance.attend(&happened, &mut home));
     home.leave();
     outcome
 }
 
-/// The one line at start that says all that matters.
-fn announce(serving: &Serving, serve: &Serve, addresses: &[String], cpu: usize, server: &ServerFacts) {
-    if let Err(why) = &serving.pinned {
-        warn!("{why}");
+/// Starts the feed, and each core with its Postgres thread.
+fn start_threads(
+    config: &Config,
+    sockets: &mut Sockets,
+    instance: &mut Instance<'_>,
+    connections_max: usize,
+    events: &Sender<Event>,
+) -> Result<(), String> {
+    let cores = instance.cpus.len();
+    let died = |what: String| {
+        let events = events.clone();
+        move |why: &str| tell(&events, Event::Died(format!("{what} ended: {why}")))
+    };
+    let no_thread = |error| format!("cannot start a thread: {error}");
+    let owners = move |record: &crate::pessoa::Record| Owners {
+        row: owner_of_id(&record.pessoa.id, cores),
+        apelido: owner_of_apelido(&record.pessoa.apelido, cores),
+    };
+    let feed = postgres::feed::spawn(cores, config.clone(), owners, died("the feed".to_owned()));
+    let feed = feed.map_err(no_thread)?;
+    instance.database_threads.push(feed.thread);
+    let parts = feed.rows.into_iter().zip(feed.notices).zip(mesh::wire(cores));
+    for (core, ((rows, notice), wiring)) in parts.enumerate() {
+        let died = died(format!("the postgres thread of core {core}"));
+        let (link, thread) = postgres::spawn(core, config.clone(), notice, died).map_err(no_thread)?;
+        instance.database_threads.push(thread);
+        let (command, commands) = ring::channel(COMMANDS_MAX);
+        instance.commands.push(command);
+        let (own, handed) = sockets.of_core(core);
+        let plan = Plan {
+            core,
+            cpus: instance.cpus.clone(),
+            driver: instance.serve.driver,
+            sockets: own,
+            handed,
+            link,
+            rows,
+            wiring,
+            server: instance.server.clone(),
+            cache_bytes: instance.serve.cache_bytes() / cores,
+            connections_max,
+            commands,
+        };
+        start_core(plan, events)?;
     }
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = addresses.join(","),
-        driver = serving.driver.name,
-        why = serving.driver.reason,
-        cpu,
-        cache = %bytesize::ByteSize::b(serve.cache_bytes() as u64),
-        postgres = server.version,
-        private = serve.database_url.is_none(),
-        durable = server.durable,
-        rows = serving.rows,
-        loaded_in = ?serving.load_time,
-        "serving"
-    );
+    Ok(())
 }
 
-/// Waits for what happens; returns when the server has stopped.
-fn attend(
-    happened: &Receiver<Event>,
-    home: &mut Home,
-    stop: &mut ring::Sender<()>,
-    announce: impl Fn(Serving),
-) -> Result<(), String> {
-    let mut stopping = false;
-    loop {
-        match happened.recv_timeout(SUPERVISION_PERIOD) {
-            Ok(Event::Serving(serving)) => announce(serving),
-            Ok(Event::Signal(signal)) if stopping => {
-                return Err(format!("stopped at once by a second signal ({signal})"));
+/// Each command once.
+const COMMANDS_MAX: usize = 3;
+
+/// The listeners, by who accepts from them.
+struct Sockets {
+    /// By core.
+    own: Vec<Vec<Bound>>,
+    shared: Vec<Acceptor>,
+    /// By core.
+    handed: Vec<Vec<ring::Receiver<crate::acceptor::Accepted>>>,
+    addresses: Vec<String>,
+}
+
+impl Sockets {
+    /// Binds every listener: a socket a core where the path names the core, else one for all. A single core
+    /// accepts for itself.
+    fn bind(listen: &[Listen], cores: usize) -> Result<Sockets, String> {
+        let mut sockets = Sockets {
+            own: (0..cores).map(|_| Vec::new()).collect(),
+            shared: Vec::new(),
+            handed: (0..cores).map(|_| Vec::new()).collect(),
+            addresses: Vec::new(),
+        };
+        for listen in listen {
+            if listen.is_one_a_core() || cores == 1 {
+                for (core, own) in sockets.own.iter_mut().enumerate() {
+                    let bound = Bound::bind(listen, core)?;
+                    sockets.addresses.push(bound.name());
+                    own.push(bound);
+                }
+            } else {
+                let bound = Bound::bind(listen, 0)?;
+                sockets.addresses.push(bound.name());
+                let (acceptor, receivers) = Acceptor::new(bound, cores);
+                sockets.shared.push(acceptor);
+                for (handed, receiver) in sockets.handed.iter_mut().zip(receivers) {
+                    handed.push(receiver);
+                }
             }
-            Ok(Event::Signal(signal)) => {
-                info!(signal, "stopping: answering what was received");
-                stopping = true;
-                // Full means that it was said already.
-                let _said_before = stop.push(());
-                stop.wake();
-            }
-            Ok(Event::Stopped) => return Ok(()),
-            Ok(Event::Died(why)) => return Err(why),
-            Err(RecvTimeoutError::Timeout) => home.look_after(),
-            Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
         }
+        Ok(sockets)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+
+    fn acceptors(&mut self) -> Vec<Acceptor> {
+        std::mem::take(&mut self.shared)
+    }
+
+    fn of_core(&mut self, core: usize) -> (Vec<Bound>, Vec<ring::Receiver<crate::acceptor::Accepted>>) {
+        (std::mem::take(&mut self.own[core]), std::mem::take(&mut self.handed[core]))
+    }
+}
+
+/// The running threads, and what was heard of them.
+struct Instance<'a> {
+    serve: &'a Serve,
+    cpus: Vec<usize>,
+    server: ServerFacts,
+    addresses: Vec<String>,
+    acceptors: Vec<Acceptor>,
+    accepting: Vec<Accepting>,
+    /// By core.
+    commands: Vec<ring::Sender<Command>>,
+    /// The cores' and the feed's.
+    database_threads: Vec<JoinHandle<()>>,
+    serving: Vec<Serving>,
+    rows: usize,
+    load_time: Duration,
+}
+
+impl Instance<'_> {
+    /// Waits for what happens; returns when every core has left.
+    fn attend(&mut self, happened: &Receiver<Event>, home: &mut Home) -> Result<(), String> {
+        let cores = self.cpus.len();
+        let (mut loaded, mut drained, mut left) = (0, 0, 0);
+        let mut stopping = false;
+        while left < cores {
+            match happened.recv_timeout(SUPERVISION_PERIOD) {
+                Ok(Event::Core(worker::Event::Loaded { rows, time })) => {
+                    loaded += 1;
+                    self.rows += rows;
+                    self.load_time = self.load_time.max(time);
+                    if loaded == cores && !stopping {
+                        self.command(|| Command::Listen);
+                    }
+                }
+                Ok(Event::Core(worker::Event::Serving(serving))) => {
+                    self.serving.push(serving);
+                    if self.serving.len() == cores && !stopping {
+                        self.open_doors()?;
+                        self.announce();
+                    }
+                }
+                Ok(Event::Core(worker::Event::Drained)) => {
+                    drained += 1;
+                    if drained == cores {
+                        self.command(|| Command::Leave);
+                    }
+                }
+                Ok(Event::Left) => left += 1,
+                Ok(Event::Signal(signal)) if stopping => {
+                    return Err(format!("stopped at once by a second signal ({signal})"));
+                }
+                Ok(Event::Signal(signal)) => {
+                    info!(signal, "stopping: answering what was received");
+                    stopping = true;
+                    self.drain();
+                }
+                Ok(Event::Died(why)) => return Err(why),
+                Err(RecvTimeoutError::Timeout) => home.look_after(),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
+            }
+        }
+        self.hang_up();
+        Ok(())
+    }
+
+    /// The database threads end with their cores; a private Postgres must not be stopped under their connections.
+    fn hang_up(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < HANG_UP_TIME_MAX && !self.database_threads.iter().all(JoinHandle::is_finished)
+        {
+            std::thread::sleep(HANG_UP_POLL);
+        }
+    }
+
+    fn command(&mut self, command: impl Fn() -> Command) {
+        for core in &mut self.commands {
+            assert!(core.push(command()).is_ok(), "each command is given once");
+            core.wake();
+        }
+    }
+
+    /// Takes connections for all cores, once each of them can serve.
+    fn open_doors(&mut self) -> Result<(), String> {
+        for acceptor in self.acceptors.drain(..) {
+            self.accepting.push(acceptor.start()?);
+        }
+        Ok(())
+    }
+
+    /// Cores and acceptors drain side by side; a core waits for what may still be handed over.
+    fn drain(&mut self) {
+        self.command(|| Command::Drain);
+        // One that never listened has nothing to hand over.
+        self.acceptors.clear();
+        for accepting in self.accepting.drain(..) {
+            std::thread::spawn(move || accepting.drain());
+        }
+    }
+
+    /// The one line at start that says all that matters.
+    fn announce(&mut self) {
+        self.serving.sort_by_key(|serving| serving.core);
+        for why in self.serving.iter().filter_map(|serving| serving.pinned.as_ref().err()) {
+            warn!("{why}");
+        }
+        let first = &self.serving[0].driver;
+        for other in self.serving.iter().filter(|serving| serving.driver.name != first.name) {
+            warn!(
+                core = other.core,
+                driver = other.driver.name,
+                why = other.driver.reason,
+                "another driver here"
+            );
+        }
+        let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = self.addresses.join(","),
+            driver = first.name,
+            why = first.reason,
+            cpus = cpus.join(","),
+            cache = %bytesize::ByteSize::b(self.serve.cache_bytes() as u64),
+            postgres = self.server.version,
+            private = self.serve.database_url.is_none(),
+            durable = self.server.durable,
+            rows = self.rows,
+            loaded_in = ?self.load_time,
+            "serving"
+        );
     }
 }
 
@@ -135,12 +318,13 @@ fn start_core(plan: Plan, events: &Sender<Event>) -> Result<(), String> {
     let events = events.clone();
     let core = plan.core;
     let run = move || {
-        let serving = |serving| tell(&events, Event::Serving(serving));
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(plan, serving)));
+        let happens = events.clone();
+        let run = || worker::run(plan, move |event| tell(&happens, Event::Core(event)));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         tell(
             &events,
             match ended {
-                Ok(Ok(())) => Event::Stopped,
+                Ok(Ok(())) => Event::Left,
                 Ok(Err(why)) => Event::Died(why),
                 Err(_) => Event::Died(format!("core {core} panicked")),
             },
@@ -171,8 +355,8 @@ fn tell(events: &Sender<Event>, event: Event) {
     }
 }
 
-/// Raises the soft limit on open files to the hard one; how many connections that leaves room for.
-fn raise_file_limit() -> Result<usize, String> {
+/// Raises the soft limit on open files to the hard one; how many connections that leaves each core room for.
+fn raise_file_limit(cores: usize) -> Result<usize, String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| format!("getrlimit: {errno}"))?;
     let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
@@ -182,9 +366,10 @@ fn raise_file_limit() -> Result<usize, String> {
         }
     };
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    match files.saturating_sub(FILE_RESERVE).min(CONNECTIONS_MAX) {
+    let reserve = FILE_RESERVE + cores * FILE_RESERVE_PER_CORE;
+    match (files.saturating_sub(reserve) / cores).min(CONNECTIONS_MAX) {
         0 => Err(format!(
-            "expected to be allowed more than {FILE_RESERVE} open files, got {files} (raise ulimit -n)"
+            "expected to be allowed more than {reserve} open files, got {files} (raise ulimit -n)"
         )),
         connections => Ok(connections),
     }

@@ -1,7 +1,6 @@
-//! One core: a pinned thread with its ring, listeners, shard and database handle. It starts and stops them; it
+//! One core: a pinned thread with its ring, listeners, partition and database handle. It starts and stops them; it
 //! answers nothing itself.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
@@ -11,8 +10,8 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use monoio::time::sleep;
 use nix::sys::socket::{Shutdown, shutdown};
-use tokio::sync::oneshot;
 
+use crate::acceptor::Accepted;
 use crate::connection::{Connections, Service, serve};
 use crate::driver::{self, Chosen, Wanted};
 use crate::handlers::Api;
@@ -21,55 +20,86 @@ use crate::limits::{
     ACCEPT_BACKOFF, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX, LISTEN_BACKLOG, SWEEP_PERIOD,
 };
 use crate::listener::{Bound, Socket};
-use crate::mesh::Minter;
-use crate::postgres::{Learnt, Link, ServerFacts};
+use crate::mesh::{Mesh, Minter, Wiring};
+use crate::partition::Partition;
+use crate::postgres::{Fed, Link, ServerFacts};
 use crate::ring;
-use crate::shard::Shard;
 use crate::topology;
 
 /// All that one core is made of.
 pub struct Plan {
     /// The core's number in this instance.
     pub core: usize,
-    /// The logical CPU it is pinned to.
-    pub cpu: usize,
+    /// The logical CPU of every core of the instance.
+    pub cpus: Vec<usize>,
     /// What drives its sockets.
     pub driver: Wanted,
-    /// Sockets that are bound and do not listen yet.
+    /// Sockets of its own that are bound and do not listen yet.
     pub sockets: Vec<Bound>,
+    /// Connections that others accepted for it.
+    pub handed: Vec<ring::Receiver<Accepted>>,
     /// Its Postgres thread.
     pub link: Link,
-    /// What that thread's server said at start.
+    /// What the feed sends it.
+    pub rows: ring::Receiver<Fed>,
+    /// Its rings to the other cores.
+    pub wiring: Wiring,
+    /// What the database server said at start.
     pub server: ServerFacts,
-    /// Bytes for pessoas and index.
+    /// Bytes for its pessoas and index.
     pub cache_bytes: usize,
     /// Connections at once.
     pub connections_max: usize,
-    /// One message, or the sender's end, stops the core.
-    pub stop: ring::Receiver<()>,
+    /// What it is to do next.
+    pub commands: ring::Receiver<Command>,
 }
 
-/// A core that listens.
+/// What a core is told, in this order.
+#[derive(Debug)]
+pub enum Command {
+    /// All cores are loaded: take requests.
+    Listen,
+    /// Take no new connections, and answer what was received.
+    Drain,
+    /// All cores have drained: no one will ask any more.
+    Leave,
+}
+
+/// What a core says of itself.
+pub enum Event {
+    /// Its share of the table is in memory.
+    Loaded {
+        /// Rows that were loaded.
+        rows: usize,
+        /// How long that took.
+        time: Duration,
+    },
+    /// It takes requests.
+    Serving(Serving),
+    /// Its clients are gone; it still answers the other cores.
+    Drained,
+}
+
+/// A core that takes requests.
 pub struct Serving {
+    /// The core's number.
+    pub core: usize,
     /// The driver that runs it.
     pub driver: Chosen,
     /// Whether the kernel pinned it, or why not.
     pub pinned: Result<(), String>,
-    /// Rows that were loaded.
-    pub rows: usize,
-    /// How long that took.
-    pub load_time: Duration,
 }
 
-/// Runs one core until it is told to stop and has drained. `serving` is called once, when it listens.
+/// Runs one core until it is told to leave.
 ///
 /// # Errors
 ///
 /// One line: the driver was refused or a socket cannot listen.
-pub fn run(plan: Plan, serving: impl FnOnce(Serving)) -> Result<(), String> {
-    let pinned = topology::pin(plan.cpu).map_err(|errno| format!("not pinned to CPU {}: {errno}", plan.cpu));
+pub fn run(plan: Plan, tell: impl Fn(Event) + 'static) -> Result<(), String> {
+    let cpu = plan.cpus[plan.core];
+    let pinned = topology::pin(cpu).map_err(|errno| format!("not pinned to CPU {cpu}: {errno}"));
     let (mut driver, chosen) = driver::build(plan.driver).map_err(|error| error.to_string())?;
-    let result = driver.block_on(core(plan, chosen, pinned, serving));
+    let result = driver.block_on(core(plan, chosen, pinned, Rc::new(tell)));
     // Tasks may still wait on this ring; the process is about to exit and the kernel cleans up better.
     std::mem::forget(driver);
     result
@@ -79,74 +109,71 @@ async fn core(
     plan: Plan,
     driver: Chosen,
     pinned: Result<(), String>,
-    serving: impl FnOnce(Serving),
+    tell: Rc<impl Fn(Event) + 'static>,
 ) -> Result<(), String> {
-    let began = Instant::now();
-    let shard = Rc::new(RefCell::new(Shard::new(plan.cache_bytes)));
+    let minter = Minter::new().map_err(|error| format!("no randomness for ids: {error}"))?;
     let (database, replies) = plan.link.open();
-    let (loaded, until_loaded) = oneshot::channel();
-    monoio::spawn(replies.run(keep(Rc::clone(&shard), loaded)));
-    monoio::spawn({
-        let database = Rc::clone(&database);
-        async move { database.flush().await }
-    });
-    until_loaded.await.map_err(|_| "the database thread ended while loading".to_owned())?;
+    let partition =
+        Rc::new(Partition::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
+    let learner = Rc::clone(&partition);
+    monoio::spawn(replies.run(move |learnt| learner.learn(learnt)));
+    monoio::spawn(async move { database.flush().await });
+    monoio::spawn(hear(plan.rows, Rc::clone(&partition), Rc::clone(&tell)));
 
     let connections = Connections::new(plan.connections_max);
     let api = Rc::new(Api {
-        shard: Rc::clone(&shard),
-        database,
-        minter: RefCell::new(Minter::new().map_err(|error| format!("no randomness for ids: {error}"))?),
+        mesh: Mesh::join(plan.wiring, Rc::clone(&partition)),
         health: Health {
             started: Instant::now(),
             driver: driver.clone(),
-            cores: vec![plan.cpu],
+            cpus: plan.cpus,
             cache_bytes: plan.cache_bytes,
-            database: plan.server,
+            server: plan.server,
             connections: Rc::clone(&connections),
         },
     });
     monoio::spawn(sweep(Rc::clone(&connections)));
 
-    let mut listeners = Vec::new();
-    let mut paths = Vec::new();
-    for bound in plan.sockets {
-        let name = bound.name();
-        let socket = bound.listen(LISTEN_BACKLOG, driver.name == "epoll");
-        let fd = socket.and_then(|socket| match socket {
-            Socket::Tcp(socket) => accept_from(TcpListener::from_std(socket)?, &connections, &api),
-            Socket::Unix(socket, path) => {
-                paths.push(path);
-                accept_from(UnixListener::from_std(socket)?, &connections, &api)
+    let gate = Gate { connections, api, nonblocking: driver.name == "epoll" };
+    let (mut sockets, mut handed) = (plan.sockets, plan.handed);
+    let (mut listeners, mut paths) = (Vec::new(), Vec::new());
+    let mut commands = plan.commands;
+    while let Some(command) = commands.pop().await {
+        match command {
+            Command::Listen => {
+                for bound in sockets.drain(..) {
+                    let name = bound.name();
+                    let opened = gate.open(bound, &mut paths);
+                    listeners.push(opened.map_err(|error| format!("cannot listen on {name}: {error}"))?);
+                }
+                for receiver in handed.drain(..) {
+                    gate.admit(receiver);
+                }
+                let pinned = pinned.clone();
+                tell(Event::Serving(Serving { core: plan.core, driver: driver.clone(), pinned }));
             }
-        });
-        listeners.push(fd.map_err(|error| format!("cannot listen on {name}: {error}"))?);
+            Command::Drain => {
+                // What was bound and never listened has no backlog.
+                handed.clear();
+                drain(&listeners, &gate.connections).await;
+                tell(Event::Drained);
+            }
+            Command::Leave => break,
+        }
     }
-    let rows = shard.borrow().len();
-    serving(Serving { driver, pinned, rows, load_time: began.elapsed() });
-
-    let mut stop = plan.stop;
-    stop.pop().await;
-    drain(&listeners, &connections).await;
-    api.database.close();
+    partition.close();
     Ok(())
 }
 
-/// What the database says about its rows goes into the shard, before any client hears of it.
-fn keep(shard: Rc<RefCell<Shard>>, loaded: oneshot::Sender<()>) -> impl FnMut(Learnt<'_>) {
-    let mut loaded = Some(loaded);
-    move |learnt| match learnt {
-        Learnt::Committed(record) => {
-            let mut shard = shard.borrow_mut();
-            shard.learn(&record.pessoa.apelido);
-            shard.insert(record.pessoa.id, &record.search_text, &record.json);
-        }
-        Learnt::Taken(apelido) => shard.borrow_mut().learn(apelido),
-        Learnt::Loaded => {
-            if let Some(loaded) = loaded.take() {
-                // The core gave up waiting only if it is ending.
-                let _core_is_gone = loaded.send(()).is_err();
-            }
+/// Takes in what the feed sends, for ever.
+async fn hear(mut rows: ring::Receiver<Fed>, partition: Rc<Partition>, tell: Rc<impl Fn(Event) + 'static>) {
+    let began = Instant::now();
+    let mut told = false;
+    while let Some(fed) = rows.pop().await {
+        // After another history was loaded the others need not hear: this core answers all along.
+        if partition.hear(fed) && !told {
+            told = true;
+            tell(Event::Loaded { rows: partition.state().memory.pessoas, time: began.elapsed() });
         }
     }
 }
@@ -161,11 +188,57 @@ pub async fn sweep(connections: Rc<Connections>) {
     }
 }
 
-/// Takes connections from a listener; its file descriptor, to end that one day.
-fn accept_from<L: Accept>(listener: L, connections: &Rc<Connections>, api: &Rc<Api>) -> io::Result<RawFd> {
-    let fd = listener.as_raw_fd();
-    monoio::spawn(accept(listener, Rc::clone(connections), Rc::clone(api)));
-    Ok(fd)
+/// Where connections come in.
+struct Gate {
+    connections: Rc<Connections>,
+    api: Rc<Api>,
+    /// epoll needs sockets that do not block; io_uring must not have one.
+    nonblocking: bool,
+}
+
+impl Gate {
+    /// Listens, and serves what connects; the listener's file descriptor, to end that one day.
+    fn open(&self, bound: Bound, paths: &mut Vec<crate::listener::UnixPath>) -> io::Result<RawFd> {
+        match bound.listen(LISTEN_BACKLOG, self.nonblocking)? {
+            Socket::Tcp(socket) => Ok(self.accept_from(TcpListener::from_std(socket)?)),
+            Socket::Unix(socket, path) => {
+                paths.push(path);
+                Ok(self.accept_from(UnixListener::from_std(socket)?))
+            }
+        }
+    }
+
+    fn accept_from<L: Accept>(&self, listener: L) -> RawFd {
+        let fd = listener.as_raw_fd();
+        monoio::spawn(accept(listener, Rc::clone(&self.connections), Rc::clone(&self.api)));
+        fd
+    }
+
+    /// Serves what an acceptor hands over, until that ends.
+    fn admit(&self, mut handed: ring::Receiver<Accepted>) {
+        let (connections, api, nonblocking) =
+            (Rc::clone(&self.connections), Rc::clone(&self.api), self.nonblocking);
+        connections.open_door();
+        monoio::spawn(async move {
+            while let Some(accepted) = handed.pop().await {
+                let (connections, api) = (Rc::clone(&connections), Rc::clone(&api));
+                let admitted = match accepted {
+                    Accepted::Tcp(stream) => stream
+                        .set_nonblocking(nonblocking)
+                        .and_then(|()| TcpStream::from_std(stream))
+                        .map(|stream| drop(monoio::spawn(serve(stream, connections, api)))),
+                    Accepted::Unix(stream) => stream
+                        .set_nonblocking(nonblocking)
+                        .and_then(|()| UnixStream::from_std(stream))
+                        .map(|stream| drop(monoio::spawn(serve(stream, connections, api)))),
+                };
+                if let Err(error) = admitted {
+                    tracing::warn!(%error, "a connection could not be taken over");
+                }
+            }
+            connections.close_door();
+        });
+    }
 }
 
 /// Serves every connection that `listener` accepts, until it is shut down while draining.
@@ -228,7 +301,7 @@ async fn drain(listeners: &[RawFd], connections: &Rc<Connections>) {
             tracing::debug!(%errno, "shutting a listener down");
         }
     }
-    while connections.open() > 0 && began.elapsed() < DRAIN_TIME_MAX {
+    while connections.expects_more() && began.elapsed() < DRAIN_TIME_MAX {
         if began.elapsed() >= DRAIN_IDLE_TIME_MAX {
             connections.end_idle();
         }

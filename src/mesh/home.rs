@@ -26,9 +26,14 @@ pub fn home_of_apelido(apelido: &str) -> u8 {
     hash.to_le_bytes().into_iter().fold(0, |folded, byte| folded ^ byte)
 }
 
-/// The core that owns a home, of `cores`.
-pub fn owner(home: u8, cores: usize) -> usize {
-    usize::from(home) % cores
+/// The core, of `cores`, that owns the row with this id.
+pub fn owner_of_id(id: &Uuid, cores: usize) -> usize {
+    usize::from(home_of_id(id)) % cores
+}
+
+/// The core, of `cores`, that knows whether this apelido is taken.
+pub fn owner_of_apelido(apelido: &str, cores: usize) -> usize {
+    usize::from(home_of_apelido(apelido)) % cores
 }
 
 /// Makes ids: UUIDv7 whose home is their apelido's.

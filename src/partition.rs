@@ -1,0 +1,253 @@
+//! One core's part of the people: its shard, and its Postgres thread where memory does not know. It knows nothing
+//! of HTTP, and of the other cores only which keys are theirs.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use crate::mesh::{Minter, owner_of_apelido, owner_of_id};
+use crate::pessoa::Record;
+use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
+use crate::shard::{Found, Lookup, Memory, Shard};
+
+/// What became of a create.
+pub enum Creation {
+    /// Committed to durable storage, and in memory.
+    Created(Box<Record>),
+    /// Its apelido belongs to a committed pessoa.
+    Duplicate,
+    /// The database refuses the row itself; the SQLSTATE.
+    Refused(Box<str>),
+    /// The outcome is not known.
+    Unavailable(Unavailable),
+}
+
+/// Why a search has no answer from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoMatches {
+    /// Memory holds no whole index, or the term would keep the core busy for too long: Postgres can answer.
+    AskPostgres,
+    /// Bodies that memory no longer holds could not be had in time.
+    Unavailable(Unavailable),
+}
+
+/// Pessoas that a search found, as the API shows them.
+#[derive(Debug, Default)]
+pub struct Matches {
+    bodies: Vec<u8>,
+    /// Where each one's body is.
+    found: Vec<(Uuid, Range<usize>)>,
+}
+
+impl Matches {
+    /// Adds one.
+    pub fn push(&mut self, id: Uuid, body: &[u8]) {
+        let start = self.bodies.len();
+        self.bodies.extend_from_slice(body);
+        self.found.push((id, start..self.bodies.len()));
+    }
+
+    /// Each one's id and body, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &[u8])> {
+        self.found.iter().map(|(id, body)| (*id, &self.bodies[body.clone()]))
+    }
+}
+
+/// What one core says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionState {
+    /// Its memory.
+    pub memory: Memory,
+    /// Whether all rows are there that were committed when the server started.
+    pub loaded: bool,
+    /// Whether its connections to the database and the feed's stand.
+    pub reachable: bool,
+    /// Creates that wait for their commit.
+    pub creates_waiting: usize,
+    /// Point reads and counts that wait.
+    pub reads_waiting: usize,
+}
+
+/// One core's part.
+pub struct Partition {
+    core: usize,
+    cores: usize,
+    shard: RefCell<Shard>,
+    cache_bytes: usize,
+    database: Rc<Database>,
+    minter: RefCell<Minter>,
+    loaded: Cell<bool>,
+    fed: Cell<bool>,
+}
+
+impl Partition {
+    /// The part of `core`, of `cores`; its shard keeps within `cache_bytes`.
+    pub fn new(
+        core: usize,
+        cores: usize,
+        cache_bytes: usize,
+        database: Rc<Database>,
+        minter: Minter,
+    ) -> Partition {
+        Partition {
+            core,
+            cores,
+            shard: RefCell::new(Shard::new(cache_bytes)),
+            cache_bytes,
+            database,
+            minter: RefCell::new(minter),
+            loaded: Cell::new(false),
+            fed: Cell::new(false),
+        }
+    }
+
+    /// The core's number.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// A new id for a pessoa with this apelido, whichever core owns it.
+    pub fn mint(&self, apelido: &str) -> Uuid {
+        self.minter.borrow_mut().mint(apelido)
+    }
+
+    /// Whether this apelido is certainly taken. `false` proves nothing: Postgres is the judge.
+    pub fn knows(&self, apelido: &str) -> bool {
+        self.shard.borrow().knows(apelido)
+    }
+
+    /// Inserts a pessoa whose apelido is this core's.
+    pub async fn create(&self, mut record: Box<Record>) -> Creation {
+        if self.knows(&record.pessoa.apelido) {
+            return Creation::Duplicate;
+        }
+        loop {
+            match self.database.create(record).await {
+                Ok(Create::Created(record)) => return Creation::Created(record),
+                Ok(Create::Duplicate) => return Creation::Duplicate,
+                Ok(Create::Refused(sqlstate)) => return Creation::Refused(sqlstate),
+                Ok(Create::Collision(collided)) => {
+                    let id = self.mint(&collided.pessoa.apelido);
+                    record = Box::new(Record::new(collided.pessoa.with_id(id)));
+                }
+                Err(why) => return Creation::Unavailable(why),
+            }
+        }
+    }
+
+    /// A pessoa of this core, if memory has its body.
+    pub fn cached(&self, id: &Uuid) -> Option<Ref<'_, [u8]>> {
+        Ref::filter_map(self.shard.borrow(), |shard| match shard.get(id) {
+            Lookup::Body(body) => Some(body),
+            Lookup::Dropped | Lookup::Unknown => None,
+        })
+        .ok()
+    }
+
+    /// A pessoa of this core that memory has not, from Postgres. `None`: there is no such committed row.
+    pub async fn read(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
+        self.database.fetch(id).await
+    }
+
+    /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
+    pub async fn search(&self, term: &[u8]) -> Result<Matches, NoMatches> {
+        if !self.loaded.get() {
+            return Err(NoMatches::AskPostgres);
+        }
+        let mut found: Vec<Found> = Vec::new();
+        let mut matches = Matches::default();
+        let mut dropped = Vec::new();
+        {
+            let shard = self.shard.borrow();
+            shard.search(term, &mut found).map_err(|_| NoMatches::AskPostgres)?;
+            for found in &found {
+                match shard.body(found) {
+                    Some(body) => matches.push(found.id, body),
+                    None => dropped.push(found.id),
+                }
+            }
+        }
+        for fetched in join_all(dropped.into_iter().map(|id| self.database.fetch(id))).await {
+            // A row that somebody deleted by hand is no match any more.
+            if let Some(record) = fetched.map_err(NoMatches::Unavailable)? {
+                matches.push(record.pessoa.id, &record.json);
+            }
+        }
+        Ok(matches)
+    }
+
+    /// The same for all cores, from Postgres.
+    pub async fn search_postgres(&self, term: &[u8]) -> Result<Matches, Unavailable> {
+        let mut matches = Matches::default();
+        for record in self.database.search(term).await? {
+            matches.push(record.pessoa.id, &record.json);
+        }
+        Ok(matches)
+    }
+
+    /// What Postgres counts now.
+    pub async fn count(&self) -> Result<u64, Unavailable> {
+        self.database.count().await
+    }
+
+    /// What this core says of itself.
+    pub fn state(&self) -> PartitionState {
+        PartitionState {
+            memory: self.shard.borrow().memory(),
+            loaded: self.loaded.get(),
+            reachable: self.database.reachable() && self.fed.get(),
+            creates_waiting: self.database.creates_waiting(),
+            reads_waiting: self.database.reads_waiting(),
+        }
+    }
+
+    /// Takes in what the database thread says of its rows, before any client hears of it.
+    pub fn learn(&self, learnt: Learnt<'_>) {
+        match learnt {
+            Learnt::Committed(record) => self.keep(record),
+            Learnt::Taken(apelido) => self.shard.borrow_mut().learn(apelido),
+        }
+    }
+
+    /// Takes in what the feed says; whether it was the end of the load.
+    pub fn hear(&self, fed: Fed) -> bool {
+        match fed {
+            Fed::Row(record) => self.keep(&record),
+            Fed::Taken(apelido) => self.shard.borrow_mut().learn(&apelido),
+            Fed::Forget => {
+                self.loaded.set(false);
+                *self.shard.borrow_mut() = Shard::new(self.cache_bytes);
+            }
+            Fed::Reachable(reachable) => self.fed.set(reachable),
+            Fed::Loaded => {
+                self.loaded.set(true);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A row that somebody else inserted may have its apelido's home on another core, which hears of it too.
+    fn keep(&self, record: &Record) {
+        let pessoa = &record.pessoa;
+        debug_assert_eq!(owner_of_id(&pessoa.id, self.cores), self.core, "a row is kept at its home");
+        let mut shard = self.shard.borrow_mut();
+        if owner_of_apelido(&pessoa.apelido, self.cores) == self.core {
+            shard.learn(&pessoa.apelido);
+        }
+        shard.insert(pessoa.id, &record.search_text, &record.json);
+    }
+
+    /// Ends the Postgres thread. Nothing is asked any more.
+    pub fn close(&self) {
+        self.database.close();
+    }
+}
