@@ -3,6 +3,7 @@
 //! `cargo run --release --example shard_bench [pessoas, 50000 by default]`. The pessoas follow the contest's
 //! payload generator, from a fixed seed. A sample of the answers is compared with a plain scan.
 
+use contest::{LETTERS, LETTERS_AND_SPACE, Random, TECHNOLOGIES};
 use memchr::memmem;
 use rinha::pessoa::lower;
 use rinha::shard::{Found, Lookup, NoAnswer, Shard};
@@ -10,59 +11,10 @@ use std::hint::black_box;
 use std::time::Instant;
 use uuid::Uuid;
 
+mod contest;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const TECHNOLOGIES: [&str; 25] = [
-    "C",
-    "C#",
-    "C++",
-    "Clojure",
-    "Elixir",
-    "Go",
-    "Haskell",
-    "Java",
-    "JavaScript",
-    "Kotlin",
-    "MongoDB",
-    "MySQL",
-    "NodeJS",
-    "Oracle",
-    "PHP",
-    "Perl",
-    "PostgreSQL",
-    "Python",
-    "R",
-    "Ruby",
-    "Rust",
-    "SQLite",
-    "Scala",
-    "Swift",
-    "TypeScript",
-];
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("less than a usize")
-    }
-
-    fn letters(&mut self, alphabet: &[u8], length: usize) -> String {
-        (0..length).map(|_| char::from(alphabet[self.below(alphabet.len())])).collect()
-    }
-}
-
-const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-const LETTERS_AND_SPACE: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ";
 
 struct Pessoa {
     id: Uuid,
@@ -73,16 +25,7 @@ struct Pessoa {
 }
 
 fn pessoa(random: &mut Random, millis: u64) -> Pessoa {
-    let apelido = {
-        let length = 1 + random.below(32);
-        random.letters(LETTERS, length)
-    };
-    let nome = {
-        let length = 1 + random.below(100);
-        random.letters(LETTERS_AND_SPACE, length)
-    };
-    let stack: Option<Vec<&str>> = (random.below(14) != 0)
-        .then(|| (0..=random.below(26)).map(|_| TECHNOLOGIES[random.below(TECHNOLOGIES.len())]).collect());
+    let (apelido, nome, stack) = (random.apelido(), random.nome(), random.stack());
     let id = Uuid::from_u64_pair(millis << 16 | 0x7000 | random.next() & 0xfff, random.next() >> 2 | 1 << 63);
     let mut search_text = Vec::new();
     lower(&apelido, &mut search_text);

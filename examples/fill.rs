@@ -1,0 +1,111 @@
+//! Puts many realistic pessoas into the table, by `COPY`, as fast as Postgres takes them.
+//!
+//! `cargo run --release --example fill -- DATABASE_URL PESSOAS [SEED]`
+//!
+//! For a server's private Postgres the URL is `host=DATA_DIR/socket user=rinha dbname=postgres`, and the table is there
+//! once the server has run. A running server finds the rows by its feed. A second run needs another seed, or meets
+//! the apelidos of the first.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::pin::pin;
+use std::time::Instant;
+
+use bytes::{BufMut, BytesMut};
+use contest::Random;
+use rinha::mesh::Minter;
+use rinha::pessoa::{Pessoa, Record};
+use tokio_postgres::NoTls;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
+
+mod contest;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Rows of one `COPY`, which is one transaction.
+const COPY_ROWS: usize = 50_000;
+/// The first of 1940 and the last of 2020, in days since 2000-01-01.
+const BIRTH_DAYS: std::ops::Range<i32> = -21_914..7_671;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "expected DATABASE_URL PESSOAS [SEED]";
+    let url = arguments.next().ok_or(usage)?;
+    let count: usize = arguments.next().ok_or(usage)?.parse().map_err(|_| usage)?;
+    let seed = arguments.next().map_or(Ok(1), |seed| seed.parse()).map_err(|_| usage)?;
+
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    let mut generator =
+        Generator { random: Random(seed), minter: Minter::new()?, seen: HashSet::with_capacity(count) };
+    let (mut filled, began) = (0, Instant::now());
+    while filled < count {
+        let rows = COPY_ROWS.min(count - filled);
+        let sink = client
+            .copy_in("COPY pessoas (id, apelido, nome, nascimento, stack, search) FROM STDIN (FORMAT binary)")
+            .await?;
+        let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY, Type::BYTEA];
+        let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
+        for _ in 0..rows {
+            let (record, days) = generator.next();
+            let pessoa = &record.pessoa;
+            let stack: Option<Vec<&str>> = pessoa.stack.as_ref().map(|stack| stack.items().collect());
+            copy.as_mut()
+                .write(&[
+                    &pessoa.id,
+                    &&*pessoa.apelido,
+                    &&*pessoa.nome,
+                    &Days(days),
+                    &stack,
+                    &&*record.search_text,
+                ])
+                .await?;
+        }
+        copy.finish().await?;
+        filled += rows;
+    }
+    println!("fill: {filled} pessoas in {:.1?}", began.elapsed());
+    client.batch_execute("ANALYZE pessoas").await?;
+    Ok(())
+}
+
+struct Generator {
+    random: Random,
+    minter: Minter,
+    /// Short random apelidos repeat.
+    seen: HashSet<String>,
+}
+
+impl Generator {
+    fn next(&mut self) -> (Record, i32) {
+        let apelido = loop {
+            let apelido = self.random.apelido();
+            if self.seen.insert(apelido.clone()) {
+                break apelido;
+            }
+        };
+        let span = usize::try_from(BIRTH_DAYS.end - BIRTH_DAYS.start).expect("an ascending range");
+        let days = BIRTH_DAYS.start + i32::try_from(self.random.below(span)).expect("fits the range");
+        let (nome, stack) = (self.random.nome(), self.random.stack());
+        let id = self.minter.mint(&apelido);
+        let pessoa = Pessoa::from_columns(id, &apelido, &nome, days, stack).expect("a valid pessoa");
+        (Record::new(pessoa), days)
+    }
+}
+
+/// A `date` on the wire: days since 2000-01-01.
+#[derive(Debug)]
+struct Days(i32);
+
+impl ToSql for Days {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_i32(self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(DATE);
+    to_sql_checked!();
+}
