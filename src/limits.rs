@@ -54,6 +54,11 @@ pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 
 /// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// How long a start waits for an address that another process still has: of one that was killed, the kernel
+/// closes the sockets that its rings hold a moment after it is gone.
+pub const BIND_TIME_MAX: Duration = Duration::from_secs(1);
+/// How often it tries.
+pub const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for everything of the process that is not a client connection.
@@ -77,7 +82,9 @@ pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
 /// After SIGTERM: connections without a request are kept this long for one last request.
 pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// After SIGTERM: requests under way are given this long.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(7);
+pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(6500);
+/// And then the database threads this long to end.
+pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
 // Between cores.
 

@@ -6,10 +6,12 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::Listen;
+use crate::limits::{BIND_PAUSE, BIND_TIME_MAX};
 
 /// Mode of a unix socket: the balancer may run as any user; the directory decides who gets near it.
 const UNIX_SOCKET_MODE: u32 = 0o666;
@@ -39,9 +41,18 @@ impl Bound {
     ///
     /// One line that names the address and what is wrong with it.
     pub fn bind(listen: &Listen, core: usize) -> Result<Bound, String> {
-        let bound = match listen {
-            Listen::Tcp(_) => Bound::bind_tcp(listen),
-            Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+        let began = Instant::now();
+        let bound = loop {
+            let bound = match listen {
+                Listen::Tcp(_) => Bound::bind_tcp(listen),
+                Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+            };
+            match bound {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < BIND_TIME_MAX => {
+                    std::thread::sleep(BIND_PAUSE);
+                }
+                bound => break bound,
+            }
         };
         bound.map_err(|error| {
             let remedy = match error.kind() {

@@ -140,9 +140,18 @@ impl Session {
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(STATEMENT_TIME_MAX, statement).await {
+        self.within(STATEMENT_TIME_MAX, statement).await
+    }
+
+    /// As [`bounded`](Self::bounded), for a statement that has a bound of its own.
+    pub(super) async fn within<T>(
+        &self,
+        time_max: Duration,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(time_max, statement).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(Failure::Lost(format!("no answer for {STATEMENT_TIME_MAX:?}"))),
+            Err(_) => Err(Failure::Lost(format!("no answer for {time_max:?}"))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use ahash::{HashMap, HashSet};
 use bytes::{Buf, BufMut, BytesMut};
-use futures_util::{Stream, TryStreamExt};
+use futures_util::TryStreamExt;
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Role;
 use super::commit::Pending;
 use super::session::{Failure, Session};
-use crate::limits::{SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
+use crate::limits::{FEED_TIME_MAX, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::{Pessoa, Record, Stack};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -233,9 +233,9 @@ pub(super) async fn changes(
 ) -> Result<Snapshot, Failure> {
     let parameters: [&(dyn ToSql + Sync); 3] = [&since.xmax, &since.under_way, &known];
     let rows = session.client().query_raw(&session.statements().changes, parameters);
-    let mut rows = std::pin::pin!(session.bounded(rows).await?);
+    let mut rows = std::pin::pin!(session.within(FEED_TIME_MAX, rows).await?);
     let mut snapshot = None;
-    while let Some(row) = next(session, rows.as_mut()).await? {
+    while let Some(row) = session.within(FEED_TIME_MAX, rows.try_next()).await? {
         if snapshot.is_none() {
             snapshot = Some(row.try_get(0)?);
         }
@@ -246,16 +246,9 @@ pub(super) async fn changes(
     snapshot.ok_or_else(|| Failure::Lost("expected a snapshot, got no row".to_owned()))
 }
 
-async fn next<R>(
-    session: &Session,
-    mut rows: impl Stream<Item = Result<R, tokio_postgres::Error>> + Unpin,
-) -> Result<Option<R>, Failure> {
-    session.bounded(rows.try_next()).await
-}
-
 /// Tells the feeds of all instances that there is something new.
 pub(super) async fn notify(session: &Session) -> Result<(), Failure> {
-    session.bounded(session.client().batch_execute(NOTIFY)).await
+    session.within(FEED_TIME_MAX, session.client().batch_execute(NOTIFY)).await
 }
 
 /// At most 50 committed rows whose search text contains `term`, ascending by id.

@@ -29,7 +29,7 @@ use self::account::Account;
 use self::binaries::Binaries;
 use self::layout::Layout;
 use self::process::{Identity, PidFile, Postmaster};
-use crate::limits::DRAIN_TIME_MAX;
+use crate::limits::{DRAIN_TIME_MAX, HANG_UP_TIME_MAX};
 
 /// Oldest major version that has what `schema.sql` needs (`xid8`).
 pub const MAJOR_MIN: u32 = 13;
@@ -78,6 +78,7 @@ const POLL_PERIOD: Duration = Duration::from_millis(5);
 // The contract: after SIGTERM the server is gone within 10 s, its database included.
 const _: () = assert!(
     DRAIN_TIME_MAX.as_millis()
+        + HANG_UP_TIME_MAX.as_millis()
         + STOP_FAST_MAX.as_millis()
         + STOP_QUIT_MAX.as_millis()
         + STOP_KILL_MAX.as_millis()
