@@ -16,7 +16,7 @@ use crate::listener::Bound;
 use crate::postgres::embedded::{Embedded, Settings};
 use crate::postgres::{self, ServerFacts};
 use crate::ring;
-use crate::topology;
+use crate::topology::{Cores, Machine};
 use crate::worker::{self, Plan, Serving};
 
 /// How often the private Postgres is looked after.
@@ -38,7 +38,13 @@ enum Event {
 ///
 /// One line that says what is wrong and what helps.
 pub fn serve(serve: &Serve) -> Result<(), String> {
-    let cpu = topology::choose(&serve.cores)?;
+    let machine = Machine::this()?;
+    let cpus = machine.choose(&serve.cores)?;
+    if cpus.len() > 1 && !matches!(serve.cores, Cores::Auto { .. }) {
+        return Err(format!("--cores {}: expected one core; this version runs on one", serve.cores));
+    }
+    let cpu = cpus[0];
+    let cache_bytes = serve.cache_bytes(&machine);
     let connections_max = raise_file_limit()?;
     let sockets =
         serve.listen.iter().map(|listen| Bound::bind(listen, 0)).collect::<Result<Vec<Bound>, String>>()?;
@@ -68,21 +74,28 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
         sockets,
         link,
         server: server.clone(),
-        cache_bytes: serve.cache_bytes(),
+        cache_bytes,
         connections_max,
         stop: until_stopped,
     };
     start_core(plan, &events)?;
 
     let outcome = attend(&happened, &mut home, &mut stop, |serving| {
-        announce(&serving, serve, &addresses, cpu, &server);
+        announce(&serving, serve, &addresses, cpu, cache_bytes, &server);
     });
     home.leave();
     outcome
 }
 
 /// The one line at start that says all that matters.
-fn announce(serving: &Serving, serve: &Serve, addresses: &[String], cpu: usize, server: &ServerFacts) {
+fn announce(
+    serving: &Serving,
+    serve: &Serve,
+    addresses: &[String],
+    cpu: usize,
+    cache_bytes: usize,
+    server: &ServerFacts,
+) {
     if let Err(why) = &serving.pinned {
         warn!("{why}");
     }
@@ -92,7 +105,7 @@ fn announce(serving: &Serving, serve: &Serve, addresses: &[String], cpu: usize, 
         driver = serving.driver.name,
         why = serving.driver.reason,
         cpu,
-        cache = %bytesize::ByteSize::b(serve.cache_bytes() as u64),
+        cache = %bytesize::ByteSize::b(cache_bytes as u64),
         postgres = server.version,
         private = serve.database_url.is_none(),
         durable = server.durable,
