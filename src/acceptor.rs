@@ -1,8 +1,9 @@
 //! One listener for several cores: a thread that accepts and hands each connection to the next core in turn. It
 //! reads and writes nothing.
 //!
-//! Measured against a SO_REUSEPORT listener a core, whose hash is a lottery: see the commit that brought this. A
-//! thread that blocks in `accept` costs a core nothing and needs neither driver.
+//! A SO_REUSEPORT listener a core is a lottery instead: of 8 connections the busier of two cores got 62 % in the
+//! median of 200 trials and 88 % in the 95th percentile, of 64 it got 55 and 62 % (Linux 6.18); in turns it is half. A
+//! thread that blocks in `accept` costs no core its time between connections and needs neither driver.
 
 use std::io;
 use std::net::TcpStream;

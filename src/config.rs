@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::driver::Wanted;
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
-use crate::topology::{self, Cores};
+use crate::topology::{Cores, Machine};
 
 /// Exit status of a wrong command line.
 const EXIT_USAGE: i32 = 2;
@@ -50,7 +50,7 @@ pub struct Serve {
     #[arg(long, env = "DATA_DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Which core: auto, 1, a CPU as in 3-3, or auto@K to start at the K-th (this version runs one)
+    /// How many cores: auto, a number, a list of CPUs such as 0,2-3, or auto@K or N@K to start at the K-th
     #[arg(long, env = "CORES", default_value = "auto")]
     pub cores: Cores,
 
@@ -90,10 +90,10 @@ pub enum Command {
 
 impl Serve {
     /// Bytes of memory for pessoas and their index.
-    pub fn cache_bytes(&self) -> usize {
+    pub fn cache_bytes(&self, machine: &Machine) -> usize {
         match self.cache_bytes {
             CacheBytes::Bytes(bytes) => bytes,
-            CacheBytes::Auto => match topology::memory_limit() {
+            CacheBytes::Auto => match machine.memory_limit() {
                 // The other half is for connections, queues and the allocator.
                 Some(limit) => (limit / 2).clamp(CACHE_BYTES_MIN, CACHE_BYTES_DEFAULT),
                 None => CACHE_BYTES_DEFAULT,
@@ -251,13 +251,31 @@ mod tests {
             serve.listen,
             [Listen::Tcp(([127, 0, 0, 1], 1).into()), Listen::Unix("/x-{core}.sock".to_owned())]
         );
-        assert_eq!(serve.cache_bytes(), 256 << 20);
+        assert_eq!(serve.cache_bytes(&Machine::at("/nowhere", vec![])), 256 << 20);
         assert_eq!(Listen::unix_path("/x-{core}.sock", 1), PathBuf::from("/x-1.sock"));
         assert!(matches!(parse(&["healthcheck"]).unwrap().command, Some(CliCommand::Healthcheck(_))));
         assert!(matches!(
             parse(&["serve", "--driver", "epoll"]).unwrap().command,
             Some(CliCommand::Serve(_))
         ));
+    }
+
+    #[test]
+    fn an_automatic_cache_is_half_of_the_memory_limit() {
+        let serve = parse(&[]).unwrap().serve;
+        let root = tempfile::tempdir().unwrap();
+        let machine = Machine::at(root.path(), vec![0]);
+        assert_eq!(serve.cache_bytes(&machine), CACHE_BYTES_DEFAULT);
+        for path in ["proc/self", "sys/fs/cgroup"] {
+            std::fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        std::fs::write(root.path().join("proc/self/cgroup"), "0::/\n").unwrap();
+        for (limit, expected) in
+            [("314572800", 150 << 20), ("99999999999", CACHE_BYTES_DEFAULT), ("65536", CACHE_BYTES_MIN)]
+        {
+            std::fs::write(root.path().join("sys/fs/cgroup/memory.max"), limit).unwrap();
+            assert_eq!(serve.cache_bytes(&machine), expected, "{limit}");
+        }
     }
 
     #[test]
@@ -268,6 +286,8 @@ mod tests {
             (&["--listen", "unix:"], "expected a path"),
             (&["--listen", &long], "at most 107 bytes"),
             (&["--cores", "none"], "expected auto"),
+            (&["--cores", "257"], "expected at most 256 cores"),
+            (&["--cores", "0,0"], "expected each CPU once"),
             (&["--driver", "kqueue"], "io_uring"),
             (&["--cache-bytes", "lots"], "expected auto or a size"),
             (&["--cache-bytes", "1KiB"], "expected at least 64KiB"),

@@ -50,6 +50,11 @@ pub const WRITE_BUFFER_KEEP: usize = 16 * KIB;
 /// What is read and thrown away after an error answer, so that the peer can read it before the close.
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 
+// The cores.
+
+/// Most core threads of one instance: the home of a row is one byte of its id.
+pub const CORES_MAX: usize = 256;
+
 // Connections and their waits.
 
 /// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
@@ -156,6 +161,7 @@ pub const RING_ENTRIES_MIN: u32 = 256;
 pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(10);
 
 const _: () = {
+    assert!(CORES_MAX <= 1 << u8::BITS);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
     // A chunk-size line has room for any `usize` and its CRLF; the last one for everything the others left.

@@ -13,18 +13,18 @@ use tracing::{error, info, warn};
 
 use crate::acceptor::{Accepting, Acceptor};
 use crate::config::{Listen, Serve};
-use crate::limits::{CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE};
+use crate::limits::{
+    CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE, HANG_UP_TIME_MAX,
+};
 use crate::listener::Bound;
 use crate::mesh::{self, owner_of_apelido, owner_of_id};
 use crate::postgres::embedded::{Embedded, Settings};
-use crate::postgres::{self, Owners, ServerFacts};
+use crate::postgres::{self, Owners, ServerFacts, StartError};
 use crate::ring;
-use crate::topology;
+use crate::topology::Machine;
 use crate::worker::{self, Command, Plan, Serving};
 
-/// How long the database threads may take to end.
-const HANG_UP_TIME_MAX: Duration = Duration::from_millis(300);
-/// How often that is looked at.
+/// How often the database threads are looked at while they end.
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
 /// How often the private Postgres is looked after.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
@@ -45,7 +45,9 @@ enum Event {
 ///
 /// One line that says what is wrong and what helps.
 pub fn serve(serve: &Serve) -> Result<(), String> {
-    let cpus = vec![topology::choose(&serve.cores)?];
+    let machine = Machine::this()?;
+    let cpus = machine.choose(&serve.cores)?;
+    let cache_bytes = serve.cache_bytes(&machine);
     let connections_max = raise_file_limit(cpus.len())?;
     let mut sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
@@ -53,7 +55,15 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     forward_signals(&events)?;
     let mut home = Home::find(serve)?;
     let config = home.config()?;
-    let server = postgres::prepare_database(&config).map_err(|error| error.to_string())?;
+    let stopped = || happened.try_iter().any(|event| matches!(event, Event::Signal(_)));
+    let server = match postgres::prepare_database(&config, stopped) {
+        Ok(server) => server,
+        Err(StartError::Stopped) => {
+            home.leave();
+            return Ok(());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
     if !server.durable {
         warn!(
             "fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine"
@@ -62,7 +72,8 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
 
     let mut instance = Instance {
         serve,
-        cpus: cpus.clone(),
+        cpus,
+        cache_bytes,
         server: server.clone(),
         addresses: sockets.addresses(),
         acceptors: sockets.acceptors(),
@@ -118,7 +129,7 @@ fn start_threads(
             rows,
             wiring,
             server: instance.server.clone(),
-            cache_bytes: instance.serve.cache_bytes() / cores,
+            cache_bytes: instance.cache_bytes / cores,
             connections_max,
             commands,
         };
@@ -187,6 +198,8 @@ impl Sockets {
 struct Instance<'a> {
     serve: &'a Serve,
     cpus: Vec<usize>,
+    /// For all cores together.
+    cache_bytes: usize,
     server: ServerFacts,
     addresses: Vec<String>,
     acceptors: Vec<Acceptor>,
@@ -303,7 +316,7 @@ impl Instance<'_> {
             driver = first.name,
             why = first.reason,
             cpus = cpus.join(","),
-            cache = %bytesize::ByteSize::b(self.serve.cache_bytes() as u64),
+            cache = %bytesize::ByteSize::b(self.cache_bytes as u64),
             postgres = self.server.version,
             private = self.serve.database_url.is_none(),
             durable = self.server.durable,

@@ -172,7 +172,7 @@ fn a_create_is_readable_at_once_through_the_other_instance_and_soon_found_there(
                 slowest = slowest.max(wait_until_found(&other, &apelido, &[&apelido]));
             }
             // On the same instance a search that starts after the 201 sees it.
-            assert_eq!(search(&one, &apelido), [apelido.clone()]);
+            assert_eq!(search(&one, &apelido), [apelido.as_str()]);
             let again = to_other.ask("POST", "/pessoas", &body(&apelido, "Another"));
             assert_eq!(again.status, 422);
         }

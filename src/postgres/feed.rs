@@ -193,7 +193,7 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         loop {
             tokio::select! {
                 () = session.closed() => return Err(Failure::Lost("closed by the database".to_owned())),
-                () = nudges.from_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
+                () = nudges.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
                 () = self.own.arrived.notified(), if nudge_at.is_none() => nudge_at = Some(nudged + FEED_GAP),
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
                     sql::notify(session).await?;

@@ -86,7 +86,7 @@ impl Nudges {
     }
 
     /// Waits for a notification that another process than `own` sent.
-    pub(super) async fn from_others(&self, own: i32) {
+    pub(super) async fn by_others(&self, own: i32) {
         loop {
             if self.senders.take().iter().any(|&sender| sender != own) {
                 return;
@@ -244,13 +244,17 @@ pub enum StartError {
     /// It answered, and cannot be used.
     #[error("the database cannot be used: {0}")]
     Unusable(String),
+    /// The operator stopped the start.
+    #[error("stopped")]
+    Stopped,
     /// The runtime that asks it could not be built.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks.
-pub fn prepare_database(config: &Config) -> Result<ServerFacts, StartError> {
+/// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks, until
+/// `stopped` says that nobody wants it any more.
+pub fn prepare_database(config: &Config, stopped: impl Fn() -> bool) -> Result<ServerFacts, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let began = Instant::now();
@@ -260,6 +264,7 @@ pub fn prepare_database(config: &Config) -> Result<ServerFacts, StartError> {
             match prepare(config).await {
                 Ok(facts) => return Ok(facts),
                 Err(Preparation::Unusable(why)) => return Err(StartError::Unusable(why)),
+                Err(Preparation::Away(_)) if stopped() => return Err(StartError::Stopped),
                 Err(Preparation::Away(why)) if began.elapsed() >= START_TIME_MAX => {
                     return Err(StartError::Away(why));
                 }

@@ -25,8 +25,7 @@ const READ_TIME_MAX: Duration = Duration::from_secs(20);
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rinha"));
     // What the machine's environment says must not decide a test.
-    for name in
-        ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "LOG", "LOG_FORMAT"]
+    for name in ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "LOG", "LOG_FORMAT"]
     {
         command.env_remove(name);
     }
@@ -172,9 +171,7 @@ impl Drop for Server {
 
 /// The URL of a test's cluster.
 pub(crate) fn database_url(config: &tokio_postgres::Config) -> String {
-    let Some(Host::Unix(directory)) = config.get_hosts().first() else {
-        panic!("expected a unix socket")
-    };
+    let Some(Host::Unix(directory)) = config.get_hosts().first() else { panic!("expected a unix socket") };
     let user = config.get_user().expect("a user");
     let database = config.get_dbname().expect("a database");
     format!("host={} user={user} dbname={database}", directory.display())
@@ -295,10 +292,7 @@ impl Connection {
             }
             if self.fill()? == 0 {
                 let rest = String::from_utf8_lossy(&self.buffer).into_owned();
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("closed after {rest:?}"),
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed after {rest:?}")));
             }
         }
     }

@@ -1,0 +1,101 @@
+//! The machine as this process sees it: the CPUs it may run on, the cores they belong to, and what its cgroups
+//! leave of both CPU time and memory. It chooses nothing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use super::{cgroup, cpu_list};
+
+/// What this process may use: the affinity mask as it was, and the files below a root as they are. A file that is
+/// missing or that does not read as the kernel writes it says nothing; without any of them every CPU of the mask is
+/// a core of its own and there is no limit.
+pub struct Machine {
+    root: PathBuf,
+    /// Logical CPUs, ascending.
+    affinity: Vec<usize>,
+}
+
+impl Machine {
+    /// This one. The mask is the calling thread's: ask before it is pinned.
+    ///
+    /// # Errors
+    ///
+    /// One line: the kernel does not tell the mask (it has more CPUs than the mask has bits).
+    pub fn this() -> Result<Machine, String> {
+        let mask = sched_getaffinity(Pid::from_raw(0))
+            .map_err(|errno| format!("cannot read the affinity mask: {errno}"))?;
+        let affinity = (0..CpuSet::count()).filter(|&cpu| mask.is_set(cpu).unwrap_or(false)).collect();
+        Ok(Machine::at("/", affinity))
+    }
+
+    /// The one whose `/proc` and `/sys` are below `root`, for tests and the curious.
+    pub fn at(root: impl Into<PathBuf>, mut affinity: Vec<usize>) -> Machine {
+        affinity.sort_unstable();
+        affinity.dedup();
+        Machine { root: root.into(), affinity }
+    }
+
+    /// The lowest usable CPU of each physical core, ascending. Siblings that are offline or not allowed do not
+    /// make a core vanish, so that a host gives the same count with SMT on and off.
+    pub fn physical_cores(&self) -> Vec<usize> {
+        let mut cores = Vec::new();
+        for cpu in self.usable_cpus() {
+            let siblings = self.siblings(cpu);
+            if !cores.iter().any(|core| siblings.contains(core)) {
+                cores.push(cpu);
+            }
+        }
+        cores
+    }
+
+    /// CPUs' worth of time, the smallest quota on the way from the cgroup of this process to the root.
+    pub fn cpu_quota(&self) -> Option<f64> {
+        cgroup::cpu_quota(&self.root)
+    }
+
+    /// Bytes, the smallest limit on the way from the cgroup of this process to the root. More than the machine has
+    /// is no limit: v1 writes "none" as a huge number (`PAGE_COUNTER_MAX`).
+    pub fn memory_limit(&self) -> Option<usize> {
+        let most = self.memory_total().unwrap_or(usize::MAX);
+        cgroup::memory_limit(&self.root).filter(|&limit| limit <= most)
+    }
+
+    /// The logical CPUs this process may run on, ascending; none only if the mask has none.
+    pub(super) fn usable_cpus(&self) -> Vec<usize> {
+        let mut usable = self.affinity.clone();
+        let online = self.read_cpus("sys/devices/system/cpu/online");
+        for allowed in online.into_iter().chain(cgroup::cpusets(&self.root)) {
+            let both: Vec<usize> = usable.iter().copied().filter(|cpu| allowed.contains(cpu)).collect();
+            // The mask is the kernel's own word on where this process runs. A file that leaves nothing of it is
+            // about something else, such as a cpuset of which this container sees the wrong directory.
+            if !both.is_empty() {
+                usable = both;
+            }
+        }
+        usable
+    }
+
+    /// The logical CPUs of `cpu`'s physical core that are online, itself among them.
+    fn siblings(&self, cpu: usize) -> Vec<usize> {
+        // Kernels since 5.2 have the second name too; they call the first one deprecated.
+        ["thread_siblings_list", "core_cpus_list"]
+            .into_iter()
+            .filter_map(|file| self.read_cpus(&format!("sys/devices/system/cpu/cpu{cpu}/topology/{file}")))
+            .find(|siblings| siblings.contains(&cpu))
+            .unwrap_or_else(|| vec![cpu])
+    }
+
+    fn read_cpus(&self, path: &str) -> Option<Vec<usize>> {
+        cpu_list::parse(&fs::read_to_string(self.root.join(path)).ok()?)
+    }
+
+    /// Bytes of memory of the machine.
+    fn memory_total(&self) -> Option<usize> {
+        let text = fs::read_to_string(self.root.join("proc/meminfo")).ok()?;
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        cpu_list::number(total.trim().strip_suffix(" kB")?)?.checked_mul(1024)
+    }
+}
