@@ -54,6 +54,11 @@ pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 
 /// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// How long a start waits for an address that is in use: the ring of a killed server holds its listeners for a moment
+/// after the process is gone.
+pub const LISTEN_TAKEN_TIME_MAX: Duration = Duration::from_secs(1);
+/// How often it looks again.
+pub const LISTEN_TAKEN_PERIOD: Duration = Duration::from_millis(20);
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for everything that is not a client connection.

@@ -4,12 +4,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::Listen;
+use crate::limits::{LISTEN_TAKEN_PERIOD, LISTEN_TAKEN_TIME_MAX};
 
 /// Mode of a unix socket: the balancer may run as any user; the directory decides who gets near it.
 const UNIX_SOCKET_MODE: u32 = 0o666;
@@ -33,15 +35,28 @@ pub enum Socket {
 pub struct UnixPath(PathBuf);
 
 impl Bound {
-    /// Binds `listen` for `core`.
+    /// Binds `listen` for `core`. Blocks for a moment when the address is taken: the kernel tears the ring of a killed
+    /// server down in the background, its listeners last, 5 to 9 ms after the process was reaped.
     ///
     /// # Errors
     ///
     /// One line that names the address and what is wrong with it.
     pub fn bind(listen: &Listen, core: usize) -> Result<Bound, String> {
-        let bound = match listen {
-            Listen::Tcp(_) => Bound::bind_tcp(listen),
-            Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+        let began = Instant::now();
+        let bound = loop {
+            let bound = match listen {
+                Listen::Tcp(_) => Bound::bind_tcp(listen),
+                Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+            };
+            match bound {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && began.elapsed() < LISTEN_TAKEN_TIME_MAX =>
+                {
+                    thread::sleep(LISTEN_TAKEN_PERIOD);
+                }
+                bound => break bound,
+            }
         };
         bound.map_err(|error| {
             let remedy = match error.kind() {
@@ -117,9 +132,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"))
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) if is_live(path) => Err(io::ErrorKind::AddrInUse.into()),
         Ok(_) => fs::remove_file(path),
     }
+}
+
+/// Whether someone listens there. Without waiting: a backlog that is full would make this connect wait for as long.
+fn is_live(path: &Path) -> bool {
+    let connect = || {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().map_or_else(|error: io::Error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
 }
 
 #[cfg(test)]
