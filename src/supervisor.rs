@@ -14,7 +14,7 @@ use crate::config::Serve;
 use crate::limits::{CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE};
 use crate::listener::Bound;
 use crate::postgres::embedded::{Embedded, Settings};
-use crate::postgres::{self, ServerFacts};
+use crate::postgres::{self, ServerFacts, StartError};
 use crate::ring;
 use crate::topology;
 use crate::worker::{self, Plan, Serving};
@@ -26,6 +26,8 @@ const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
 enum Event {
     Signal(i32),
     Serving(Serving),
+    /// The database was waited for and prepared, or never will be.
+    Prepared(Result<ServerFacts, StartError>),
     /// The core drained.
     Stopped,
     /// A thread ended that must not; one line.
@@ -48,7 +50,10 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     forward_signals(&events)?;
     let mut home = Home::find(serve)?;
     let config = home.config()?;
-    let server = postgres::prepare_database(&config).map_err(|error| error.to_string())?;
+    let Some(server) = prepare(&config, &events, &happened)? else {
+        home.leave();
+        return Ok(());
+    };
     if !server.durable {
         warn!(
             "fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine"
@@ -112,6 +117,7 @@ fn attend(
     let mut stopping = false;
     loop {
         match happened.recv_timeout(SUPERVISION_PERIOD) {
+            Ok(Event::Prepared(_)) => unreachable!("the database was prepared before the core was started"),
             Ok(Event::Serving(serving)) => announce(serving),
             Ok(Event::Signal(signal)) if stopping => {
                 return Err(format!("stopped at once by a second signal ({signal})"));
@@ -128,6 +134,29 @@ fn attend(
             Err(RecvTimeoutError::Timeout) => home.look_after(),
             Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
         }
+    }
+}
+
+/// Prepares the database on a thread of its own: that may take long, and a signal ends the wait. `None`: told to stop.
+fn prepare(
+    config: &Config,
+    events: &Sender<Event>,
+    happened: &Receiver<Event>,
+) -> Result<Option<ServerFacts>, String> {
+    let (config, events) = (config.clone(), events.clone());
+    let prepare = move || tell(&events, Event::Prepared(postgres::prepare_database(&config)));
+    let spawned = std::thread::Builder::new().name("prepare".to_owned()).spawn(prepare);
+    spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    match happened.recv() {
+        Ok(Event::Prepared(prepared)) => prepared.map(Some).map_err(|error| error.to_string()),
+        Ok(Event::Signal(signal)) => {
+            info!(signal, "stopping before the database was there");
+            Ok(None)
+        }
+        Ok(Event::Serving(_) | Event::Stopped | Event::Died(_)) => {
+            unreachable!("no core and no database thread runs yet")
+        }
+        Err(_) => unreachable!("the signal thread holds a sender"),
     }
 }
 
