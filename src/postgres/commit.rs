@@ -69,6 +69,7 @@ pub(super) async fn run(queue: Rc<Queue<Pending>>, outbox: Rc<Outbox>, connector
                 unsettled = rest;
                 break why;
             }
+            connector.worked();
         };
         connector.lost(&why);
     }

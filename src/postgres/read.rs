@@ -58,6 +58,7 @@ pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: C
             }
             outbox.push(Reply::LoadEnded);
             outbox.wake();
+            connector.worked();
             loaded = true;
         }
         let why = loop {
@@ -74,6 +75,7 @@ pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: C
                 unanswered = batch;
                 break failure.to_string();
             }
+            connector.worked();
         };
         connector.lost(&why);
     }

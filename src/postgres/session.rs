@@ -1,6 +1,7 @@
 //! One connection to Postgres: making it, keeping it, noticing that it is dead. It knows the statements by
 //! name only.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -129,11 +130,16 @@ pub(super) struct Connector {
     config: Config,
     role: Role,
     outbox: Rc<Outbox>,
+    /// Before the next session: zero once a session worked. A database that takes connections and refuses the work
+    /// (a standby, a full disk) is asked ever less often, as one that is away is.
+    pause: Cell<Duration>,
+    /// When the loss of a session was last said.
+    said: Cell<Option<Instant>>,
 }
 
 impl Connector {
     pub(super) fn new(config: Config, role: Role, outbox: Rc<Outbox>) -> Connector {
-        Connector { config, role, outbox }
+        Connector { config, role, outbox, pause: Cell::default(), said: Cell::default() }
     }
 
     /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
@@ -141,6 +147,9 @@ impl Connector {
         let began = Instant::now();
         let mut pause = CONNECT_BACKOFF_MIN;
         let mut said: Option<Instant> = None;
+        if !self.pause.get().is_zero() {
+            tokio::time::sleep(self.pause.get()).await;
+        }
         loop {
             let attempt =
                 tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config, self.role)).await;
@@ -150,6 +159,7 @@ impl Connector {
                         let away = began.elapsed();
                         info!(connection = self.role.name(), ?away, "the database is back");
                     }
+                    self.pause.set((self.pause.get() * 2).clamp(CONNECT_BACKOFF_MIN, CONNECT_BACKOFF_MAX));
                     self.tell(true);
                     return session;
                 }
@@ -165,9 +175,21 @@ impl Connector {
         }
     }
 
-    /// Says that a session was lost, and why.
+    /// The session did what it was asked.
+    pub(super) fn worked(&self) {
+        self.pause.set(Duration::ZERO);
+    }
+
+    /// Says that a session was lost, and why; of those that never worked only now and then.
     pub(super) fn lost(&self, why: &str) {
-        warn!(connection = self.role.name(), why, "the connection to the database was lost; reconnecting");
+        let said_lately = self.said.get().is_some_and(|at| at.elapsed() < OUTAGE_LOG_PERIOD);
+        if self.pause.get().is_zero() || !said_lately {
+            warn!(
+                connection = self.role.name(),
+                why, "the connection to the database was lost; reconnecting"
+            );
+            self.said.set(Some(Instant::now()));
+        }
         self.tell(false);
     }
 
@@ -270,8 +292,17 @@ fn refusal(error: &tokio_postgres::Error) -> Preparation {
     match error.code().map(SqlState::code) {
         // Wrong password, unknown role or database, missing rights, wrong SQL: a person must act.
         Some(code) if matches!(code.get(..2), Some("28" | "3D" | "42" | "0A" | "22" | "23")) => {
-            Preparation::Unusable(what)
+            Preparation::Unusable(format!(
+                "{what}; check the user, password, database and rights of DATABASE_URL"
+            ))
         }
-        _ => Preparation::Away(what),
+        Some(_) => Preparation::Away(what),
+        // What did not come from the network is a setting that cannot work: no host, no password, TLS.
+        None => match std::error::Error::source(error) {
+            Some(cause) if !cause.is::<std::io::Error>() => {
+                Preparation::Unusable(format!("{what}; check DATABASE_URL"))
+            }
+            _ => Preparation::Away(what),
+        },
     }
 }
