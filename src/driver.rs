@@ -137,7 +137,7 @@ fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
     }
 }
 
-/// Sends one operation that does nothing through a small ring. A profile may let `io_uring_setup` pass and forbid
+/// Enters a small ring once, with nothing to do. A profile may let `io_uring_setup` pass and forbid
 /// `io_uring_enter`; monoio would try the latter over and over, at full speed, and serve nothing.
 fn try_a_ring() -> io::Result<()> {
     io_uring::IoUring::new(RING_PROBE_ENTRIES)?.submit_and_wait(0).map(drop)
