@@ -15,7 +15,9 @@ use std::time::Instant;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::limits::{ACCEPT_BACKOFF, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, HANDOVER_MAX, LISTEN_BACKLOG};
+use crate::limits::{
+    ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, HANDOVER_MAX, LISTEN_BACKLOG,
+};
 use crate::listener::{Bound, Socket, UnixPath};
 use crate::ring;
 
@@ -121,6 +123,7 @@ fn accept(
     draining: &AtomicBool,
 ) {
     let mut next = 0;
+    let mut said: Option<Instant> = None;
     loop {
         match listener.accept() {
             Ok(stream) => {
@@ -132,7 +135,10 @@ fn accept(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying on");
+                if said.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_PERIOD) {
+                    tracing::warn!(%error, "cannot accept a connection; trying on");
+                    said = Some(Instant::now());
+                }
                 std::thread::sleep(ACCEPT_BACKOFF);
             }
         }

@@ -7,6 +7,7 @@ use std::process::exit;
 use std::str::FromStr;
 
 use bytesize::ByteSize;
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,7 +44,7 @@ pub struct Serve {
     pub listen: Vec<Listen>,
 
     /// Where Postgres is, as a URL or as key=value pairs; without it a private Postgres is run
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub database_url: Option<String>,
 
     /// Where the private Postgres keeps its cluster [default: ./data; as root: /var/lib/rinha]

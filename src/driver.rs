@@ -9,6 +9,9 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 use crate::limits::{RING_ENTRIES, RING_ENTRIES_MIN};
 
+/// Entries of the ring that only tries whether rings work.
+const RING_PROBE_ENTRIES: u32 = 2;
+
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wanted {
@@ -106,6 +109,7 @@ fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
 /// Down the ladder: fewer flags where the kernel does not know them (`EINVAL`), fewer entries where memory may
 /// not be locked (`ENOMEM`). Any other refusal is final.
 fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
+    try_a_ring()?;
     let mut flags = Flags::LADDER.into_iter().peekable();
     let mut entries = RING_ENTRIES;
     let mut steps = String::new();
@@ -131,6 +135,12 @@ fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
             },
         }
     }
+}
+
+/// Enters a small ring once, with nothing to do. A profile may let `io_uring_setup` pass and forbid
+/// `io_uring_enter`; monoio would try the latter over and over, at full speed, and serve nothing.
+fn try_a_ring() -> io::Result<()> {
+    io_uring::IoUring::new(RING_PROBE_ENTRIES)?.submit_and_wait(0).map(drop)
 }
 
 /// The likely cause of a refused ring, and what to do.

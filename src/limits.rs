@@ -82,6 +82,8 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// Pause of an accept loop that ran out of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// How often an accept loop in that state says so.
+pub const ACCEPT_LOG_PERIOD: Duration = Duration::from_secs(5);
 /// After SIGTERM: a listener that accepted nothing for this long has an empty backlog and is closed.
 pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
 /// After SIGTERM: connections without a request are kept this long for one last request.

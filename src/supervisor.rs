@@ -33,6 +33,8 @@ const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
 enum Event {
     Signal(i32),
     Core(worker::Event),
+    /// The database was waited for and prepared, or never will be.
+    Prepared(Result<ServerFacts, StartError>),
     /// A core left as it was told to.
     Left,
     /// A thread ended that must not; one line.
@@ -55,14 +57,9 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     forward_signals(&events)?;
     let mut home = Home::find(serve)?;
     let config = home.config()?;
-    let stopped = || happened.try_iter().any(|event| matches!(event, Event::Signal(_)));
-    let server = match postgres::prepare_database(&config, stopped) {
-        Ok(server) => server,
-        Err(StartError::Stopped) => {
-            home.leave();
-            return Ok(());
-        }
-        Err(error) => return Err(error.to_string()),
+    let Some(server) = prepare(&config, &events, &happened)? else {
+        home.leave();
+        return Ok(());
     };
     if !server.durable {
         warn!(
@@ -243,6 +240,9 @@ impl Instance<'_> {
                     }
                 }
                 Ok(Event::Left) => left += 1,
+                Ok(Event::Prepared(_)) => {
+                    unreachable!("the database was prepared before any core was started")
+                }
                 Ok(Event::Signal(signal)) if stopping => {
                     return Err(format!("stopped at once by a second signal ({signal})"));
                 }
@@ -324,6 +324,29 @@ impl Instance<'_> {
             loaded_in = ?self.load_time,
             "serving"
         );
+    }
+}
+
+/// Prepares the database on a thread of its own: that may take long, and a signal ends the wait. `None`: told to stop.
+fn prepare(
+    config: &Config,
+    events: &Sender<Event>,
+    happened: &Receiver<Event>,
+) -> Result<Option<ServerFacts>, String> {
+    let (config, events) = (config.clone(), events.clone());
+    let prepare = move || tell(&events, Event::Prepared(postgres::prepare_database(&config)));
+    let spawned = std::thread::Builder::new().name("prepare".to_owned()).spawn(prepare);
+    spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    match happened.recv() {
+        Ok(Event::Prepared(prepared)) => prepared.map(Some).map_err(|error| error.to_string()),
+        Ok(Event::Signal(signal)) => {
+            info!(signal, "stopping before the database was there");
+            Ok(None)
+        }
+        Ok(Event::Core(_) | Event::Left | Event::Died(_)) => {
+            unreachable!("no core and no database thread runs yet")
+        }
+        Err(_) => unreachable!("the signal thread holds a sender"),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::driver::{self, Chosen, Wanted};
 use crate::handlers::Api;
 use crate::health::Health;
 use crate::limits::{
-    ACCEPT_BACKOFF, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX, LISTEN_BACKLOG, SWEEP_PERIOD,
+    ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX,
+    LISTEN_BACKLOG, SWEEP_PERIOD,
 };
 use crate::listener::{Bound, Socket};
 use crate::mesh::{Mesh, Minter, Wiring};
@@ -243,6 +244,7 @@ impl Gate {
 
 /// Serves every connection that `listener` accepts, until it is shut down while draining.
 pub async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connections>, service: Rc<V>) {
+    let mut said: Option<Instant> = None;
     loop {
         match listener.next().await {
             Ok(stream) => {
@@ -252,7 +254,10 @@ pub async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connecti
             Err(_) if connections.draining() => return,
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying on");
+                if said.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_PERIOD) {
+                    tracing::warn!(%error, "cannot accept a connection; trying on");
+                    said = Some(Instant::now());
+                }
                 sleep(ACCEPT_BACKOFF).await;
             }
         }

@@ -75,6 +75,7 @@ pub(super) async fn run(
                 unsettled = rest;
                 break why;
             }
+            connector.worked();
         };
         connector.lost(&why);
     }

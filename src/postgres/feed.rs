@@ -165,14 +165,18 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         loop {
             let mut session = connector.connect().await;
             self.cores.to_all(|| Fed::Reachable(true)).await;
-            let Err(why) = self.follow(&mut session).await;
+            let Err(why) = self.follow(&mut session, &connector).await;
             self.cores.to_all(|| Fed::Reachable(false)).await;
             connector.lost(&why.to_string());
         }
     }
 
     /// Loads if need be, then follows the table until the connection is lost.
-    async fn follow(&mut self, session: &mut Session) -> Result<std::convert::Infallible, Failure> {
+    async fn follow(
+        &mut self,
+        session: &mut Session,
+        connector: &Connector,
+    ) -> Result<std::convert::Infallible, Failure> {
         let identity = sql::identity(session).await?;
         let snapshot = match self.resume(&identity).await {
             Some(snapshot) => snapshot,
@@ -183,6 +187,7 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         self.position = Some(Position { snapshot, identity });
         // What was committed while the table was sent is there before it counts as loaded.
         self.ask(session).await?;
+        connector.worked();
         if !self.loaded {
             self.loaded = true;
             self.cores.to_all(|| Fed::Loaded).await;

@@ -63,6 +63,7 @@ pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: C
                 unanswered = batch;
                 break failure.to_string();
             }
+            connector.worked();
         };
         connector.lost(&why);
     }

@@ -59,6 +59,7 @@ pub(super) async fn run(queue: Rc<Queue<Search>>, outbox: Rc<Outbox>, connector:
                     outbox.wake();
                 }
                 current.clear();
+                connector.worked();
                 session = Some(live);
             }
             Err(failure) => connector.lost(&failure.to_string()),

@@ -1,7 +1,7 @@
 //! One connection to Postgres: making it, keeping it, noticing that it is dead. It knows the statements by
 //! name only.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -180,11 +180,22 @@ pub(super) struct Connector {
     role: Role,
     /// Hears whenever a connection came or went.
     reachable: Box<dyn Fn(bool)>,
+    /// Before the next session: zero once a session worked. A database that takes connections and refuses the work
+    /// (a standby, a full disk) is asked ever less often, as one that is away is.
+    pause: Cell<Duration>,
+    /// When the loss of a session was last said.
+    said: Cell<Option<Instant>>,
 }
 
 impl Connector {
     pub(super) fn new(config: Config, role: Role, reachable: impl Fn(bool) + 'static) -> Connector {
-        Connector { config, role, reachable: Box::new(reachable) }
+        Connector {
+            config,
+            role,
+            reachable: Box::new(reachable),
+            pause: Cell::default(),
+            said: Cell::default(),
+        }
     }
 
     /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
@@ -192,6 +203,9 @@ impl Connector {
         let began = Instant::now();
         let mut pause = CONNECT_BACKOFF_MIN;
         let mut said: Option<Instant> = None;
+        if !self.pause.get().is_zero() {
+            tokio::time::sleep(self.pause.get()).await;
+        }
         loop {
             let attempt =
                 tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config, self.role)).await;
@@ -201,6 +215,7 @@ impl Connector {
                         let away = began.elapsed();
                         info!(connection = self.role.name(), ?away, "the database is back");
                     }
+                    self.pause.set((self.pause.get() * 2).clamp(CONNECT_BACKOFF_MIN, CONNECT_BACKOFF_MAX));
                     (self.reachable)(true);
                     return session;
                 }
@@ -216,9 +231,21 @@ impl Connector {
         }
     }
 
-    /// Says that a session was lost, and why.
+    /// The session did what it was asked.
+    pub(super) fn worked(&self) {
+        self.pause.set(Duration::ZERO);
+    }
+
+    /// Says that a session was lost, and why; of those that never worked only now and then.
     pub(super) fn lost(&self, why: &str) {
-        warn!(connection = self.role.name(), why, "the connection to the database was lost; reconnecting");
+        let said_lately = self.said.get().is_some_and(|at| at.elapsed() < OUTAGE_LOG_PERIOD);
+        if self.pause.get().is_zero() || !said_lately {
+            warn!(
+                connection = self.role.name(),
+                why, "the connection to the database was lost; reconnecting"
+            );
+            self.said.set(Some(Instant::now()));
+        }
         (self.reachable)(false);
     }
 }
@@ -244,17 +271,13 @@ pub enum StartError {
     /// It answered, and cannot be used.
     #[error("the database cannot be used: {0}")]
     Unusable(String),
-    /// The operator stopped the start.
-    #[error("stopped")]
-    Stopped,
     /// The runtime that asks it could not be built.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks, until
-/// `stopped` says that nobody wants it any more.
-pub fn prepare_database(config: &Config, stopped: impl Fn() -> bool) -> Result<ServerFacts, StartError> {
+/// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks.
+pub fn prepare_database(config: &Config) -> Result<ServerFacts, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let began = Instant::now();
@@ -264,7 +287,6 @@ pub fn prepare_database(config: &Config, stopped: impl Fn() -> bool) -> Result<S
             match prepare(config).await {
                 Ok(facts) => return Ok(facts),
                 Err(Preparation::Unusable(why)) => return Err(StartError::Unusable(why)),
-                Err(Preparation::Away(_)) if stopped() => return Err(StartError::Stopped),
                 Err(Preparation::Away(why)) if began.elapsed() >= START_TIME_MAX => {
                     return Err(StartError::Away(why));
                 }
@@ -321,8 +343,17 @@ fn refusal(error: &tokio_postgres::Error) -> Preparation {
     match error.code().map(SqlState::code) {
         // Wrong password, unknown role or database, missing rights, wrong SQL: a person must act.
         Some(code) if matches!(code.get(..2), Some("28" | "3D" | "42" | "0A" | "22" | "23")) => {
-            Preparation::Unusable(what)
+            Preparation::Unusable(format!(
+                "{what}; check the user, password, database and rights of DATABASE_URL"
+            ))
         }
-        _ => Preparation::Away(what),
+        Some(_) => Preparation::Away(what),
+        // What did not come from the network is a setting that cannot work: no host, no password, TLS.
+        None => match std::error::Error::source(error) {
+            Some(cause) if !cause.is::<std::io::Error>() => {
+                Preparation::Unusable(format!("{what}; check DATABASE_URL"))
+            }
+            _ => Preparation::Away(what),
+        },
     }
 }

@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::EmbeddedError;
+use super::inherit::only_standard_streams;
 use super::layout::{Layout, private_directory, quoted, reason_in};
 use super::process::wait_until;
 use super::{INITDB_TIME_MAX, LOG_TAIL_BYTES, PORT, Settings, USER};
@@ -78,7 +79,7 @@ pub(super) fn arguments(layout: &Layout, settings: &Settings) -> Vec<OsString> {
 }
 
 /// Starts the postmaster: in its own process group, so that Ctrl-C in a terminal reaches the server only, which drains
-/// before it stops its database. Every descriptor of this process is close-on-exec (std's and io_uring's are).
+/// before it stops its database.
 pub(super) fn spawn(
     layout: &Layout,
     settings: &Settings,
@@ -87,18 +88,15 @@ pub(super) fn spawn(
 ) -> Result<Child, EmbeddedError> {
     let log = layout.log.open()?;
     let also = log.try_clone().map_err(|cause| EmbeddedError::unwritable(&layout.log.0, cause))?;
-    account
-        .command(&binaries.postgres)
-        .args(arguments(layout, settings))
-        .process_group(0)
-        .stdout(log)
-        .stderr(also)
-        .spawn()
-        .map_err(|cause| EmbeddedError::Execute {
+    let mut command = account.command(&binaries.postgres);
+    only_standard_streams(&mut command);
+    command.args(arguments(layout, settings)).process_group(0).stdout(log).stderr(also).spawn().map_err(
+        |cause| EmbeddedError::Execute {
             program: binaries.postgres.clone(),
             user: account.name.clone(),
             cause,
-        })
+        },
+    )
 }
 
 /// Whether the running postmaster was started with these very arguments, from `postmaster.opts`: the program, then each

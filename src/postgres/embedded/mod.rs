@@ -11,6 +11,7 @@ mod account;
 mod binaries;
 mod cluster;
 mod error;
+mod inherit;
 mod layout;
 mod process;
 

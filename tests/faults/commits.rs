@@ -1,0 +1,206 @@
+//! Batches whose commit goes wrong: cut off, ambiguous, in conflict, poisoned, refused.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::cluster::Cluster;
+use crate::load::{Fate, Load, Pessoa, seed, verify, wait_until};
+use crate::processes::send;
+use crate::server::Server;
+use crate::{RECOVERY_SECONDS_MAX, each_server};
+
+const CLIENTS: usize = 8;
+
+/// The backends that commit for a server.
+const COMMITTERS: &str = "from pg_stat_activity where application_name = 'rinha commit'";
+
+/// Makes each insert statement call PL/pgSQL code, with the sequence `tries` to count on: unlike a table, a sequence
+/// remembers what was rolled back.
+fn before_each(level: &str, code: &str) -> String {
+    format!(
+        "create sequence tries;
+         create function meddle() returns trigger language plpgsql as $$ begin {code} return new; end $$;
+         create trigger meddle before insert on pessoas for each {level} execute function meddle()"
+    )
+}
+
+#[test]
+fn a_commit_connection_killed_again_and_again() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        let seed = seed();
+        let mut random = StdRng::seed_from_u64(seed);
+        let load = Load::start(&server.tcp(), CLIENTS, seed);
+        for _ in 0..20 {
+            load.wait_for(random.random_range(10..40));
+            thread::sleep(Duration::from_micros(random.random_range(0..3000)));
+            cluster.query(&format!("select pg_terminate_backend(pid) {COMMITTERS}"));
+        }
+        // By SIGKILL: Postgres takes its shared memory for damaged and starts over with recovery.
+        for _ in 0..2 {
+            load.wait_for(random.random_range(10..40));
+            let backend = cluster.query(&format!("select pid {COMMITTERS}")).remove(0);
+            send(backend.parse().expect("a pid"), Signal::SIGKILL);
+            let took = load.wait_for(1);
+            println!("backend killed: next 201 after {took:?}");
+            assert!(took <= Duration::from_secs(RECOVERY_SECONDS_MAX));
+        }
+        load.wait_for(50);
+        assert_eq!(load.lost(), 0);
+        verify(&load.finish(), &cluster.config(), &server);
+    });
+}
+
+#[test]
+fn a_commit_whose_acknowledgement_is_lost() {
+    // A commit that waits for a standby that does not exist is already durable here, and not yet acknowledged.
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        let standby = |name: &str| {
+            cluster.query(&format!("alter system set synchronous_standby_names = '{name}'"));
+            cluster.query("select pg_reload_conf()");
+            wait_until("the setting", || cluster.query("show synchronous_standby_names") == [name]);
+        };
+        let waiting = format!("select count(*) {COMMITTERS} and wait_event = 'SyncRep'");
+        let rows =
+            |apelido: &str| cluster.query(&format!("select id from pessoas where apelido = '{apelido}'"));
+
+        standby("nobody");
+        thread::scope(|scope| {
+            // Cut off there, and soon resolved: the one id that was minted for it is the one that is answered.
+            let create = scope.spawn(|| Pessoa::named("incerta").post_to(&server));
+            wait_until("a commit that waits", || cluster.query(&waiting) == ["1"]);
+            assert!(rows("incerta").is_empty());
+            cluster.query(&format!("select pg_terminate_backend(pid) {COMMITTERS}"));
+            let created = create.join().expect("an answer");
+            assert_eq!((created.status, rows("incerta")), (201, vec![created.id()]), "{}", created.text());
+            assert_eq!(server.ask("GET", &format!("/pessoas/{}", created.id()), "").body, created.body);
+
+            // Left there past its deadline: told that the outcome is unknown, which it then is not for long.
+            let told = Pessoa::named("tardia").post_to(&server);
+            assert_eq!((told.status, told.header("Retry-After")), (503, Some("1")), "{}", told.text());
+            assert!(rows("tardia").is_empty());
+        });
+        standby("");
+        wait_until("the late commit", || rows("tardia").len() == 1);
+        let id = rows("tardia").remove(0);
+        let retried = Pessoa::named("tardia").post_to(&server);
+        assert_eq!(retried.status, 422, "{}", retried.text());
+        let shown = server.ask("GET", &format!("/pessoas/{id}"), "");
+        assert_eq!((shown.status, shown.json()), (200, Pessoa::named("tardia").shown(&id)));
+        assert_eq!(rows("tardia"), [id]);
+    });
+}
+
+#[test]
+fn a_row_that_meets_a_taken_id_is_given_another() {
+    // Seen from the server, an id collision is a row that was not inserted although no one has its apelido.
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        cluster.query(&before_each("row", "if nextval('tries') <= 5 then return null; end if;"));
+        let created = Pessoa::named("colisão").post_to(&server);
+        assert_eq!(created.status, 201, "{}", created.text());
+        assert_eq!(cluster.query("select id, apelido from pessoas"), [format!("{}|colisão", created.id())]);
+        assert_eq!(cluster.query("select last_value from tries"), ["6"]);
+    });
+}
+
+#[test]
+fn deadlocks_and_serialization_failures_go_again() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        // Of every three statements one is the victim of a deadlock, one of a serialization failure.
+        cluster.query(&before_each(
+            "statement",
+            "case nextval('tries') % 3 when 0 then raise 'meddled' using errcode = '40001'; \
+                                       when 1 then raise 'meddled' using errcode = '40P01'; else end case;",
+        ));
+        let load = Load::start(&server.tcp(), CLIENTS, seed());
+        load.wait_for(400);
+        assert_eq!((load.unavailable(), load.lost()), (0, 0));
+        let attempts = load.finish();
+        assert!(attempts.iter().all(|attempt| matches!(attempt.fate, Fate::Acknowledged { .. })));
+        verify(&attempts, &cluster.config(), &server);
+        // They went again on the same connection.
+        assert_eq!(server.log().len(), 1, "{:#?}", server.log());
+    });
+}
+
+#[test]
+fn a_row_that_the_database_refuses_fails_alone() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        let seed = seed();
+        let mut all = Vec::new();
+        for (round, constraint) in [
+            // Class 23.
+            "check (nome <> 'veneno')",
+            // Class 22: a division by zero.
+            "check (1 / (case nome when 'veneno' then 0 else 1 end) = 1)",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            cluster.query(&format!("alter table pessoas add constraint antidote {constraint}"));
+            let seed = seed.wrapping_add((2 * round as u64) << 32);
+            let healthy = Load::start(&server.tcp(), CLIENTS, seed);
+            let poisoned = Load::with(&server.tcp(), 2, seed.wrapping_add(1 << 32), |pessoa| Pessoa {
+                nome: "veneno".to_owned(),
+                ..pessoa
+            });
+            healthy.wait_for(400);
+            assert_eq!(healthy.unavailable() + poisoned.unavailable(), 0);
+            let (healthy, poisoned) = (healthy.finish(), poisoned.finish());
+            assert!(healthy.iter().all(|attempt| matches!(attempt.fate, Fate::Acknowledged { .. })));
+            assert!(poisoned.len() > 20 && poisoned.iter().all(|attempt| attempt.fate == Fate::Refused));
+            let answer = poisoned[0].pessoa.post_to(&server);
+            assert_eq!(answer.status, 422);
+            assert!(answer.text().contains("SQLSTATE 2"), "{}", answer.text());
+            all.extend(healthy);
+            cluster.query("alter table pessoas drop constraint antidote");
+        }
+        verify(&all, &cluster.config(), &server);
+    });
+}
+
+#[test]
+fn a_database_that_refuses_to_write() {
+    // As after a failover to a standby, or on a full disk: it answers, and takes nothing.
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        let load = Load::start(&server.tcp(), CLIENTS, seed());
+        load.wait_for(50);
+        let read_only = |value: &str| {
+            cluster.query(&format!("alter system set default_transaction_read_only = {value}"));
+            cluster.query("select pg_reload_conf()");
+        };
+        let before = server.log().len();
+        read_only("on");
+        let told = load.unavailable() + CLIENTS;
+        wait_until("503 for every client", || load.unavailable() >= told);
+        // It is said, and not over and over.
+        let said = server.log().split_off(before);
+        println!("{} lines", said.len());
+        assert!(said.iter().any(|line| line.contains("read-only")), "{said:#?}");
+        assert!(said.len() < 50, "{:#?}", &said[..50]);
+        // Reads go on, and the count, which is a read too.
+        assert_eq!(server.ask("GET", "/contagem-pessoas", "").status, 200);
+        let back = Instant::now();
+        read_only("off");
+        load.wait_for(1);
+        println!("writable again: first new 201 after {:?}", back.elapsed());
+        assert!(back.elapsed() <= Duration::from_secs(RECOVERY_SECONDS_MAX));
+        load.wait_for(50);
+        verify(&load.finish(), &cluster.config(), &server);
+    });
+}

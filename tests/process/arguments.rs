@@ -1,0 +1,132 @@
+//! Flags and environment.
+
+use crate::server::{Server, binary};
+use crate::{processes, refused, run};
+
+/// Every flag of the server, its variable, and values that are wrong for it. An empty one, as compose makes it of
+/// what is not set, is wrong for all but the filter, which then filters nothing in.
+const FLAGS: [(&str, &str, &[&str]); 8] = [
+    ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
+    ("--database-url", "DATABASE_URL", &[""]),
+    ("--data-dir", "DATA_DIR", &[""]),
+    ("--cores", "CORES", &["none", "0", "-1", "3-1", "1@", "@1", "1,", ""]),
+    ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
+    ("--cache-bytes", "CACHE_BYTES", &["lots", "1KiB", "-1", ""]),
+    ("--log", "LOG", &["rinha=loud", "a=b=c"]),
+    ("--log-format", "LOG_FORMAT", &["xml", ""]),
+];
+
+#[test]
+fn help_and_version_are_complete() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["-h"]] {
+        let mut command = binary();
+        command.args(arguments);
+        let ended = run(command);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        for (flag, variable, _) in FLAGS {
+            assert!(ended.stdout.contains(&format!("{flag} <")), "{flag} is not in {}", ended.stdout);
+            assert!(
+                ended.stdout.contains(&format!("[env: {variable}")),
+                "{variable} is not in {}",
+                ended.stdout
+            );
+        }
+        for value in ["auto", "io_uring", "epoll", "text", "json", "0.0.0.0:9999", "{core}", "/var/lib/rinha"]
+        {
+            assert!(ended.stdout.contains(value), "{value} is not in {}", ended.stdout);
+        }
+        if arguments != ["serve", "--help"] {
+            assert!(
+                ended.stdout.contains("healthcheck") && ended.stdout.contains("serve"),
+                "{}",
+                ended.stdout
+            );
+        }
+    }
+    let mut command = binary();
+    command.args(["healthcheck", "--help"]);
+    let ended = run(command);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for word in ["--listen <", "[env: LISTEN", "0.0.0.0:9999", "unix:PATH", "exit 0"] {
+        assert!(ended.stdout.contains(word), "{word} is not in {}", ended.stdout);
+    }
+    for flag in ["--version", "-V"] {
+        let mut command = binary();
+        command.arg(flag);
+        let ended = run(command);
+        let version = format!("rinha {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!((ended.code, ended.stdout, ended.stderr.as_str()), (Some(0), version, ""));
+    }
+}
+
+#[test]
+fn help_shows_no_password() {
+    let mut command = binary();
+    command.arg("--help").env("DATABASE_URL", "postgres://rinha:secret@localhost/rinha");
+    let ended = run(command);
+    assert!(!ended.stdout.contains("secret"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_wrong_value_is_one_line_and_exit_2() {
+    for (flag, variable, values) in FLAGS {
+        for value in values {
+            let mut by_flag = binary();
+            by_flag.arg(format!("{flag}={value}"));
+            refused(by_flag, 2, &["rinha: ", flag, "--help"]);
+            let mut by_variable = binary();
+            by_variable.env(variable, value);
+            refused(by_variable, 2, &["rinha: ", flag, "--help"]);
+        }
+    }
+    for (arguments, word) in [
+        (&["--verbose"][..], "--verbose"),
+        (&["dance"], "dance"),
+        (&["serve", "now"], "now"),
+        (&["healthcheck", "--cores", "1"], "--cores"),
+        (&["healthcheck", "--listen", "here"], "--listen"),
+        (&["--driver", "epoll", "--driver", "epoll"], "--driver"),
+        (&["--listen"], "--listen"),
+    ] {
+        let mut command = binary();
+        command.args(arguments);
+        refused(command, 2, &["rinha: ", word, "--help"]);
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment() {
+    let home = processes::Home::new();
+    let serve = |driver: Option<&str>, format: Option<&str>| {
+        let mut command = binary();
+        command
+            .env("LISTEN", "127.0.0.1:0")
+            .env("DATA_DIR", home.data_dir())
+            .env("DRIVER", "epoll")
+            .env("LOG_FORMAT", "json")
+            .env("CACHE_BYTES", "1MiB")
+            .env("CORES", "auto@0");
+        if let Some(driver) = driver {
+            command.args(["--driver", driver]);
+        }
+        if let Some(format) = format {
+            command.args(["--log-format", format]);
+        }
+        Server::spawn(command)
+    };
+    let mut server = serve(None, None);
+    server.wait_until_serving();
+    assert_eq!((&server.start["driver"], &server.start["private"]), (&"epoll".into(), &true.into()));
+    assert_eq!(server.start["cache"], "1.0 MiB");
+    assert!(home.data_dir().join("postgres").exists());
+    drop(server);
+
+    let mut server = serve(Some("auto"), None);
+    server.wait_until_serving();
+    assert_ne!(server.start["why"], "asked for");
+    drop(server);
+
+    let server = serve(None, Some("text"));
+    crate::load::wait_until("a start in text", || server.log().iter().any(|line| line.contains("serving")));
+    assert_eq!(server.events().len(), 0);
+}

@@ -1,0 +1,214 @@
+//! Ends that were asked for, and what a health check says meanwhile.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::cluster::{Cluster, temporary_directory};
+use crate::load::{Pessoa, seed, wait_until};
+use crate::server::{Address, Connection, Response, Server, binary, request};
+use crate::{each_server, refused, run};
+
+/// The contract's bound on an end.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
+fn is_stopping(server: &Server) -> bool {
+    server.log().iter().any(|line| line.contains("stopping"))
+}
+
+/// Asks over and over until the answer is that the server is draining.
+fn wait_until_draining(connection: &mut Connection) -> Response {
+    let mut health = None;
+    wait_until("a draining server", || {
+        let answer = connection.ask("GET", "/healthz", "");
+        let draining = answer.status == 503;
+        health = Some(answer);
+        draining
+    });
+    health.expect("an answer")
+}
+
+#[test]
+fn no_request_fails_when_the_server_is_told_to_stop() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            cluster.query("drop table if exists pessoas");
+            let mut server = Server::on(&cluster.config(), arguments);
+            let seed = seed();
+            let known = Pessoa::named("conhecida").post_to(&server).id();
+            // Connections without a request yet: the backlog's and idle ones. Each is good for one last request.
+            let mut idle: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+            let mut probe = server.connect();
+            let answered = AtomicUsize::new(0);
+            let created: usize = thread::scope(|scope| {
+                let clients = (0..6).map(|number| {
+                    let (server, answered, known) = (&server, &answered, &known);
+                    scope.spawn(move || {
+                        let mut connection = server.connect();
+                        for created in 1.. {
+                            let pessoa = Pessoa::named(&format!("{seed:x}.{number}.{created}"));
+                            let answer = pessoa.post(&mut connection).expect("an answer to every request");
+                            assert_eq!(answer.status, 201, "{}", answer.text());
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            if answer.header("Connection") == Some("close") {
+                                return created;
+                            }
+                            let answer = connection.ask("GET", &format!("/pessoas/{known}"), "");
+                            assert_eq!(answer.status, 200);
+                            if answer.header("Connection") == Some("close") {
+                                return created;
+                            }
+                        }
+                        unreachable!("the server is told to stop")
+                    })
+                });
+                let clients: Vec<_> = clients.collect();
+                wait_until("a busy server", || answered.load(Ordering::Relaxed) > 200);
+                server.signal(signal);
+                wait_until_draining(&mut probe);
+                let last = idle.iter_mut().enumerate().map(|(number, connection)| {
+                    let answer =
+                        Pessoa::named(&format!("última{number}")).post(connection).expect("an answer");
+                    assert_eq!(answer.status, 201, "{}", answer.text());
+                    answer
+                });
+                // Another core may hear of it a moment later.
+                let told = last.filter(|answer| answer.header("Connection") == Some("close")).count();
+                assert!(told > 0);
+                clients.into_iter().map(|client| client.join().expect("a client")).sum()
+            });
+            let began = Instant::now();
+            let status = server.wait(END_TIME_MAX);
+            println!("{signal}: {created} created, ended {:?} after the last answer", began.elapsed());
+            assert_eq!(status.code(), Some(0), "{signal}: {:#?}", server.log());
+            let rows = (created + idle.len() + 1).to_string();
+            assert_eq!(cluster.query("select count(*) from pessoas"), [rows]);
+        }
+    });
+}
+
+#[test]
+fn draining() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let directory = temporary_directory();
+        let path = directory.path().join("api-0.sock");
+        let listen = format!("unix:{}", directory.path().join("api-{core}.sock").display());
+        let mut server = Server::on(&cluster.config(), &[&["--listen", &listen], arguments].concat());
+        let healthcheck = |listen: &str| {
+            let mut command = binary();
+            command.args(["healthcheck", "--listen", listen]);
+            command
+        };
+        let Address::Tcp(tcp) = server.tcp() else { unreachable!("TCP comes first") };
+        let unix = format!("unix:{}", path.display());
+        for listen in [tcp.to_string(), unix.clone()] {
+            let ended = run(healthcheck(&listen));
+            assert_eq!(
+                (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+                (Some(0), "", ""),
+                "{listen}"
+            );
+        }
+        let mut balancer = Connection::open(&Address::Unix(path.clone()));
+        assert_eq!(balancer.ask("GET", "/healthz", "").status, 200);
+        let mut silent = server.connect();
+        assert!(silent.is_alive());
+
+        let began = Instant::now();
+        server.signal(Signal::SIGTERM);
+        let health = wait_until_draining(&mut balancer);
+        assert_eq!(health.header("Connection"), Some("close"));
+        assert_eq!(health.json()["status"], "draining");
+        // Refused or told so: unhealthy either way.
+        refused(healthcheck(&unix), 1, &["rinha: ", &unix]);
+        // A client that says nothing is let go, with a clean close.
+        assert!(silent.is_closed_by_server());
+        let status = server.wait(END_TIME_MAX);
+        println!("drained in {:?}", began.elapsed());
+        assert_eq!(status.code(), Some(0));
+        assert!(!path.exists());
+        for listen in [tcp.to_string(), unix] {
+            refused(healthcheck(&listen), 1, &["rinha: ", &listen, "cannot connect"]);
+        }
+    });
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        for (first, second) in [(Signal::SIGTERM, Signal::SIGTERM), (Signal::SIGINT, Signal::SIGTERM)] {
+            let mut server = Server::on(&cluster.config(), arguments);
+            // It would be waited for.
+            let mut silent = server.connect();
+            assert!(silent.is_alive());
+            server.signal(first);
+            wait_until("the drain", || is_stopping(&server));
+            let began = Instant::now();
+            server.signal(second);
+            let status = server.wait(END_TIME_MAX);
+            println!("{:?}", began.elapsed());
+            assert_eq!(status.code(), Some(1));
+            assert!(began.elapsed() < Duration::from_secs(2));
+            let last = server.events().pop().expect("a line");
+            assert_eq!(last["level"], "ERROR");
+            assert!(last["message"].as_str().expect("a text").contains("second signal"), "{last}");
+        }
+    });
+}
+
+/// Answers one connection with these bytes, or with silence.
+fn impostor(answer: Option<&'static [u8]>) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut received = [0; 4096];
+        let _ = stream.read(&mut received);
+        if let Some(answer) = answer {
+            let _ = stream.write_all(answer);
+        } else {
+            // Until the client gives up.
+            let _ = stream.read(&mut received);
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn a_health_check_of_something_else() {
+    let check = |listen: &str| {
+        let mut command: Command = binary();
+        command.env("LISTEN", listen).arg("healthcheck");
+        command
+    };
+    for (answer, words) in [
+        (Some(&b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..]), &["503"][..]),
+        (Some(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), &["404"]),
+        (Some(b"+OK ready\r\n\r\n"), &[]),
+        (Some(b""), &[]),
+        (None, &["did not answer within 3s"]),
+    ] {
+        let (address, thread) = impostor(answer);
+        refused(check(&address), 1, &[&["rinha: ", &address], words].concat());
+        thread.join().expect("the impostor");
+    }
+    let directory = temporary_directory();
+    let path = directory.path().join("nobody.sock");
+    drop(UnixListener::bind(&path).expect("a socket"));
+    for listen in
+        [format!("unix:{}", path.display()), format!("unix:{}", path.with_extension("no").display())]
+    {
+        refused(check(&listen), 1, &["rinha: ", &listen, "cannot connect"]);
+    }
+    // Well-formed, so that the impostors' silence above is theirs.
+    assert!(request("GET", "/healthz", "").ends_with("\r\n\r\n"));
+}

@@ -1,0 +1,129 @@
+//! Processes of a test's own, by their number: who they are, what they hold, and how they end. Never by name.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use rinha::postgres::embedded::{DATABASE, Embedded, Settings, USER};
+use tempfile::TempDir;
+use tokio_postgres::Config;
+
+use crate::cluster;
+use crate::load::wait_until;
+
+/// Sends a signal to a process that may be gone already.
+pub(crate) fn send(pid: i32, signal: Signal) {
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => panic!("{signal} to {pid}: {errno}"),
+    }
+}
+
+/// The state and the parent of a process, from `/proc/PID/stat`: `PID (name) STATE PARENT ...`.
+fn state_and_parent(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process runs: a zombie does not.
+pub(crate) fn runs(pid: i32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// A postmaster and its children.
+pub(crate) fn family(postmaster: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse::<i32>().ok());
+    let children = pids.filter(|&pid| state_and_parent(pid).is_some_and(|(_, parent)| parent == postmaster));
+    std::iter::once(postmaster).chain(children).collect()
+}
+
+/// SIGKILL to a postmaster and all its children, the postmaster first, so that it forks no more.
+pub(crate) fn kill_family(postmaster: i32) {
+    send(postmaster, Signal::SIGSTOP);
+    let family = family(postmaster);
+    for &pid in &family {
+        send(pid, Signal::SIGKILL);
+    }
+    wait_until("the end of all Postgres processes", || family.iter().all(|&pid| !runs(pid)));
+}
+
+/// Stopped processes; they go on when this is dropped.
+pub(crate) struct Frozen(Vec<i32>);
+
+impl Frozen {
+    /// Stops a postmaster and all its children.
+    pub(crate) fn family_of(postmaster: i32) -> Frozen {
+        send(postmaster, Signal::SIGSTOP);
+        let frozen = Frozen(family(postmaster));
+        for &pid in &frozen.0 {
+            send(pid, Signal::SIGSTOP);
+        }
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for &pid in &self.0 {
+            send(pid, Signal::SIGCONT);
+        }
+    }
+}
+
+/// A data directory for servers with a private Postgres. Whatever they leave behind goes with it.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Home {
+        Home(cluster::temporary_directory())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The value of `--data-dir`.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    pub(crate) fn data_dir_text(&self) -> String {
+        self.data_dir().to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// How to connect to the private Postgres beside its server.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.data_dir().join("socket")).port(5432).user(USER).dbname(DATABASE);
+        config
+    }
+
+    /// The postmaster, as its pid file has it.
+    pub(crate) fn postmaster(&self) -> Option<i32> {
+        let file = fs::read_to_string(self.data_dir().join("postgres/postmaster.pid")).ok()?;
+        file.lines().next()?.trim().parse().ok()
+    }
+
+    /// What every process of its cluster has in its command line.
+    pub(crate) fn tag(&self) -> String {
+        cluster::query(&self.config(), "show cluster_name").remove(0)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.postmaster().is_some_and(runs) {
+            // As the next server would: taken over, and stopped.
+            let left = Embedded::start(&Settings::new(self.data_dir()));
+            println!("a Postgres was left behind: stopped ({:?})", left.map(|left| left.pid()));
+        }
+    }
+}
