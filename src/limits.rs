@@ -124,6 +124,9 @@ pub const FEED_QUEUE_MAX: usize = 4096;
 pub const FEED_NOTICES_MAX: usize = 1024;
 /// How often the feed asks for new rows when nobody nudges it.
 pub const FEED_PERIOD: Duration = Duration::from_millis(250);
+/// The same after a question between which and the one before no transaction began or ended: also of the rows that
+/// nobody told of, the contract's second is kept.
+pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
 /// Between two questions, and between two nudges to others, however many commits there are.
 pub const FEED_GAP: Duration = Duration::from_millis(20);
 /// A question without an answer for this long means a dead connection.
@@ -174,6 +177,7 @@ const _: () = {
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());
+    assert!(FEED_PERIOD.as_millis() <= FEED_PERIOD_QUIET.as_millis() && FEED_PERIOD_QUIET.as_millis() < 1000);
     assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     assert!(SEARCH_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());

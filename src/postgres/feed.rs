@@ -28,7 +28,9 @@ use tracing::{info, warn};
 use super::Role;
 use super::session::{Connector, Failure, Session};
 use super::sql::{self, Identity, Snapshot, Xid8};
-use crate::limits::{FEED_CHUNK, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_QUEUE_MAX};
+use crate::limits::{
+    FEED_CHUNK, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX,
+};
 use crate::pessoa::Record;
 use crate::ring;
 
@@ -206,9 +208,9 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
                     nudge_at = None;
                 }
                 () = sleep_until(ask_at.into()) => {
-                    self.ask(session).await?;
+                    let quiet = self.ask(session).await?;
                     asked = Instant::now();
-                    ask_at = asked + FEED_PERIOD;
+                    ask_at = asked + if quiet { FEED_PERIOD_QUIET } else { FEED_PERIOD };
                 }
             }
         }
@@ -250,17 +252,19 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         Ok(snapshot)
     }
 
-    /// Asks for what the last snapshot did not show.
-    async fn ask(&mut self, session: &Session) -> Result<(), Failure> {
-        let Some(position) = &mut self.position else { return Ok(()) };
+    /// Asks for what the last snapshot did not show; whether no transaction has begun or ended since then.
+    async fn ask(&mut self, session: &Session) -> Result<bool, Failure> {
+        let position = self.position.as_mut().expect("a feed that follows has a position");
         // Only those that are there now: what comes later is not visible to this question, or is harmless.
         let known = self.own.transactions.borrow().clone();
         let each = async |record| self.cores.row(record, self.loaded).await;
-        position.snapshot = sql::changes(session, &position.snapshot, &known, each).await?;
+        let snapshot = sql::changes(session, &position.snapshot, &known, each).await?;
         self.cores.wake_all();
+        let quiet = snapshot == position.snapshot;
+        position.snapshot = snapshot;
         // They were committed before the question, so the new snapshot shows them and no question meets them again.
         self.own.transactions.borrow_mut().drain(..known.len());
-        Ok(())
+        Ok(quiet)
     }
 }
 
@@ -284,7 +288,6 @@ impl<O: Fn(&Record) -> Owners> Cores<O> {
             self.push(owners.apelido, Fed::Taken(record.pessoa.apelido.clone())).await;
         }
         self.push(owners.row, Fed::Row(Box::new(record))).await;
-        self.unwoken.set(self.unwoken.get() + 1);
         if self.unwoken.get() >= FEED_CHUNK {
             self.wake_all();
             if serving {
@@ -310,13 +313,17 @@ impl<O: Fn(&Record) -> Owners> Cores<O> {
     }
 
     fn push_now(&self, core: usize, fed: Fed) -> Result<(), Fed> {
-        self.senders[core].borrow_mut().push(fed)
+        self.senders[core].borrow_mut().push(fed)?;
+        self.unwoken.set(self.unwoken.get() + 1);
+        Ok(())
     }
 
+    /// Wakes the cores, if there is anything for them.
     fn wake_all(&self) {
-        self.unwoken.set(0);
-        for sender in &self.senders {
-            sender.borrow().wake();
+        if self.unwoken.take() > 0 {
+            for sender in &self.senders {
+                sender.borrow().wake();
+            }
         }
     }
 }

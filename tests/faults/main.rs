@@ -18,7 +18,7 @@ use std::path::Path;
 use server::Address;
 
 /// The servers under test: every fault meets a server with each of these arguments.
-const SERVERS: &[&[&str]] = &[&[]];
+const SERVERS: &[&[&str]] = &[&["--cores", "1"], &["--cores", "2"]];
 
 /// The promise: the first new 201 comes within this time of the database being back, in seconds.
 const RECOVERY_SECONDS_MAX: u64 = 5;

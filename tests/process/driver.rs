@@ -13,8 +13,9 @@ use crate::load::{Load, seed};
 use crate::server::{Server, binary, database_url};
 use crate::{SERVERS, each_server, refused};
 
-/// Wake-ups of all threads of an idle server in a second. Its clock ticks once, the supervisor looks twice.
-const WAKE_UPS_MAX: u64 = 12;
+/// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the supervisor looks twice, and the
+/// feed asks twice, for which its thread wakes some eight times.
+const WAKE_UPS_MAX: u64 = 20;
 
 /// The files of a process that are no files: number and kind.
 fn anonymous_files(server: &Server) -> Vec<(String, String)> {

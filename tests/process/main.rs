@@ -19,7 +19,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 /// The servers under test: what holds for one holds for a server with each of these arguments.
-const SERVERS: &[&[&str]] = &[&[]];
+const SERVERS: &[&[&str]] = &[&["--cores", "2"]];
 
 /// Runs a test against every kind of server.
 fn each_server(test: impl Fn(&[&str])) {
