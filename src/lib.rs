@@ -1,20 +1,21 @@
 //! A people API that acknowledges only what is committed, on io_uring, one thread per core.
 //!
 //! ```text
-//! client -> listener -> connection -> http -> route -> handlers -> shard            answered from memory
-//!                                                              \-> database handle  answered by Postgres
-//!                                     core thread (monoio, io_uring, pinned)
-//!                                       | two rings, one wake a batch
-//!                                     postgres thread (tokio): group commit, point reads, count
+//! client -> listener -> connection -> http -> route -> handlers -> mesh -> partition -> shard     answered from memory
+//!                                                                   |            \-> database handle  by Postgres
+//!                      core thread (monoio, io_uring, pinned)       \-> ring -> the owner's mesh and partition
+//!                        | two rings, one wake a batch
+//!                      postgres thread of that core (tokio): group commit, point reads, count
+//!                      feed thread of the instance: what others committed -> ring -> every core's partition
 //! ```
 //!
 //! The modules in the order of a request:
 //!
-//! - [`config`], [`limits`], [`topology`], [`supervisor`], [`worker`], [`driver`], [`listener`]: what runs where, how large it may get;
+//! - [`config`], [`limits`], [`topology`], [`supervisor`], [`worker`], [`driver`], [`listener`], [`acceptor`]: what runs where, how large it may get;
 //! - [`connection`]: a socket, its buffers and deadlines; [`http`]: bytes to values and back; [`reply`], [`route`];
 //! - [`handlers`]: one function per endpoint; [`pessoa`]: JSON, validation, rendering; [`health`];
-//! - [`mesh`]: key to owner core; [`shard`]: one core's people and search index;
-//! - [`ring`], [`postgres`]: to the database and back.
+//! - [`mesh`]: key to owner core, and the way there; [`partition`]: one core's part; [`shard`]: its people and search index;
+//! - [`ring`], [`tickets`], [`postgres`]: to another thread and back, to the database and back, and the feed.
 //!
 //! What is deliberately absent:
 //!

@@ -14,8 +14,8 @@ pub const PROBLEM: &str = "application/problem+json";
 /// A field of the head beyond those that every answer has.
 pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 
-/// Where the answer to one request goes. Every method but [`close`](Reply::close) writes a whole answer, and
-/// exactly one of them must be called.
+/// Where the answer to one request goes. Every method writes a whole answer, and exactly one of
+/// them must be called.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     date: &'a HttpDate,

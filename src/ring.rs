@@ -2,7 +2,7 @@
 //!
 //! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake. The
 //! receiver sleeps on whatever runtime polls it: a monoio core and a tokio database thread are both just a
-//! [`Waker`](std::task::Waker) here.
+//! [`Waker`] here.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

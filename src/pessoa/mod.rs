@@ -1,6 +1,6 @@
 //! A person as the API takes, keeps and shows one: JSON, the rules, rendering. It knows the limits and never HTTP, SQL or the runtime.
 //!
-//! A body becomes a [`Candidate`] in [`decode`], borrowed from the request; with an id it is a [`Pessoa`], which
+//! A body becomes a [`Candidate`] in [`decode()`], borrowed from the request; with an id it is a [`Pessoa`], which
 //! owns its text and may leave the core. A row of the database becomes a `Pessoa` through [`Pessoa::from_columns`].
 //!
 //! What the contract leaves open is decided here:

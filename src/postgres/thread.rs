@@ -34,7 +34,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The handle, and the replies that [`Replies::run`] hands to it.
+    /// The handle, and the replies that `Replies::run` hands to it.
     pub fn open(self) -> (Rc<Database>, Replies) {
         let database = Rc::new(Database::new(self.requests));
         (Rc::clone(&database), Replies { database, replies: self.replies })
