@@ -15,11 +15,11 @@
 //! share.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
 use tokio_postgres::Config;
@@ -111,65 +111,105 @@ fn serve<O: Fn(&Record) -> Owners>(
     inboxes: Vec<ring::Receiver<Xid8>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = OwnCommits::default();
-    let collect = join_all(inboxes.into_iter().map(|inbox| own.collect(inbox)));
     // The cores are told in the feed's own order, not from here.
     let connector = Connector::new(config, Role::Feed, |_| {});
-    let feed = Feed { cores, own: &own, position: None, loaded: false };
-    LocalSet::new().block_on(&runtime, async {
-        tokio::select! {
-            _ = collect => {}
-            () = feed.run(connector) => {}
-        }
-    });
+    let own = OwnCommits { inboxes, transactions: Vec::new() };
+    let feed = Feed { cores, own, identity: None, snapshot: None, loaded: false };
+    LocalSet::new().block_on(&runtime, feed.run(connector));
     Ok(())
 }
 
+/// The Postgres threads are gone.
+struct Ended;
+
+/// Why the feed stops following a session.
+enum Stop {
+    Ended,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}
+
 /// The transactions that this instance committed and that no snapshot of the feed has shown yet.
-#[derive(Default)]
 struct OwnCommits {
-    transactions: RefCell<Vec<Xid8>>,
-    arrived: Notify,
+    inboxes: Vec<ring::Receiver<Xid8>>,
+    transactions: Vec<Xid8>,
 }
 
 impl OwnCommits {
-    /// Until the Postgres thread at the other end is gone.
-    async fn collect(&self, mut inbox: ring::Receiver<Xid8>) {
-        while let Some(tx) = inbox.pop().await {
-            self.add(tx);
+    /// Waits for a commit. Nobody wakes the feed for one while this is not awaited.
+    async fn arrived(&mut self) -> Result<(), Ended> {
+        poll_fn(|cx| {
+            let mut ended = true;
+            for inbox in &mut self.inboxes {
+                match inbox.poll_pop(cx) {
+                    Poll::Ready(Some(tx)) => {
+                        self.transactions.push(tx);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Ready(None) => {}
+                    Poll::Pending => ended = false,
+                }
+            }
+            if ended { Poll::Ready(Err(Ended)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Until the Postgres threads are gone; what they commit meanwhile is read like anybody's.
+    async fn ended(&mut self) {
+        while self.arrived().await.is_ok() {
+            self.transactions.clear();
         }
     }
 
-    fn add(&self, tx: Xid8) {
-        let mut transactions = self.transactions.borrow_mut();
-        if transactions.len() < FEED_NOTICES_MAX {
-            transactions.push(tx);
+    /// Another history gives the same ids to other transactions.
+    fn forget(&mut self) {
+        self.known();
+        self.transactions.clear();
+    }
+
+    /// All commits up to now, of which a question may leave out the rows.
+    fn known(&mut self) -> &[Xid8] {
+        for inbox in &mut self.inboxes {
+            while self.transactions.len() < FEED_NOTICES_MAX
+                && let Some(tx) = inbox.try_pop()
+            {
+                self.transactions.push(tx);
+            }
         }
-        self.arrived.notify_one();
+        &self.transactions
     }
 }
 
-/// How far the feed has read.
-struct Position {
-    snapshot: Snapshot,
-    identity: Identity,
-}
-
-struct Feed<'a, O> {
+struct Feed<O> {
     cores: Cores<O>,
-    own: &'a OwnCommits,
-    position: Option<Position>,
+    own: OwnCommits,
+    /// The server that the cores' rows are from.
+    identity: Option<Identity>,
+    /// What was read of it; none while that is not all.
+    snapshot: Option<Snapshot>,
     loaded: bool,
 }
 
-impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
+impl<O: Fn(&Record) -> Owners> Feed<O> {
     async fn run(mut self, connector: Connector) {
         loop {
-            let mut session = connector.connect().await;
+            let mut session = tokio::select! {
+                session = connector.connect() => session,
+                () = self.own.ended() => return,
+            };
             self.cores.to_all(|| Fed::Reachable(true)).await;
-            let Err(why) = self.follow(&mut session, &connector).await;
+            let Err(stop) = self.follow(&mut session, &connector).await;
             self.cores.to_all(|| Fed::Reachable(false)).await;
-            connector.lost(&why.to_string());
+            match stop {
+                Stop::Ended => return,
+                Stop::Failed(why) => connector.lost(&why.to_string()),
+            }
         }
     }
 
@@ -178,15 +218,13 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         &mut self,
         session: &mut Session,
         connector: &Connector,
-    ) -> Result<std::convert::Infallible, Failure> {
+    ) -> Result<std::convert::Infallible, Stop> {
         let identity = sql::identity(session).await?;
-        let snapshot = match self.resume(&identity).await {
-            Some(snapshot) => snapshot,
-            None => self.load(session).await?,
-        };
-        let nudges = session.nudges();
         let own_pid = identity.pid;
-        self.position = Some(Position { snapshot, identity });
+        self.meet(identity).await;
+        if self.snapshot.is_none() {
+            self.snapshot = Some(self.load(session).await?);
+        }
         // What was committed while the table was sent is there before it counts as loaded.
         self.ask(session).await?;
         connector.worked();
@@ -194,14 +232,18 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
             self.loaded = true;
             self.cores.to_all(|| Fed::Loaded).await;
         }
+        let nudges = session.nudges();
         let (mut asked, mut nudged) = (Instant::now(), Instant::now());
         let mut ask_at = asked + FEED_PERIOD;
         let mut nudge_at = None;
         loop {
             tokio::select! {
-                () = session.closed() => return Err(Failure::Lost("closed by the database".to_owned())),
+                () = session.closed() => return Err(Failure::Lost("closed by the database".to_owned()).into()),
                 () = nudges.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
-                () = self.own.arrived.notified(), if nudge_at.is_none() => nudge_at = Some(nudged + FEED_GAP),
+                committed = self.own.arrived(), if nudge_at.is_none() => match committed {
+                    Ok(()) => nudge_at = Some(nudged + FEED_GAP),
+                    Err(Ended) => return Err(Stop::Ended),
+                },
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
                     sql::notify(session).await?;
                     nudged = Instant::now();
@@ -216,24 +258,20 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
         }
     }
 
-    /// Where to go on with this server, if anywhere.
-    async fn resume(&mut self, identity: &Identity) -> Option<Snapshot> {
-        let Position { snapshot, identity: before } = self.position.take()?;
-        if before.history != identity.history {
-            warn!(
-                before = before.history,
-                now = identity.history,
-                "the database has another history: loading anew"
-            );
-            self.cores.to_all(|| Fed::Forget).await;
-            self.loaded = false;
-            return None;
+    /// Finds out what of the last server holds for this one.
+    async fn meet(&mut self, identity: Identity) {
+        if let Some(before) = self.identity.replace(identity.clone()) {
+            if before.history != identity.history {
+                let (before, now) = (before.history, identity.history);
+                warn!(before, now, "the database has another history: loading anew");
+                self.cores.to_all(|| Fed::Forget).await;
+                self.own.forget();
+                self.snapshot = None;
+                self.loaded = false;
+            } else if before.incarnation != identity.incarnation && self.snapshot.take().is_some() {
+                info!("the database was restarted: reading its rows again");
+            }
         }
-        if before.incarnation != identity.incarnation {
-            info!("the database was restarted: reading its rows again");
-            return None;
-        }
-        Some(snapshot)
     }
 
     async fn load(&self, session: &Session) -> Result<Snapshot, Failure> {
@@ -254,16 +292,14 @@ impl<O: Fn(&Record) -> Owners> Feed<'_, O> {
 
     /// Asks for what the last snapshot did not show; whether no transaction has begun or ended since then.
     async fn ask(&mut self, session: &Session) -> Result<bool, Failure> {
-        let position = self.position.as_mut().expect("a feed that follows has a position");
-        // Only those that are there now: what comes later is not visible to this question, or is harmless.
-        let known = self.own.transactions.borrow().clone();
+        let since = self.snapshot.as_ref().expect("a feed that follows has read the table");
         let each = async |record| self.cores.row(record, self.loaded).await;
-        let snapshot = sql::changes(session, &position.snapshot, &known, each).await?;
+        let snapshot = sql::changes(session, since, self.own.known(), each).await?;
         self.cores.wake_all();
-        let quiet = snapshot == position.snapshot;
-        position.snapshot = snapshot;
         // They were committed before the question, so the new snapshot shows them and no question meets them again.
-        self.own.transactions.borrow_mut().drain(..known.len());
+        self.own.transactions.clear();
+        let quiet = snapshot == *since;
+        self.snapshot = Some(snapshot);
         Ok(quiet)
     }
 }
