@@ -81,6 +81,16 @@ pub struct Partition {
     minter: RefCell<Minter>,
     loaded: Cell<bool>,
     fed: Cell<bool>,
+    /// What memory has given up for want of room, and that was said.
+    said: Cell<GivenUp>,
+}
+
+/// What memory gives up over its budget, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum GivenUp {
+    Nothing,
+    Bodies,
+    Index,
 }
 
 impl Partition {
@@ -101,6 +111,7 @@ impl Partition {
             minter: RefCell::new(minter),
             loaded: Cell::new(false),
             fed: Cell::new(false),
+            said: Cell::new(GivenUp::Nothing),
         }
     }
 
@@ -244,6 +255,36 @@ impl Partition {
             shard.learn(&pessoa.apelido);
         }
         shard.insert(pessoa.id, &record.search_text, &record.json);
+        let memory = shard.memory();
+        drop(shard);
+        self.say_what_is_given_up(&memory);
+    }
+
+    /// Once each: the operator can give more memory.
+    fn say_what_is_given_up(&self, memory: &Memory) {
+        let given_up = match memory {
+            Memory { complete: false, .. } => GivenUp::Index,
+            Memory { bodies_dropped: 1.., .. } => GivenUp::Bodies,
+            _ => return,
+        };
+        if given_up <= self.said.replace(given_up.max(self.said.get())) {
+            return;
+        }
+        let (core, budget_bytes, pessoas) = (self.core, self.cache_bytes, memory.pessoas);
+        match given_up {
+            GivenUp::Index => tracing::warn!(
+                core,
+                budget_bytes,
+                pessoas,
+                "memory is full: the search index was dropped and searches go to Postgres; give more --cache-bytes"
+            ),
+            _ => tracing::warn!(
+                core,
+                budget_bytes,
+                pessoas,
+                "memory is full: the oldest pessoas are read from Postgres again; give more --cache-bytes"
+            ),
+        }
     }
 
     /// Ends the Postgres thread. Nothing is asked any more.
