@@ -22,3 +22,6 @@ ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
 
 -- How a reader finds the rows that its last snapshot did not show. New entries go to the right edge of the tree.
 CREATE INDEX IF NOT EXISTS pessoas_tx ON pessoas (tx);
+
+-- Which rows have no search text; usually none, and then this index is empty.
+CREATE INDEX IF NOT EXISTS pessoas_unlowered ON pessoas (id) WHERE search IS NULL;

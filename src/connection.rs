@@ -246,8 +246,8 @@ where
 /// One connection too many: said, and closed at once.
 async fn refuse<S: AsyncWriteRent>(mut stream: S, connections: &Connections) {
     let mut out = Vec::new();
-    let date = connections.date.get();
-    Reply::new(&mut out, &date, Persistence::Close, false).unavailable("too many connections, try again");
+    let moment = || (connections.date.get(), Persistence::Close);
+    Reply::new(&mut out, &moment, false).unavailable("too many connections, try again");
     // The answer fits an empty socket buffer, so this cannot wait; a peer that left does not want it.
     let (_written, _out) = stream.write_all(out).await;
 }
@@ -400,26 +400,31 @@ where
             Framing::Chunked => (head.length, &self.body[..]),
         };
         let connections = &self.place.connections;
-        let persistence = if !head.keep_alive || connections.draining() {
-            Persistence::Close
-        } else if head.version == Version::Http10 {
-            Persistence::KeepAlive
-        } else {
-            Persistence::Default
+        // What was pipelined behind this request was received too, so that not this answer is the last.
+        let last = bytes.len() == length;
+        let said = Cell::new(Persistence::Close);
+        let moment = || {
+            said.set(if !head.keep_alive || (last && connections.draining()) {
+                Persistence::Close
+            } else if head.version == Version::Http10 {
+                Persistence::KeepAlive
+            } else {
+                Persistence::Default
+            });
+            (connections.date.get(), said.get())
         };
         self.place.enter(Phase::Answering);
-        let date = connections.date.get();
-        let reply = Reply::new(&mut self.output, &date, persistence, head.method == Method::Head);
+        let reply = Reply::new(&mut self.output, &moment, head.method == Method::Head);
         let request = Request { method: head.method, target: &bytes[head.target.clone()], body };
         self.service.respond(request, reply).await;
         self.start += length;
         self.body.clear();
-        persistence
+        said.get()
     }
 
     fn reject(&mut self, status: Status, detail: &str) {
-        let date = self.place.connections.date.get();
-        Reply::new(&mut self.output, &date, Persistence::Close, false).problem(status, detail, None);
+        let moment = || (self.place.connections.date.get(), Persistence::Close);
+        Reply::new(&mut self.output, &moment, false).problem(status, detail, None);
     }
 
     /// Writes all answers that were gathered.

@@ -14,20 +14,22 @@ pub const PROBLEM: &str = "application/problem+json";
 /// A field of the head beyond those that every answer has.
 pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 
-/// Where the answer to one request goes. Every method writes a whole answer, and exactly one of
-/// them must be called.
+/// What an answer says of the moment in which it is written. That may be seconds after its request was read, when
+/// the database was slow, and a drain may have begun between the two.
+pub type Moment<'a> = &'a dyn Fn() -> (HttpDate, Persistence);
+
+/// Where the answer to one request goes. Every method writes a whole answer, and exactly one of them must be called.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
-    date: &'a HttpDate,
-    persistence: Persistence,
+    moment: Moment<'a>,
     /// `HEAD`: the same head, no body.
     head_only: bool,
 }
 
 impl<'a> Reply<'a> {
     /// A reply that appends to `out`.
-    pub fn new(out: &'a mut Vec<u8>, date: &'a HttpDate, persistence: Persistence, head_only: bool) -> Self {
-        Reply { out, date, persistence, head_only }
+    pub fn new(out: &'a mut Vec<u8>, moment: Moment<'a>, head_only: bool) -> Self {
+        Reply { out, moment, head_only }
     }
 
     /// A head for a body of `length` bytes; the body is then what `body` appends.
@@ -39,14 +41,15 @@ impl<'a> Reply<'a> {
         length: usize,
         body: impl FnOnce(&mut Vec<u8>),
     ) {
+        let (date, persistence) = (self.moment)();
         let head = ResponseHead {
             status,
             content_type: Some(content_type),
             content_length: length,
             extra,
-            persistence: self.persistence,
+            persistence,
         };
-        write_head(self.out, &head, self.date);
+        write_head(self.out, &head, &date);
         if !self.head_only {
             let start = self.out.len();
             body(self.out);

@@ -5,6 +5,7 @@ use std::error::Error;
 use ahash::{HashMap, HashSet};
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::TryStreamExt;
+use memchr::memmem;
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
@@ -14,7 +15,7 @@ use super::Role;
 use super::commit::Pending;
 use super::session::{Failure, Session};
 use crate::limits::{FEED_TIME_MAX, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
-use crate::pessoa::{Pessoa, Record, Stack};
+use crate::pessoa::{Pessoa, Record, SEPARATOR, Stack};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
 
@@ -60,9 +61,11 @@ const NOTIFY: &str = "NOTIFY rinha";
 
 // Any 50 will do; they are put in order afterwards.
 const SEARCH: &str = "\
-    SELECT * FROM (SELECT id, apelido, nome, nascimento, stack FROM pessoas \
-                   WHERE position($1::bytea IN search) > 0 LIMIT $2) AS found \
-    ORDER BY id";
+    SELECT id, apelido, nome, nascimento, stack FROM pessoas \
+    WHERE position($1::bytea IN search) > 0 LIMIT $2";
+
+// Rows that were put in by hand. Postgres' own lower() is another one than the search text's.
+const UNLOWERED: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE search IS NULL";
 
 const COUNT: &str = "SELECT count(*) FROM pessoas";
 
@@ -92,6 +95,7 @@ pub(super) struct Statements {
     changes: Statement,
     count: Statement,
     search: Statement,
+    unlowered: Statement,
 }
 
 impl Statements {
@@ -103,6 +107,7 @@ impl Statements {
             changes: client.prepare(CHANGES).await?,
             count: client.prepare(COUNT).await?,
             search: client.prepare(SEARCH).await?,
+            unlowered: client.prepare(UNLOWERED).await?,
         })
     }
 }
@@ -253,10 +258,26 @@ pub(super) async fn notify(session: &Session) -> Result<(), Failure> {
 
 /// At most 50 committed rows whose search text contains `term`, ascending by id.
 pub(super) async fn search(session: &Session, term: &[u8]) -> Result<Vec<Record>, Failure> {
+    if term.contains(&SEPARATOR) {
+        // It stands between two fields and in none.
+        return Ok(Vec::new());
+    }
     let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
     let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
     let rows = session.bounded(session.client().query(&session.statements().search, &parameters)).await?;
-    rows.iter().map(|row| record_at(row, 0)).collect()
+    let mut found: Vec<Record> = rows.iter().map(|row| record_at(row, 0)).collect::<Result<_, _>>()?;
+
+    let no_parameters: [&(dyn ToSql + Sync); 0] = [];
+    let rows = session.client().query_raw(&session.statements().unlowered, no_parameters);
+    let mut rows = std::pin::pin!(session.bounded(rows).await?);
+    let term = memmem::Finder::new(term);
+    while found.len() < SEARCH_RESULTS_MAX
+        && let Some(row) = session.bounded(rows.try_next()).await?
+    {
+        found.extend(Some(record_at(&row, 0)?).filter(|record| term.find(&record.search_text).is_some()));
+    }
+    found.sort_unstable_by_key(|record| record.pessoa.id);
+    Ok(found)
 }
 
 /// The number of committed rows.

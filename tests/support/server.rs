@@ -143,6 +143,11 @@ impl Server {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// SIGKILL, and its end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a live server");
@@ -274,6 +279,38 @@ impl Connection {
         self.try_receive(false).expect("an answer")
     }
 
+    /// Reads what one `read` gives; an error when that is the end.
+    pub(crate) fn read_once(&mut self) -> io::Result<()> {
+        match self.fill()? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anything came within `time`, the peer's close included.
+    pub(crate) fn hears_within(&mut self, time: Duration) -> bool {
+        self.set_read_timeout(time);
+        let filled = self.fill();
+        self.set_read_timeout(READ_TIME_MAX);
+        match filled {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
+    }
+
+    /// What was read and not yet taken as an answer.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    fn set_read_timeout(&self, time: Duration) {
+        let set = match &self.stream {
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(time)),
+            Stream::Unix(stream) => stream.set_read_timeout(Some(time)),
+        };
+        set.expect("an open connection");
+    }
+
     /// Reads one answer; that to HEAD has no body.
     pub(crate) fn try_receive(&mut self, head_only: bool) -> io::Result<Response> {
         loop {
@@ -334,13 +371,17 @@ fn parse_head(bytes: &[u8]) -> Option<(usize, Response)> {
         (field.name.to_owned(), String::from_utf8(field.value.to_vec()).expect("ASCII in header fields"))
     });
     let status = head.code.expect("a status");
-    Some((length, Response { status, headers: headers.collect(), body: Vec::new(), raw: Vec::new() }))
+    let reason = head.reason.expect("a reason phrase").to_owned();
+    let headers = headers.collect();
+    Some((length, Response { status, reason, headers, body: Vec::new(), raw: Vec::new() }))
 }
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
+    /// The reason phrase.
+    pub(crate) reason: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// Head and body as they came.

@@ -1,0 +1,92 @@
+//! Methods and paths: what is served, what is not, and `/healthz`.
+
+use crate::answer::{expect, expect_persistence};
+use crate::world::World;
+
+/// Requests and what they answer: a status, and of a problem the start of its detail.
+const CASES: &[(&str, &str, &str)] = &[
+    // Another method on a known path.
+    ("DELETE", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
+    ("PUT", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
+    ("PATCH", "/pessoas?t=a", "405 expected one of the methods GET, HEAD, POST"),
+    ("OPTIONS", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
+    ("TRACE", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
+    ("POST", "/pessoas/00000000-0000-0000-0000-000000000000", "405 expected one of the methods GET, HEAD"),
+    ("DELETE", "/pessoas/00000000-0000-0000-0000-000000000000", "405 expected one of the methods GET, HEAD"),
+    ("PUT", "/pessoas/1", "405 expected one of the methods GET, HEAD"),
+    ("POST", "/contagem-pessoas", "405 expected one of the methods GET, HEAD"),
+    ("DELETE", "/healthz", "405 expected one of the methods GET, HEAD"),
+    // An unknown path.
+    ("GET", "/", "404 expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz"),
+    ("GET", "/pessoas/", "404 expected /pessoas, "),
+    ("POST", "/pessoas/", "404 expected /pessoas, "),
+    ("GET", "/pessoas/?t=a", "404 expected /pessoas, "),
+    ("GET", "//pessoas?t=a", "404 expected /pessoas, "),
+    ("GET", "/pessoas/00000000-0000-0000-0000-000000000000/", "404 expected /pessoas, "),
+    ("GET", "/pessoas/a/b", "404 expected /pessoas, "),
+    ("GET", "/Pessoas?t=a", "404 expected /pessoas, "),
+    ("GET", "/pessoa%73?t=a", "404 expected /pessoas, "),
+    ("GET", "/pessoas%3Ft=a", "404 expected /pessoas, "),
+    ("GET", "/contagem-pessoas/", "404 expected /pessoas, "),
+    ("GET", "/healthz/", "404 expected /pessoas, "),
+    ("DELETE", "/nowhere", "404 expected /pessoas, "),
+    ("OPTIONS", "*", "404 expected /pessoas, "),
+    ("CONNECT", "localhost:80", "404 expected /pessoas, "),
+    // A method no server knows, on any path.
+    ("BREW", "/pessoas", "501 expected a method that HTTP defines"),
+    ("get", "/pessoas?t=a", "501 expected a method that HTTP defines"),
+    ("PROPFIND", "/nowhere", "501 expected a method that HTTP defines"),
+    ("POSTT", "/pessoas", "501 expected a method that HTTP defines"),
+    // A target may be a whole URL (RFC 9112 section 3.2.2); its host is not looked at.
+    ("GET", "http://localhost/healthz", "200"),
+    ("GET", "http://example.com:1/contagem-pessoas?x", "200"),
+    ("GET", "http://localhost", "404 expected /pessoas, "),
+];
+
+pub(crate) fn methods_and_paths(world: &World) {
+    for case in CASES {
+        check(world, case);
+    }
+    healthz(world);
+}
+
+/// With a body and without: the next request starts where it should. HEAD is answered as GET, without the body.
+#[track_caller]
+fn check(world: &World, (method, target, expected): &(&str, &str, &str)) {
+    println!("{method} {target}");
+    let mut client = world.connect();
+    for body in ["", "GET / HTTP/1.1\r\n\r\n"] {
+        let response = client.ask(method, target, body);
+        expect(&response, expected);
+        expect_persistence(&response, None);
+        let allow = expected.strip_prefix("405 expected one of the methods ");
+        assert_eq!(response.header("Allow"), allow);
+        if *method == "GET" {
+            let head = client.ask("HEAD", target, body);
+            assert_eq!((head.status, &head.body[..]), (response.status, &b""[..]));
+            for name in ["Content-Length", "Content-Type", "Allow"] {
+                assert_eq!(head.header(name), response.header(name));
+            }
+        }
+    }
+    client.expect_alive();
+}
+
+/// 200 once loaded; the document says what serves.
+fn healthz(world: &World) {
+    let response = world.ask("GET", "/healthz", "");
+    expect(&response, "200");
+    assert_eq!(response.header("Content-Type"), Some("application/json"));
+    let health = response.json();
+    assert_eq!(health["status"], "serving");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(health["database"]["reachable"], true);
+    assert_eq!(health["database"]["durable"], true);
+    assert_eq!(health["connections"]["panics"], 0);
+    assert_eq!(health["driver"]["name"], world.server.start["driver"]);
+    if world.arguments.contains(&"epoll") {
+        assert_eq!(health["driver"]["name"], "epoll");
+    }
+    let head = world.ask("HEAD", "/healthz", "");
+    assert_eq!((head.status, &head.body[..]), (200, &b""[..]));
+}
