@@ -7,21 +7,24 @@ use serde_json::json;
 
 use crate::server::{Connection, Response};
 
-/// How far `Date` may be from the time at which the answer is read.
-const DATE_OFF_MAX: Duration = Duration::from_secs(2);
+/// How far `Date` may lie outside of the time between the sending and the reading.
+const DATE_OFF_SECONDS_MAX: u64 = 2;
 
 /// A connection that lets no answer pass unchecked.
 pub(crate) struct Client {
     connection: Connection,
+    /// When something was last sent, in seconds since 1970; the connection's beginning at first.
+    sent: u64,
 }
 
 impl Client {
     pub(crate) fn new(connection: Connection) -> Client {
-        Client { connection }
+        Client { connection, sent: now() }
     }
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.sent = now();
         self.connection.send(bytes);
     }
 
@@ -37,7 +40,7 @@ impl Client {
             return self.receive_to(method);
         }
         let response = self.connection.try_receive(method == "HEAD").expect("an answer");
-        check_head(&response);
+        check_head(&response, self.sent);
         response
     }
 
@@ -45,7 +48,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn receive_to(&mut self, method: &str) -> Response {
         let response = self.connection.try_receive(method == "HEAD").expect("an answer");
-        check(&response, method == "HEAD");
+        check(&response, method == "HEAD", self.sent);
         response
     }
 
@@ -129,8 +132,8 @@ pub(crate) fn expect_persistence(response: &Response, expected: Option<&str>) {
 }
 
 #[track_caller]
-fn check(response: &Response, head_only: bool) {
-    check_head(response);
+fn check(response: &Response, head_only: bool, sent: u64) {
+    check_head(response, sent);
     if response.status < 400 {
         return;
     }
@@ -147,14 +150,19 @@ fn check(response: &Response, head_only: bool) {
 
 /// Every answer has a length, a date and a type. That the length is the body's is seen by what follows it.
 #[track_caller]
-fn check_head(response: &Response) {
+fn check_head(response: &Response, sent: u64) {
     assert!(response.raw.starts_with(b"HTTP/1.1 "), "{response:?}");
     let length: usize = once(response, "Content-Length").parse().expect("a length");
     assert!(response.body.is_empty() || response.body.len() == length, "{response:?}");
     assert!(!once(response, "Content-Type").is_empty());
     let date = seconds_since_1970(once(response, "Date"));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
-    assert!(date.abs_diff(now) <= DATE_OFF_MAX.as_secs(), "{} at {now}", once(response, "Date"));
+    let read = now();
+    let right = sent - DATE_OFF_SECONDS_MAX..=read + DATE_OFF_SECONDS_MAX;
+    assert!(right.contains(&date), "{}: sent at {sent}, read at {read}", once(response, "Date"));
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
 }
 
 #[track_caller]
