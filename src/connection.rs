@@ -283,6 +283,8 @@ struct Conversation<S, V> {
     /// The decoded part of a chunked body.
     body: Vec<u8>,
     continued: bool,
+    /// The last whole head was that of a HEAD: whatever it is answered with has no body.
+    head_only: bool,
     output: Vec<u8>,
 }
 
@@ -303,6 +305,7 @@ where
             chunked: ChunkedDecoder::default(),
             body: Vec::new(),
             continued: false,
+            head_only: false,
             output: Vec::new(),
         }
     }
@@ -365,13 +368,17 @@ where
     fn next(&mut self) -> Result<Next, Reject> {
         let head = match self.head.take() {
             Some(head) => head,
-            None => match self.parser.parse(&self.input[self.start..])? {
-                Progress::Partial => return Ok(Next::Partial),
-                Progress::Complete(head) => {
-                    self.continued = false;
-                    head
+            None => {
+                self.head_only = false;
+                match self.parser.parse(&self.input[self.start..])? {
+                    Progress::Partial => return Ok(Next::Partial),
+                    Progress::Complete(head) => {
+                        self.continued = false;
+                        self.head_only = head.method == Method::Head;
+                        head
+                    }
                 }
-            },
+            }
         };
         head.framing.check_length()?;
         let body_start = self.start + head.length;
@@ -424,7 +431,7 @@ where
 
     fn reject(&mut self, status: Status, detail: &str) {
         let moment = || (self.place.connections.date.get(), Persistence::Close);
-        Reply::new(&mut self.output, &moment, false).problem(status, detail, None);
+        Reply::new(&mut self.output, &moment, self.head_only).problem(status, detail, None);
     }
 
     /// Writes all answers that were gathered.

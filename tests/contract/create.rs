@@ -386,6 +386,11 @@ fn too_large(world: &World) {
         expect(&response, "413 the ");
         client.expect_close();
     }
+    // No answer to HEAD has a body, a refusal neither.
+    let mut client = world.connect();
+    client.send_unless_closed(announced("65537").replacen("POST", "HEAD", 1));
+    assert_eq!(client.receive_to("HEAD").status, 413);
+    client.expect_close();
 }
 
 fn unique_byte_for_byte(world: &World) {
