@@ -109,6 +109,9 @@ fn main() {
     let pessoas: Vec<Pessoa> =
         (0..count).map(|i| pessoa(&mut random, 1_700_000_000_000 + i as u64 / 10)).collect();
 
+    if let Some(mode) = std::env::args().nth(2) {
+        return fill(&pessoas, &mode);
+    }
     let before = resident();
     let mut shard = Shard::new(16 << 30);
     let (mut inserts, mut learns) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -235,6 +238,24 @@ fn main() {
     );
     println!("resident MiB before/after: {} / {}", before >> 20, (before + resident) >> 20);
     hostile();
+}
+
+/// Only fills a shard: by inserts, as a core does for creates, or by a bulk load, as it does at its start.
+fn fill(pessoas: &[Pessoa], mode: &str) {
+    let bulk = mode == "bulk";
+    let (before, cpu) = (resident(), on_cpu());
+    let mut shard = if bulk { Shard::for_bulk_load(16 << 30) } else { Shard::new(16 << 30) };
+    for pessoa in pessoas {
+        shard.learn(&pessoa.apelido);
+        shard.insert(pessoa.id, &pessoa.search_text, pessoa.body.as_bytes());
+    }
+    if bulk {
+        shard.end_bulk_load();
+    }
+    let cpu = (on_cpu() - cpu) / pessoas.len() as u64;
+    let memory = shard.memory().total / pessoas.len();
+    let resident = (resident() - before) / pessoas.len();
+    println!("{mode}: {cpu} ns CPU a pessoa; bytes a pessoa: {memory} allocated, {resident} resident");
 }
 
 /// What the bounds of a search and of an insert amount to in time.

@@ -105,7 +105,7 @@ impl Partition {
         Partition {
             core,
             cores,
-            shard: RefCell::new(Shard::new(cache_bytes)),
+            shard: RefCell::new(Shard::for_bulk_load(cache_bytes)),
             cache_bytes,
             database,
             minter: RefCell::new(minter),
@@ -235,10 +235,11 @@ impl Partition {
             Fed::Taken(apelido) => self.shard.borrow_mut().learn(&apelido),
             Fed::Forget => {
                 self.loaded.set(false);
-                *self.shard.borrow_mut() = Shard::new(self.cache_bytes);
+                *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
             }
             Fed::Reachable(reachable) => self.fed.set(reachable),
             Fed::Loaded => {
+                self.shard.borrow_mut().end_bulk_load();
                 self.loaded.set(true);
                 return true;
             }

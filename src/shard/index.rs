@@ -6,6 +6,7 @@
 //! its trigrams is in half of the pessoas.
 
 use super::arena::Arena;
+use super::bulk::{self, Sorter};
 use super::recent::{Recent, ShortGrams};
 use super::table::{Column, Slots};
 use super::trigrams::{TRIGRAM, Trigrams};
@@ -65,6 +66,18 @@ impl Hits {
     }
 }
 
+/// What a bulk load has stored and not indexed by its trigrams yet.
+struct Pending {
+    /// The first pessoa whose own text it is, and all after it.
+    own_from: u32,
+    /// The first item, and all after it.
+    items_from: u32,
+    /// One more for each text.
+    bytes: usize,
+    bytes_max: usize,
+    sorter: Sorter,
+}
+
 /// Term -> pessoas.
 pub(super) struct Index {
     texts: Arena,
@@ -79,6 +92,8 @@ pub(super) struct Index {
     owners_bytes: usize,
     /// The longest field so far, in bytes: a longer term is in none.
     longest: usize,
+    /// `Some` during a bulk load.
+    pending: Option<Pending>,
 }
 
 impl Index {
@@ -94,13 +109,59 @@ impl Index {
             hasher: RandomState::new(),
             owners_bytes: 0,
             longest: 0,
+            pending: None,
+        }
+    }
+
+    /// From now on trigrams are indexed many texts at a time, for which up to `bytes` are allocated. The index must
+    /// not be searched before [`end_bulk_load`](Self::end_bulk_load).
+    pub(super) fn begin_bulk_load(&mut self, bytes: usize) {
+        let bytes_max = (bytes / bulk::BYTES_PER_BYTE).min(bulk::TEXTS_MAX);
+        let (own_from, items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
+        self.pending = Some(Pending { own_from, items_from, bytes: 0, bytes_max, sorter: Sorter::default() });
+    }
+
+    /// Indexes what is left; from now on a text is indexed when it is added.
+    pub(super) fn end_bulk_load(&mut self) {
+        self.catch_up();
+        self.pending = None;
+    }
+
+    fn catch_up(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        let Pending { own_from, items_from, sorter, .. } = pending;
+        let (own_end, items_end) = (ordinal(self.own.len()), ordinal(self.items.len()));
+        let own = (*own_from..own_end).map(|pessoa| text_at(&self.texts, *self.own.get(pessoa)));
+        self.own_trigrams.add_sorted(*own_from, own, sorter);
+        let items = (*items_from..items_end).map(|item| text_at(&self.texts, self.items.get(item).text));
+        self.item_trigrams.add_sorted(*items_from, items, sorter);
+        (*own_from, *items_from, pending.bytes) = (own_end, items_end, 0);
+    }
+
+    /// Before a text is stored: whether its trigrams are left for later. If not, nothing else is left either.
+    fn defer(&mut self, text: &[u8]) -> bool {
+        let bytes = text.len() + 1;
+        if self.pending.as_ref().is_some_and(|pending| pending.bytes + bytes > pending.bytes_max) {
+            self.catch_up();
+        }
+        let Some(pending) = self.pending.as_mut().filter(|pending| bytes <= pending.bytes_max) else {
+            return false;
+        };
+        pending.bytes += bytes;
+        true
+    }
+
+    /// After a text that was not deferred was indexed.
+    fn nothing_is_left(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            (pending.own_from, pending.items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
         }
     }
 
     /// Adds the next pessoa, the one with ordinal `pessoas()`. `None` when there is no room for its texts: the
     /// index is then no longer complete.
     pub(super) fn add(&mut self, search_text: &[u8]) -> Option<()> {
-        let pessoa = u32::try_from(self.own.len()).expect("memory ends before 2^32 pessoas");
+        let pessoa = ordinal(self.own.len());
         let own_end = memchr::memchr_iter(SEPARATOR, search_text).nth(1).unwrap_or(search_text.len());
         let fields = search_text.split(|&byte| byte == SEPARATOR);
         self.longest = fields.map(<[u8]>::len).fold(self.longest, usize::max);
@@ -126,31 +187,39 @@ impl Index {
             }
         }
         let own = if own_with_items.is_empty() { &search_text[..own_end] } else { &own_with_items[..] };
+        let deferred = self.defer(own);
         self.own.push(self.texts.append(own)?);
-        self.own_trigrams.add(own, pessoa);
+        if !deferred {
+            self.own_trigrams.add(own, pessoa);
+            self.nothing_is_left();
+        }
         self.short.add(own, pessoa);
         Some(())
     }
 
     fn add_item(&mut self, text: &[u8], hash: u64, pessoa: u32) -> Option<()> {
+        let deferred = self.defer(text);
         let mut owners = Recent::new();
         owners.push(pessoa, &mut self.owners_bytes);
         let item = self.items.push(Item { text: self.texts.append(text)?, owners });
         self.item_slots
             .insert(hash, item, |item| self.hasher.hash_one(text_at(&self.texts, self.items.get(item).text)));
-        self.item_trigrams.add(text, item);
+        if !deferred {
+            self.item_trigrams.add(text, item);
+            self.nothing_is_left();
+        }
         self.short.add(text, pessoa);
         Some(())
     }
 
     /// Adds to `hits` pessoas that contain `term`, until there are as many as a search gives.
     pub(super) fn search(&self, term: &[u8], hits: &mut Hits) -> Result<(), TooCostly> {
+        debug_assert!(self.pending.is_none(), "the bulk load was not ended");
         if term.len() > self.longest || term.contains(&SEPARATOR) {
             return Ok(());
         }
         if term.is_empty() {
-            let pessoas = u32::try_from(self.own.len()).expect("memory ends before 2^32 pessoas");
-            _ = hits.add((0..pessoas).rev().take(SEARCH_RESULTS_MAX));
+            _ = hits.add((0..ordinal(self.own.len())).rev().take(SEARCH_RESULTS_MAX));
             return Ok(());
         }
         if term.len() < TRIGRAM {
@@ -198,7 +267,12 @@ impl Index {
             + self.item_trigrams.bytes()
             + self.short.bytes()
             + self.owners_bytes
+            + self.pending.as_ref().map_or(0, |pending| pending.sorter.bytes())
     }
+}
+
+fn ordinal(len: usize) -> u32 {
+    u32::try_from(len).expect("memory ends before 2^32 pessoas")
 }
 
 fn text_at(texts: &Arena, address: u32) -> &[u8] {

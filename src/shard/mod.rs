@@ -5,7 +5,7 @@
 //! [`Lookup::Dropped`], [`Lookup::Unknown`] and [`NoAnswer`] all mean "ask Postgres". The parts, from the ground up:
 //!
 //! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
-//! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
+//! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them; `bulk`: for many at once
 //! * `index`: search; `people`: everything else
 //!
 //! # Memory
@@ -21,6 +21,7 @@
 //! ones end it after at most 1,650; others after 8 MiB of text, with [`NoAnswer::TooCostly`].
 
 mod arena;
+mod bulk;
 mod index;
 mod people;
 mod postings;
@@ -46,6 +47,11 @@ const TABLES_MAX: usize = 1024;
 /// One part of a hash table for so much budget.
 const TABLE_PER_BYTES: usize = 256 * 1024;
 
+/// Most bytes that a bulk load needs to sort what it indexes. With more it is hardly cheaper.
+const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// It gets one byte of so much budget.
+const BULK_BYTES_PER: usize = 64;
+
 /// One core's pessoas.
 pub struct Shard {
     people: People,
@@ -53,6 +59,8 @@ pub struct Shard {
     /// `None` once it was dropped.
     index: Option<Index>,
     budget: usize,
+    /// The index is behind: a bulk load was begun and not ended.
+    loading: bool,
 }
 
 /// What the shard knows of an id.
@@ -77,6 +85,9 @@ pub struct Found {
 /// Memory cannot answer a search; Postgres can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoAnswer {
+    /// A bulk load was begun and not ended: it may not know yet what is there.
+    #[error("the pessoas are being loaded")]
+    Loading,
     /// The index was dropped for want of memory: no search will be answered from now on.
     #[error("the search index was dropped: over the memory budget")]
     Incomplete,
@@ -112,7 +123,34 @@ impl Shard {
     /// An empty shard that keeps within `budget` bytes.
     pub fn new(budget: usize) -> Shard {
         let (people, apelidos) = empty(budget);
-        Shard { people, apelidos, index: Some(Index::new(tables(budget), chunk_bytes(budget))), budget }
+        Shard {
+            people,
+            apelidos,
+            index: Some(Index::new(tables(budget), chunk_bytes(budget))),
+            budget,
+            loading: false,
+        }
+    }
+
+    /// An empty shard for a bulk load: inserts cost about half, and no search is answered until
+    /// [`end_bulk_load`](Self::end_bulk_load).
+    pub fn for_bulk_load(budget: usize) -> Shard {
+        let mut shard = Shard::new(budget);
+        if let Some(index) = &mut shard.index {
+            index.begin_bulk_load((budget / BULK_BYTES_PER).min(BULK_BYTES_MAX));
+        }
+        shard.loading = true;
+        shard
+    }
+
+    /// Everything that was inserted can be found from now on, as far as memory allows. It takes some
+    /// milliseconds, once.
+    pub fn end_bulk_load(&mut self) {
+        self.loading = false;
+        if let Some(index) = &mut self.index {
+            index.end_bulk_load();
+        }
+        self.keep_within_budget();
     }
 
     /// Whether this apelido, byte for byte, was learnt. `false` proves nothing.
@@ -157,6 +195,9 @@ impl Shard {
     /// Memory cannot answer; `found` is then empty.
     pub fn search(&self, term: &[u8], found: &mut Vec<Found>) -> Result<(), NoAnswer> {
         found.clear();
+        if self.loading {
+            return Err(NoAnswer::Loading);
+        }
         let index = self.index.as_ref().ok_or(NoAnswer::Incomplete)?;
         let mut hits = Hits::new();
         index.search(term, &mut hits).map_err(|index::TooCostly| NoAnswer::TooCostly)?;
@@ -197,7 +238,7 @@ impl Shard {
             total: bodies + texts + index + apelidos + ids,
             pessoas: self.people.len(),
             bodies_dropped: self.people.bodies_dropped(),
-            complete: self.index.is_some(),
+            complete: self.index.is_some() && !self.loading,
         }
     }
 

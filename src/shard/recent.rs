@@ -53,46 +53,85 @@ impl Recent {
     pub(super) fn owners(&self) -> &[u32] {
         &self.owners
     }
+
+    fn is_full(&self) -> bool {
+        self.owners.len() == SEARCH_RESULTS_MAX
+    }
 }
 
 /// No list.
 const NONE: u32 = u32::MAX;
 
+/// The lists of one byte each, and which of them need not be asked for now.
+///
+/// The plain loop offers every pessoa to the list of every byte. But nearly all texts consist of bytes whose lists
+/// are full, and a full list is content for a stride: one bit says so, and saves the way to the list.
+struct Page {
+    lists: [u32; 256],
+    /// By byte: its list is full and had an offer in the stride `content_in`.
+    content: [u64; 4],
+    content_in: u32,
+}
+
+impl Page {
+    fn new() -> Page {
+        Page { lists: [NONE; 256], content: [0; 4], content_in: 0 }
+    }
+
+    #[inline]
+    fn own(&mut self, byte: u8, pessoa: u32, lists: &mut Column<Recent>, bytes: &mut usize) {
+        if self.content_in != pessoa / STRIDE {
+            self.content_in = pessoa / STRIDE;
+            self.content = [0; 4];
+        }
+        if self.content[usize::from(byte / 64)] & 1 << (byte % 64) == 0 {
+            self.offer(byte, pessoa, lists, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn offer(&mut self, byte: u8, pessoa: u32, lists: &mut Column<Recent>, bytes: &mut usize) {
+        let list = &mut self.lists[usize::from(byte)];
+        if *list == NONE {
+            *list = lists.push(Recent::new());
+        }
+        let list = lists.get_mut(*list);
+        list.push(pessoa, bytes);
+        if list.is_full() {
+            self.content[usize::from(byte / 64)] |= 1 << (byte % 64);
+        }
+    }
+}
+
 /// Every single byte and every two bytes that occur -> the newest pessoas that have them.
 pub(super) struct ShortGrams {
-    singles: Box<[u32; 256]>,
+    singles: Box<Page>,
     /// By the first byte; then by the second.
-    pairs: Vec<Option<Box<[u32; 256]>>>,
+    pairs: Vec<Option<Box<Page>>>,
     lists: Column<Recent>,
     bytes: usize,
 }
 
 impl ShortGrams {
     pub(super) fn new() -> ShortGrams {
-        let pairs: Vec<Option<Box<[u32; 256]>>> = (0..256).map(|_| None).collect();
-        let bytes = size_of::<[u32; 256]>() + size_of_val(&pairs[..]);
-        ShortGrams { singles: Box::new([NONE; 256]), pairs, lists: Column::new(), bytes }
+        let pairs: Vec<Option<Box<Page>>> = (0..256).map(|_| None).collect();
+        let bytes = size_of::<Page>() + size_of_val(&pairs[..]);
+        ShortGrams { singles: Box::new(Page::new()), pairs, lists: Column::new(), bytes }
     }
 
     /// Makes `pessoa` an owner of every byte and every two bytes of `text`.
     pub(super) fn add(&mut self, text: &[u8], pessoa: u32) {
         let ShortGrams { singles, pairs, lists, bytes } = self;
-        let mut own = |slot: &mut u32, bytes: &mut usize| {
-            if *slot == NONE {
-                *slot = lists.push(Recent::new());
-            }
-            lists.get_mut(*slot).push(pessoa, bytes);
-        };
         let mut before = SEPARATOR;
         for &byte in text {
             if byte != SEPARATOR {
-                own(&mut singles[usize::from(byte)], bytes);
+                singles.own(byte, pessoa, lists, bytes);
                 if before != SEPARATOR {
                     let page = pairs[usize::from(before)].get_or_insert_with(|| {
-                        *bytes += size_of::<[u32; 256]>();
-                        Box::new([NONE; 256])
+                        *bytes += size_of::<Page>();
+                        Box::new(Page::new())
                     });
-                    own(&mut page[usize::from(byte)], bytes);
+                    page.own(byte, pessoa, lists, bytes);
                 }
             }
             before = byte;
@@ -102,9 +141,9 @@ impl ShortGrams {
     /// The owners of a term of one or two bytes.
     pub(super) fn owners(&self, term: &[u8]) -> &[u32] {
         let slot = match *term {
-            [byte] => self.singles[usize::from(byte)],
+            [byte] => self.singles.lists[usize::from(byte)],
             [first, second] => match &self.pairs[usize::from(first)] {
-                Some(page) => page[usize::from(second)],
+                Some(page) => page.lists[usize::from(second)],
                 None => NONE,
             },
             _ => unreachable!("one or two bytes"),

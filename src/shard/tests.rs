@@ -61,6 +61,7 @@ fn check(shard: &Shard, naive: &Naive, term: &str) {
         Err(NoAnswer::Incomplete) => {
             assert!(found.is_empty() && !shard.memory().complete);
         }
+        Err(NoAnswer::Loading) => panic!("{term:?}: no bulk load is under way"),
         Err(NoAnswer::TooCostly) => panic!("{term:?}: nothing here is costly"),
     }
 }
@@ -117,6 +118,50 @@ proptest! {
             let id = Uuid::from_u128(id);
             let expected = naive.pessoas.get(&id).map_or(Lookup::Unknown, |(_, body)| Lookup::Body(body));
             prop_assert_eq!(shard.get(&id), expected);
+        }
+    }
+
+    /// The small budgets bound how many texts are sorted at a time, and what is remembered at all.
+    #[test]
+    fn a_bulk_load_equals_inserts(
+        budget in prop_oneof![0..40_000usize, 40_000..400_000usize, 400_000..4_000_000usize],
+        pessoas in prop::collection::vec(pessoa(), 0..250),
+        loaded in 0..250usize,
+        terms in prop::collection::vec(term(), 20),
+    ) {
+        let (mut bulk, mut naive) = (Shard::for_bulk_load(budget), Naive::default());
+        let (mut plain, mut same) = (Shard::new(budget), Naive::default());
+        let loaded = loaded.min(pessoas.len());
+        let mut found = Vec::new();
+        for (id, fields) in &pessoas[..loaded] {
+            insert(&mut bulk, &mut naive, *id, fields);
+            insert(&mut plain, &mut same, *id, fields);
+            prop_assert!(bulk.memory().total <= budget.max(1024), "{:?}", bulk.memory());
+            prop_assert_eq!(bulk.search(fields[0].as_bytes(), &mut found), Err(NoAnswer::Loading));
+            prop_assert!(found.is_empty() && !bulk.memory().complete);
+        }
+        bulk.end_bulk_load();
+        prop_assert!(bulk.memory().total <= budget.max(1024), "{:?}", bulk.memory());
+        terms.iter().for_each(|term| check(&bulk, &naive, term));
+        for (id, fields) in &pessoas[loaded..] {
+            insert(&mut bulk, &mut naive, *id, fields);
+            insert(&mut plain, &mut same, *id, fields);
+        }
+        let names = pessoas.iter().take(20).flat_map(|(_, fields)| fields.iter().take(5));
+        for term in terms.iter().chain(names) {
+            check(&bulk, &naive, term);
+            check(&plain, &same, term);
+            let term = lowered(term);
+            let mut expected = Vec::new();
+            let answers = (bulk.search(&term, &mut found), plain.search(&term, &mut expected));
+            if answers == (Ok(()), Ok(())) && expected.len() < SEARCH_RESULTS_MAX {
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+        if bulk.memory().bodies_dropped == 0 && bulk.memory().complete {
+            prop_assert!(plain.memory().complete, "a load needs no less than inserts");
+            let (bulk, plain) = (bulk.memory(), plain.memory());
+            prop_assert!(bulk.index <= plain.index + plain.index / 8, "{bulk:?} {plain:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! A term of three bytes or more can only be in a text that has every trigram of the term. Three bytes that
 //! hold the separator are not kept, since no term holds it.
 
+use super::bulk::Sorter;
 use super::postings::{Postings, common};
 use super::table::{Column, Slots};
 use crate::pessoa::SEPARATOR;
@@ -51,6 +52,20 @@ impl Trigrams {
             let list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
             self.lists.get_mut(list).add(ordinal, &mut self.postings_bytes);
         }
+    }
+
+    /// Adds texts whose ordinals follow one another from `first` on: the same as [`add`](Self::add) for each.
+    pub(super) fn add_sorted<'a>(
+        &mut self,
+        first: u32,
+        texts: impl Iterator<Item = &'a [u8]> + Clone,
+        sorter: &mut Sorter,
+    ) {
+        sorter.runs(texts, |trigram, run| {
+            let list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
+            let list = self.lists.get_mut(list);
+            run.numbers().for_each(|number| list.add(first + number, &mut self.postings_bytes));
+        });
     }
 
     fn new_list(&mut self, trigram: u32) -> u32 {
@@ -111,7 +126,7 @@ fn keep_rarest<'a>(rarest: &mut [&'a Postings; LISTS_MAX], len: usize, list: &'a
     len
 }
 
-fn trigrams_of(text: &[u8]) -> impl Iterator<Item = u32> {
+pub(super) fn trigrams_of(text: &[u8]) -> impl Iterator<Item = u32> {
     let (mut trigram, mut run) = (0, 0);
     text.iter().filter_map(move |&byte| {
         trigram = (trigram << 8 | u32::from(byte)) & 0xff_ffff;
