@@ -110,7 +110,7 @@ impl Pessoa {
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        if apelido.contains('\u{0}') || nome.contains('\u{0}') {
+        if [apelido, nome].iter().any(|text| memchr::memchr(0, text.as_bytes()).is_some()) {
             return Err(UnfitRow::Nul);
         }
         let nascimento = BirthDate::from_days_since_2000(days).ok_or(UnfitRow::BirthDate(days))?;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Pessoa, lower};
+use super::{Pessoa, Stack, lower};
 
 /// Stands between the fields of a search text: the one scalar that no field can hold.
 pub const SEPARATOR: u8 = 0;
@@ -42,9 +42,10 @@ impl Pessoa {
         lower(&self.apelido, out);
         out.push(SEPARATOR);
         lower(&self.nome, out);
-        for item in self.stack.iter().flat_map(|stack| stack.items()) {
+        if let Some(items) = self.stack.as_ref().and_then(Stack::joined) {
             out.push(SEPARATOR);
-            lower(item, out);
+            // Lower-casing goes scalar by scalar and keeps U+0000: all items at once are the same as each.
+            lower(items, out);
         }
     }
 }
@@ -56,7 +57,7 @@ fn render_string(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pessoa::{BirthDate, Stack};
+    use crate::pessoa::BirthDate;
 
     fn pessoa(apelido: &str, nome: &str, stack: Option<&[&str]>) -> Pessoa {
         Pessoa {
@@ -98,6 +99,8 @@ mod tests {
         for (pessoa, expected) in [
             (pessoa("JOSÉ", "Zé Ninguém", None), "josé\0zé ninguém"),
             (pessoa("A", "B", Some(&[])), "a\0b"),
+            (pessoa("A", "B", Some(&[""])), "a\0b\0"),
+            (pessoa("A", "B", Some(&["", "É", ""])), "a\0b\0\0é\0"),
             (pessoa("A", "B", Some(&["C#", "Ada", "C#"])), "a\0b\0c#\0ada\0c#"),
         ] {
             let mut out = b"kept".to_vec();

@@ -9,19 +9,27 @@ pub struct Stack(Box<str>);
 
 const TERMINATOR: char = '\u{0}';
 
+/// Room for the items of most stacks while they are gathered.
+const TYPICAL_BYTES: usize = 128;
+
 impl Stack {
     /// Keeps the items, their order and their repeats; `None` when one of them holds U+0000.
     pub fn from_items(items: impl IntoIterator<Item: AsRef<str>>) -> Option<Stack> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(TYPICAL_BYTES);
+        let mut terminators = 0;
         for item in items {
-            let item = item.as_ref();
-            if item.contains(TERMINATOR) {
-                return None;
-            }
-            text.push_str(item);
+            text.push_str(item.as_ref());
             text.push(TERMINATOR);
+            terminators += 1;
         }
-        Some(Stack(text.into_boxed_str()))
+        // Looking through all items at once is cheaper than through each.
+        let found = memchr::memchr_iter(0, text.as_bytes()).count();
+        (found == terminators).then(|| Stack(text.into_boxed_str()))
+    }
+
+    /// The items with U+0000 between them; `None` when there is no item.
+    pub(super) fn joined(&self) -> Option<&str> {
+        self.0.strip_suffix(TERMINATOR)
     }
 
     /// The items in their order.
@@ -57,6 +65,7 @@ mod tests {
             assert_eq!(stack.items().collect::<Vec<_>>(), items);
             assert_eq!(stack.len(), items.len());
             assert_eq!(stack.is_empty(), items.is_empty());
+            assert_eq!(stack.joined(), (!items.is_empty()).then(|| items.join("\u{0}")).as_deref());
         }
         assert_eq!(Stack::from_items(["a\u{0}b"]), None);
         assert_eq!(Stack::from_items(["", "\u{0}"]), None);
