@@ -101,7 +101,7 @@ impl Health {
                 bytes: sum(|core| core.memory.total),
                 budget_bytes: self.cache_bytes * self.cpus.len(),
                 bodies_dropped: sum(|core| core.memory.bodies_dropped),
-                search_complete: cores.iter().all(|core| core.memory.complete),
+                search_complete: cores.iter().all(|core| core.loaded && core.memory.complete),
             },
             connections: ConnectionState {
                 open: self.connections.open(),

@@ -15,7 +15,17 @@ use rtrb::{Consumer, Producer, RingBuffer};
 /// The end that pushes.
 pub struct Sender<T> {
     ring: Producer<T>,
-    receiver: Arc<AtomicWaker>,
+    /// Dropped after `ring`: whoever is woken by it finds the ring abandoned.
+    receiver: Wake,
+}
+
+/// Wakes the receiver, at last when it is dropped.
+struct Wake(Arc<AtomicWaker>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 /// A sender that the tasks of one core share: what they push in one turn of the core costs one wake.
@@ -37,7 +47,7 @@ pub struct Receiver<T> {
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (producer, consumer) = RingBuffer::new(capacity);
     let waker = Arc::new(AtomicWaker::new());
-    (Sender { ring: producer, receiver: Arc::clone(&waker) }, Receiver { ring: consumer, waker })
+    (Sender { ring: producer, receiver: Wake(Arc::clone(&waker)) }, Receiver { ring: consumer, waker })
 }
 
 impl<T> Sender<T> {
@@ -48,24 +58,7 @@ impl<T> Sender<T> {
 
     /// Wakes the receiver if it sleeps. A receiver that is awake costs two atomic operations and no syscall.
     pub fn wake(&self) {
-        self.receiver.wake();
-    }
-
-    /// How many items can be pushed now.
-    pub fn room(&self) -> usize {
-        self.ring.slots()
-    }
-
-    /// Whether the receiver is gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.ring.is_abandoned()
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        // The receiver must learn that nothing more will come.
-        self.receiver.wake();
+        self.receiver.0.wake();
     }
 }
 

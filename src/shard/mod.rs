@@ -115,7 +115,7 @@ pub struct Memory {
     pub pessoas: usize,
     /// Known pessoas whose body was dropped.
     pub bodies_dropped: usize,
-    /// Whether searches are answered.
+    /// Whether the index is there, whole.
     pub complete: bool,
 }
 
@@ -238,7 +238,7 @@ impl Shard {
             total: bodies + texts + index + apelidos + ids,
             pessoas: self.people.len(),
             bodies_dropped: self.people.bodies_dropped(),
-            complete: self.index.is_some() && !self.loading,
+            complete: self.index.is_some(),
         }
     }
 
