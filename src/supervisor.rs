@@ -55,7 +55,7 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
 
     let (events, happened) = mpsc::channel();
     forward_signals(&events)?;
-    let mut home = Home::find(serve)?;
+    let mut home = Home::find(serve, cpus.len())?;
     let config = home.config()?;
     let Some(server) = prepare(&config, &events, &happened)? else {
         home.leave();
@@ -426,12 +426,12 @@ struct Private {
 }
 
 impl Home {
-    fn find(serve: &Serve) -> Result<Home, String> {
+    fn find(serve: &Serve, cores: usize) -> Result<Home, String> {
         if let Some(url) = &serve.database_url {
             return Ok(Home::Url(url.clone()));
         }
-        let postgres =
-            Embedded::start(&Settings::new(serve.data_dir())).map_err(|error| error.to_string())?;
+        let postgres = Embedded::start(&Settings::new(serve.data_dir()).for_cores(cores))
+            .map_err(|error| error.to_string())?;
         Ok(Home::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
     }
 

@@ -21,6 +21,8 @@ pub(crate) const ARGUMENTS: &[&[&str]] = &[
     &["--cores", "1", "--cache-bytes", CACHE_WITHOUT_BODIES],
     &["--cores", "1", "--cache-bytes", CACHE_WITHOUT_INDEX],
     &["--cores", "2"],
+    // More threads than CPUs, on most machines that test this.
+    &["--cores", "4"],
 ];
 
 /// Room for the index of everyone, and not for everyone's body.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use rinha::topology::Machine;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::cluster::Cluster;
@@ -162,21 +163,27 @@ fn a_forbidden_ring() {
 }
 
 #[test]
-fn a_core_is_pinned_to_its_cpu() {
+fn cores_are_pinned_to_their_cpus() {
     let cluster = Cluster::start();
+    let machine = Machine::this().expect("this machine");
     let allowed: Vec<usize> = {
         let mask = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("the affinity mask");
         (0..nix::sched::CpuSet::count()).filter(|&cpu| mask.is_set(cpu).unwrap_or(false)).collect()
     };
-    for &cpu in allowed.iter().take(2) {
-        let list = format!("{cpu}-{cpu}");
-        let server = Server::on(&cluster.config(), &["--cores", &list]);
-        let cores: Vec<(String, String)> = threads(&server, "Cpus_allowed_list")
+    let last = *allowed.last().expect("a CPU to run on");
+    // Four cores may be more than there are CPUs: some then share one.
+    for cores in ["auto", "auto@1", "1", "1@1", "2", "2@1", "4", &format!("{last}-{last}")] {
+        let expected = machine.choose(&cores.parse().expect("right values")).expect("cores");
+        let server = Server::on(&cluster.config(), &["--cores", cores]);
+        let mut pinned: Vec<(String, String)> = threads(&server, "Cpus_allowed_list")
             .into_values()
             .filter(|(name, _)| name.starts_with("core-"))
             .collect();
-        assert_eq!(cores, [("core-0".to_owned(), cpu.to_string())]);
-        assert_eq!(server.ask("GET", "/healthz", "").json()["cores"], serde_json::json!([cpu]));
+        pinned.sort();
+        let expected_threads: Vec<(String, String)> =
+            (0..).zip(&expected).map(|(core, cpu)| (format!("core-{core}"), cpu.to_string())).collect();
+        assert_eq!(pinned, expected_threads, "--cores {cores}");
+        assert_eq!(server.ask("GET", "/healthz", "").json()["cores"], serde_json::json!(expected));
     }
     let beyond = nix::sched::CpuSet::count() - 1;
     assert!(!allowed.contains(&beyond));

@@ -86,6 +86,13 @@ const _: () = assert!(
         < 10_000
 );
 
+/// Connections of one core: commits, reads and searches.
+const CONNECTIONS_PER_CORE: usize = 3;
+/// For the feed, another instance, and people with `psql`.
+const CONNECTIONS_BESIDES: u32 = 30;
+/// The least, whatever the cores.
+const CONNECTIONS_MIN: u32 = 50;
+
 /// What a private Postgres is started with. `fsync` and `synchronous_commit` are no choice: they stay on.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -95,7 +102,7 @@ pub struct Settings {
     pub search: Vec<PathBuf>,
     /// `shared_buffers`, in MiB.
     pub shared_buffers_mib: u32,
-    /// `max_connections`: three a core, the feed, and room for a few `psql`.
+    /// `max_connections`.
     pub max_connections: u32,
 }
 
@@ -107,8 +114,16 @@ impl Settings {
             data_dir: data_dir.into(),
             search: default_search(),
             shared_buffers_mib: 128,
-            max_connections: 50,
+            max_connections: CONNECTIONS_MIN,
         }
+    }
+
+    /// Room for an instance with so many cores, and for others besides.
+    #[must_use]
+    pub fn for_cores(mut self, cores: usize) -> Self {
+        let own = u32::try_from(cores * CONNECTIONS_PER_CORE).unwrap_or(u32::MAX);
+        self.max_connections = CONNECTIONS_MIN.max(own.saturating_add(CONNECTIONS_BESIDES));
+        self
     }
 }
 
