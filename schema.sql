@@ -1,27 +1,44 @@
--- The one table. Applied by the server at every start, under an advisory lock; each statement may run again.
+-- The one table. Applied by the server at every start, under an advisory lock. What is there is not touched: ALTER TABLE and
+-- CREATE INDEX would wait for every reader of the table, and the inserts of other instances would wait behind them.
 
-CREATE TABLE IF NOT EXISTS pessoas (
-    -- UUIDv7: new keys go to the right edge of the primary key's tree.
-    id         uuid        PRIMARY KEY,
-    -- Compared byte for byte; this index is the judge of uniqueness for every instance.
-    apelido    varchar(32) COLLATE "C" NOT NULL UNIQUE,
-    nome       varchar(100) COLLATE "C" NOT NULL,
-    -- The API's dates have four-digit years; Postgres alone would take 'infinity' and 44 BC.
-    nascimento date        NOT NULL CHECK (nascimento BETWEEN '0001-01-01' AND '9999-12-31'),
-    -- NULL and '{}' are different stacks. A null item or a matrix is no stack at all.
-    stack      text[]      COLLATE "C" CHECK (array_position(stack, NULL) IS NULL),
-    -- Lower-cased apelido, nome and stack items with 0x00 between them, which no text column could hold.
-    -- NULL in a row that was put in by hand: its reader computes it.
-    search     bytea,
-    -- The inserting transaction: what lets a reader prove that it has seen every committed row.
-    tx         xid8        NOT NULL DEFAULT pg_current_xact_id()
-);
+DO $schema$
+BEGIN
 
--- Kept as it is: a row of this size fits its page, and compressing it would cost more than the bytes.
-ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
+IF to_regclass('pessoas') IS NULL THEN
+    CREATE TABLE pessoas (
+        -- UUIDv7: new keys go to the right edge of the primary key's tree.
+        id         uuid        PRIMARY KEY,
+        -- Compared byte for byte; this index is the judge of uniqueness for every instance.
+        apelido    varchar(32) COLLATE "C" NOT NULL UNIQUE,
+        nome       varchar(100) COLLATE "C" NOT NULL,
+        -- The API's dates have four-digit years; Postgres alone would take 'infinity' and 44 BC.
+        nascimento date        NOT NULL CHECK (nascimento BETWEEN '0001-01-01' AND '9999-12-31'),
+        -- NULL and '{}' are different stacks. A null item or a matrix is no stack at all.
+        stack      text[]      COLLATE "C" CHECK (array_position(stack, NULL) IS NULL),
+        -- Lower-cased apelido, nome and stack items with 0x00 between them, which no text column could hold.
+        -- NULL in a row that was put in by hand: its reader computes it.
+        search     bytea,
+        -- The inserting transaction: what lets a reader prove that it has seen every committed row.
+        tx         xid8        NOT NULL DEFAULT pg_current_xact_id()
+    );
+
+    -- Kept as it is: a row of this size fits its page, and compressing it would cost more than the bytes.
+    ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
+END IF;
 
 -- How a reader finds the rows that its last snapshot did not show. New entries go to the right edge of the tree.
-CREATE INDEX IF NOT EXISTS pessoas_tx ON pessoas (tx);
+IF to_regclass('pessoas_tx') IS NULL THEN
+    CREATE INDEX pessoas_tx ON pessoas (tx);
+END IF;
 
 -- Which rows have no search text; usually none, and then this index is empty.
-CREATE INDEX IF NOT EXISTS pessoas_unlowered ON pessoas (id) WHERE search IS NULL;
+IF to_regclass('pessoas_unlowered') IS NULL THEN
+    CREATE INDEX pessoas_unlowered ON pessoas (id) WHERE search IS NULL;
+END IF;
+
+-- Rows of a dump name transactions of another cluster; those that have not begun here yet would seem new for ever.
+SET LOCAL enable_seqscan = off;
+UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
+
+END
+$schema$;

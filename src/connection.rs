@@ -79,6 +79,8 @@ pub struct Connections {
     now: Cell<Tick>,
     date: Cell<HttpDate>,
     draining: Cell<bool>,
+    /// The listeners are being shut down.
+    closing: Cell<bool>,
     /// Acceptors that may still hand connections over.
     doors: Cell<usize>,
     accepted: Cell<u64>,
@@ -94,6 +96,7 @@ impl Connections {
             now: Cell::new(0),
             date: Cell::new(date_now()),
             draining: Cell::new(false),
+            closing: Cell::new(false),
             doors: Cell::new(0),
             accepted: Cell::new(0),
             panics: Cell::new(0),
@@ -103,6 +106,16 @@ impl Connections {
     /// How many are open.
     pub fn open(&self) -> usize {
         self.entries.borrow().len()
+    }
+
+    /// From now on an accept that fails has lost its listener.
+    pub fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn closing(&self) -> bool {
+        self.closing.get()
     }
 
     /// Somebody else accepts connections for this core.

@@ -73,7 +73,7 @@ struct ConnectionState {
 impl Health {
     /// Whether a balancer should send requests here.
     pub fn serving(&self, cores: &[PartitionState]) -> bool {
-        !self.connections.draining() && cores.iter().all(|core| core.loaded)
+        !self.connections.draining() && cores.len() == self.cpus.len() && cores.iter().all(|core| core.loaded)
     }
 
     /// The document, as JSON.

@@ -89,7 +89,7 @@ pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
 /// After SIGTERM: connections without a request are kept this long for one last request.
 pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// After SIGTERM: requests under way are given this long.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(6500);
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 /// And then the database threads this long to end.
 pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -97,6 +97,10 @@ pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Questions of one core that another has not answered yet (`503`).
 pub const MESH_QUESTIONS_MAX: usize = 2048;
+/// Questions about its state beside them, so that a core that is busy can still be told from one that is stuck.
+pub const MESH_STATES_MAX: usize = 64;
+/// How long `/healthz` waits for what a core says of itself; one that is later is not healthy.
+pub const MESH_STATE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Accepted connections on their way to their core; while all cores have as many, no more is accepted.
 pub const HANDOVER_MAX: usize = 256;
 
@@ -112,6 +116,8 @@ pub const READ_BATCH_MAX: usize = 256;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
+/// Ids that are tried for one create: a random one is never taken, so a second failure has another cause (`503`).
+pub const MINTS_MAX: usize = 8;
 /// From the arrival of a point read or a count to its answer (`503`).
 pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
 /// Searches that memory cannot answer and that wait on one core, the one under way included (`503`).
@@ -122,6 +128,8 @@ pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
 pub const FEED_QUEUE_MAX: usize = 4096;
 /// Commits that the feed was not yet told to skip; beyond it reads their rows again, which changes nothing.
 pub const FEED_NOTICES_MAX: usize = 1024;
+/// After the feed met another history it leaves out no transaction for this long: replies of the old one may be on their way.
+pub const FEED_DOUBT_TIME: Duration = Duration::from_secs(2);
 /// How often the feed asks for new rows when nobody nudges it.
 pub const FEED_PERIOD: Duration = Duration::from_millis(250);
 /// The same after a question between which and the one before no transaction began or ended: also of the rows that
@@ -133,6 +141,8 @@ pub const FEED_GAP: Duration = Duration::from_millis(20);
 pub const FEED_TIME_MAX: Duration = Duration::from_secs(2);
 /// Rows that the feed hands to a serving core at a time, so that requests pass in between.
 pub const FEED_CHUNK: usize = 64;
+/// Rows that a core takes in at a time, so that a long load leaves room for its clock and its commands.
+pub const FEED_TURN_MAX: usize = 8192;
 /// The pause after such a chunk.
 pub const FEED_PAUSE: Duration = Duration::from_millis(1);
 /// A statement without an answer for this long means a dead connection: it is left and a new one is made.
@@ -143,6 +153,8 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts to connect: the time to notice that the database is back.
 pub const CONNECT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long one attempt to prepare the database waits for a lock.
+pub const SCHEMA_LOCK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a start waits for the database.
 pub const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// `Retry-After` of a `503`, in seconds.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,7 +31,23 @@ pub enum Socket {
 }
 
 /// The path of a unix socket, removed with its owner.
-pub struct UnixPath(PathBuf);
+pub struct UnixPath {
+    path: PathBuf,
+    /// Device and inode: a successor may have its own socket there by then.
+    file: (u64, u64),
+}
+
+impl UnixPath {
+    fn of_bound(path: PathBuf) -> io::Result<UnixPath> {
+        let file = device_and_inode(&path)?;
+        Ok(UnixPath { path, file })
+    }
+}
+
+fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
 
 impl Bound {
     /// Binds `listen` for `core`.
@@ -82,8 +98,8 @@ impl Bound {
         remove_stale(&path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
-        let path = UnixPath(path);
-        fs::set_permissions(&path.0, fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
+        let path = UnixPath::of_bound(path)?;
+        fs::set_permissions(&path.path, fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
         Ok(Bound { socket, listen: listen.clone(), path: Some(path) })
     }
 
@@ -94,7 +110,7 @@ impl Bound {
                 address.as_socket().map_or_else(|| self.listen.to_string(), |address| address.to_string())
             }
             _ => match &self.path {
-                Some(path) => format!("unix:{}", path.0.display()),
+                Some(path) => format!("unix:{}", path.path.display()),
                 None => self.listen.to_string(),
             },
         }
@@ -113,8 +129,10 @@ impl Bound {
 
 impl Drop for UnixPath {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(%error, path = %self.0.display(), "removing a socket");
+        if device_and_inode(&self.path).is_ok_and(|file| file == self.file)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::debug!(%error, path = %self.path.display(), "removing a socket");
         }
     }
 }
@@ -157,7 +175,12 @@ mod tests {
         let listening = bound.listen(1, false).unwrap();
         let Err(error) = Bound::bind(&listen, 7) else { panic!("a live socket was replaced") };
         assert!(error.contains("another server listens there"), "{error}");
+        // A successor that has the path by now keeps it.
+        fs::remove_file(&path).unwrap();
+        let successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(listening);
+        assert!(path.exists());
+        drop(successor);
         fs::write(directory.path().join("core-8.sock"), "precious").unwrap();
         assert!(Bound::bind(&listen, 8).is_err());
         assert_eq!(fs::read(directory.path().join("core-8.sock")).unwrap(), b"precious");

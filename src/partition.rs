@@ -8,6 +8,7 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use crate::limits::MINTS_MAX;
 use crate::mesh::{Minter, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
@@ -140,7 +141,7 @@ impl Partition {
         if self.knows(&record.pessoa.apelido) {
             return Creation::Duplicate;
         }
-        loop {
+        for _ in 0..MINTS_MAX {
             match self.database.create(record).await {
                 Ok(Create::Created(record)) => return Creation::Created(record),
                 Ok(Create::Duplicate) => return Creation::Duplicate,
@@ -152,6 +153,9 @@ impl Partition {
                 Err(why) => return Creation::Unavailable(why),
             }
         }
+        let apelido = &record.pessoa.apelido;
+        tracing::error!(%apelido, "the database inserts a row under no id and has none with its apelido: a trigger?");
+        Creation::Unavailable(Unavailable::TimedOut)
     }
 
     /// A pessoa of this core, if memory has its body.

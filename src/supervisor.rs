@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio_postgres::Config;
+use tokio_postgres::config::TargetSessionAttrs;
 use tracing::{error, info, warn};
 
 use crate::acceptor::{Accepting, Acceptor};
@@ -252,6 +253,7 @@ impl Instance<'_> {
                     self.drain();
                 }
                 Ok(Event::Died(why)) => return Err(why),
+                Err(RecvTimeoutError::Timeout) if stopping => {}
                 Err(RecvTimeoutError::Timeout) => home.look_after(),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
             }
@@ -438,10 +440,18 @@ impl Home {
     fn config(&self) -> Result<Config, String> {
         match self {
             Home::Private(private) => Ok(private.postgres.config()),
-            Home::Url(url) => url.parse().map_err(|error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                format!("--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs")
-            }),
+            Home::Url(url) => {
+                let mut config: Config = url.parse().map_err(|error| {
+                    let cause = std::error::Error::source(&error);
+                    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                    format!("--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs")
+                })?;
+                // Of several hosts the one that takes writes: a standby may lag, and its "no such row" is no 404.
+                if config.get_hosts().len() > 1 {
+                    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+                }
+                Ok(config)
+            }
         }
     }
 

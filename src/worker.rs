@@ -17,8 +17,8 @@ use crate::driver::{self, Chosen, Wanted};
 use crate::handlers::Api;
 use crate::health::Health;
 use crate::limits::{
-    ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX,
-    LISTEN_BACKLOG, SWEEP_PERIOD,
+    ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX, FEED_PAUSE,
+    FEED_TURN_MAX, LISTEN_BACKLOG, SWEEP_PERIOD,
 };
 use crate::listener::{Bound, Socket};
 use crate::mesh::{Mesh, Minter, Wiring};
@@ -170,7 +170,14 @@ async fn core(
 async fn hear(mut rows: ring::Receiver<Fed>, partition: Rc<Partition>, tell: Rc<impl Fn(Event) + 'static>) {
     let began = Instant::now();
     let mut told = false;
+    let mut turn = 0;
     while let Some(fed) = rows.pop().await {
+        // A ring that never runs empty would keep all else waiting; only a timer lets the driver have a turn.
+        turn += 1;
+        if turn == FEED_TURN_MAX {
+            turn = 0;
+            sleep(FEED_PAUSE).await;
+        }
         // After another history was loaded the others need not hear: this core answers all along.
         if partition.hear(fed) && !told {
             told = true;
@@ -251,7 +258,7 @@ pub async fn accept<L: Accept, V: Service>(listener: L, connections: Rc<Connecti
                 monoio::spawn(serve(stream, Rc::clone(&connections), Rc::clone(&service)));
             }
             // The listener was shut down under this accept.
-            Err(_) if connections.draining() => return,
+            Err(_) if connections.closing() => return,
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
             Err(error) => {
                 if said.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_PERIOD) {
@@ -301,6 +308,7 @@ async fn drain(listeners: &[RawFd], connections: &Rc<Connections>) {
             break;
         }
     }
+    connections.close();
     for &fd in listeners {
         if let Err(errno) = shutdown(fd, Shutdown::Read) {
             tracing::debug!(%errno, "shutting a listener down");

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use crate::limits::{MESH_QUESTIONS_MAX, SEARCH_RESULTS_MAX};
+use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX};
 use crate::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
@@ -23,7 +23,7 @@ use crate::tickets::{Slot, Ticket, Tickets};
 pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
 
 /// A ring holds every question its sender may have open, and the answers to all of the other's.
-const MESSAGES_MAX: usize = 2 * MESH_QUESTIONS_MAX;
+const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);
 
 /// What one core says to another.
 enum Message {
@@ -196,14 +196,15 @@ impl Mesh {
         self.partition.count().await
     }
 
-    /// What the cores say of themselves; those that are too busy are left out.
+    /// What the cores say of themselves; those that do not say it in time are left out.
     pub async fn states(&self) -> Vec<PartitionState> {
         let asked: Vec<_> = self.others().map(|core| self.ask(core, Question::State)).collect();
         let mut states = vec![self.partition.state()];
         for slot in asked.into_iter().flatten() {
-            match slot.await {
-                Answer::State(state) => states.push(*state),
-                _ => unreachable!("a state is answered as a state"),
+            match monoio::time::timeout(MESH_STATE_TIME_MAX, slot).await {
+                Ok(Answer::State(state)) => states.push(*state),
+                Ok(_) => unreachable!("a state is answered as a state"),
+                Err(_) => {}
             }
         }
         states
@@ -219,7 +220,11 @@ impl Mesh {
 
     fn ask(&self, core: usize, question: Question) -> Result<Slot<'_, usize, Answer>, Unavailable> {
         let peer = self.peer(core);
-        if peer.open.get() >= MESH_QUESTIONS_MAX {
+        let most = match question {
+            Question::State => MESH_QUESTIONS_MAX + MESH_STATES_MAX,
+            _ => MESH_QUESTIONS_MAX,
+        };
+        if peer.open.get() >= most {
             return Err(Unavailable::QueueFull);
         }
         peer.open.set(peer.open.get() + 1);

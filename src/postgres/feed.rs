@@ -1,8 +1,8 @@
 //! The feed: committed rows, whoever inserted them, reach every core of this instance. It knows rows and the cores'
 //! numbers, never what a core does with a row.
 //!
-//! At first it sends the whole table, as one snapshot shows it. From then on it asks, about four times a second and
-//! at once when another instance nudges it, for the rows that the last snapshot did not show: those of transactions
+//! At first it sends the whole table, as one snapshot shows it. From then on it asks, two to four times a second
+//! and at once when another instance nudges it, for the rows that the last snapshot did not show: those of transactions
 //! that were under way then or began later. So nothing depends on the order of commits, on clocks or on
 //! notifications, and a row that is committed late is found when it is. A reconnect goes on from the last
 //! snapshot as long as the server is the one it was; after a crash or a restart the table is sent again, because ids
@@ -29,7 +29,8 @@ use super::Role;
 use super::session::{Connector, Failure, Session};
 use super::sql::{self, Identity, Snapshot, Xid8};
 use crate::limits::{
-    FEED_CHUNK, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX,
+    FEED_CHUNK, FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET,
+    FEED_QUEUE_MAX,
 };
 use crate::pessoa::Record;
 use crate::ring;
@@ -113,7 +114,7 @@ fn serve<O: Fn(&Record) -> Owners>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The cores are told in the feed's own order, not from here.
     let connector = Connector::new(config, Role::Feed, |_| {});
-    let own = OwnCommits { inboxes, transactions: Vec::new() };
+    let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
     let feed = Feed { cores, own, identity: None, snapshot: None, loaded: false };
     LocalSet::new().block_on(&runtime, feed.run(connector));
     Ok(())
@@ -138,6 +139,8 @@ impl From<Failure> for Stop {
 struct OwnCommits {
     inboxes: Vec<ring::Receiver<Xid8>>,
     transactions: Vec<Xid8>,
+    /// Until then none is left out.
+    doubt_until: Option<Instant>,
 }
 
 impl OwnCommits {
@@ -167,10 +170,9 @@ impl OwnCommits {
         }
     }
 
-    /// Another history gives the same ids to other transactions.
-    fn forget(&mut self) {
-        self.known();
-        self.transactions.clear();
+    /// Another history gives the same ids to other transactions, and what the cores were told of the old one goes.
+    fn doubt(&mut self) {
+        self.doubt_until = Some(Instant::now() + FEED_DOUBT_TIME);
     }
 
     /// All commits up to now, of which a question may leave out the rows.
@@ -181,6 +183,9 @@ impl OwnCommits {
             {
                 self.transactions.push(tx);
             }
+        }
+        if self.doubt_until.is_some_and(|until| Instant::now() < until) {
+            self.transactions.clear();
         }
         &self.transactions
     }
@@ -265,7 +270,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
                 let (before, now) = (before.history, identity.history);
                 warn!(before, now, "the database has another history: loading anew");
                 self.cores.to_all(|| Fed::Forget).await;
-                self.own.forget();
+                self.own.doubt();
                 self.snapshot = None;
                 self.loaded = false;
             } else if before.incarnation != identity.incarnation && self.snapshot.take().is_some() {

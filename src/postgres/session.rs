@@ -325,7 +325,11 @@ async fn prepare(config: &Config) -> Result<ServerFacts, Preparation> {
         Err(_) => return Err(Preparation::Away(format!("no connection within {CONNECT_TIME_MAX:?}"))),
     };
     let connection = tokio::spawn(connection);
-    let result = sql::apply_schema(&client).await.map_err(|error| refusal(&error));
+    let applied = tokio::time::timeout(STATEMENT_TIME_MAX, sql::apply_schema(&client)).await;
+    let result = match applied {
+        Ok(applied) => applied.map_err(|error| refusal(&error)),
+        Err(_) => Err(Preparation::Away(format!("no answer for {STATEMENT_TIME_MAX:?}"))),
+    };
     connection.abort();
     let facts = result?;
     if facts.encoding != "UTF8" {

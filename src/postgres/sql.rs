@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::Role;
 use super::commit::Pending;
 use super::session::{Failure, Session};
-use crate::limits::{FEED_TIME_MAX, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
+use crate::limits::{
+    FEED_TIME_MAX, SCHEMA_LOCK_TIME_MAX, SEARCH_RESULTS_MAX, SEARCH_TIME_MAX, STATEMENT_TIME_MAX,
+};
 use crate::pessoa::{Pessoa, Record, SEPARATOR, Stack};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -74,9 +76,13 @@ const COUNT: &str = "SELECT count(*) FROM pessoas";
 pub(super) fn session_settings(role: Role) -> String {
     let limits = match role {
         Role::Commit => {
-            "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0".to_owned()
+            // A backend whose client gave it up while it waits for a lock would keep its connection (Postgres 14).
+            "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
+             SELECT set_config(name, '2000', false) FROM pg_settings \
+             WHERE name = 'client_connection_check_interval'"
+                .to_owned()
         }
-        Role::Read => "SET statement_timeout = 0".to_owned(),
+        Role::Read => format!("SET statement_timeout = {}", STATEMENT_TIME_MAX.as_millis()),
         // Loading takes as long as it takes; a row that never comes is noticed by the reader. A nudge need not be
         // durable. Without statistics the planner takes a third of the table for new: it must use the index.
         Role::Feed => "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; \
@@ -123,7 +129,8 @@ pub(super) struct Facts {
 pub(super) async fn apply_schema(client: &Client) -> Result<Facts, tokio_postgres::Error> {
     client
         .batch_execute(&format!(
-            "SET lock_timeout = 0; SET client_min_messages = warning; SELECT pg_advisory_lock({SCHEMA_LOCK})"
+            "SET lock_timeout = {}; SET client_min_messages = warning; SELECT pg_advisory_lock({SCHEMA_LOCK})",
+            SCHEMA_LOCK_TIME_MAX.as_millis()
         ))
         .await?;
     let applied = client.batch_execute(SCHEMA).await;

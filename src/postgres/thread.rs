@@ -1,4 +1,4 @@
-//! One core's Postgres thread: a tokio runtime that sorts requests into the commit and the read queue. It
+//! One core's Postgres thread: a tokio runtime that sorts requests into a queue for each connection. It
 //! never sees a client, only tickets.
 
 use std::cell::RefCell;
@@ -17,13 +17,13 @@ use super::read::{self, Read, ReadKind};
 use super::search::{self, Search};
 use super::session::Connector;
 use super::{Reply, Request, Role};
-use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
+use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 use crate::ring;
 
 /// Requests of one core that can be under way.
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
-/// Replies to them, the rows of one batch that outlived their clients, and the state of two connections.
-const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_BATCH_MAX + 64;
+/// Replies to them, the rows that outlived their clients, and the states of the connections.
+const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + 64;
 /// How often the queues are searched for requests past their deadline, while they hold any.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 
@@ -124,18 +124,21 @@ async fn dispatch(
     searches: &Queue<Search>,
     outbox: &Outbox,
 ) {
+    let mut expire_at = Instant::now() + EXPIRY_PERIOD;
     loop {
         let waiting = !(creates.is_empty() && reads.is_empty() && searches.is_empty());
+        // Not only while nothing arrives: under a steady load there is no such moment.
+        if waiting && Instant::now() >= expire_at {
+            let now = Instant::now();
+            creates.expire(now, outbox);
+            reads.expire(now, outbox);
+            searches.expire(now, outbox);
+            expire_at = now + EXPIRY_PERIOD;
+        }
         let request = tokio::select! {
             biased;
             request = inbox.pop() => request,
-            () = tokio::time::sleep(EXPIRY_PERIOD), if waiting => {
-                let now = Instant::now();
-                creates.expire(now, outbox);
-                reads.expire(now, outbox);
-                searches.expire(now, outbox);
-                continue;
-            }
+            () = tokio::time::sleep_until(expire_at.into()), if waiting => continue,
         };
         let Some(mut request) = request else { return };
         loop {

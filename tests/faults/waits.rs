@@ -247,3 +247,38 @@ fn a_flood_of_unknown_ids() {
         verify(&attempts, &cluster.config(), &server);
     });
 }
+
+/// Other requests that keep arriving, with never a quiet moment, do not keep a queued create from its deadline.
+#[test]
+fn a_deadline_under_a_steady_load() {
+    let cluster = Cluster::start();
+    let server = Server::on(&cluster.config(), &["--cores", "1"]);
+    let session = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let locker = session.block_on(connect(&cluster.config()));
+    // Inserts wait, reads do not.
+    let lock = "begin; lock table pessoas in exclusive mode";
+    session.block_on(locker.batch_execute(lock)).expect("the lock");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let in_flight = scope.spawn(|| Pessoa::named("em voo").post_to(&server));
+        let reader = scope.spawn(|| {
+            let mut connection = server.connect();
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(connection.ask("GET", UNKNOWN, "").status, 404);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        wait_until("a commit that waits for the lock", || cluster.query(waiting) == ["1"]);
+        let began = Instant::now();
+        let queued = Pessoa::named("na fila").post_to(&server);
+        println!("queued: {} after {:?}", queued.status, began.elapsed());
+        assert_eq!((queued.status, queued.header("Retry-After")), (503, Some("1")));
+        // Without a deadline of its own it would wait for the end of the statement before it.
+        assert!(began.elapsed() < STATEMENT_TIME_MAX - Duration::from_secs(1));
+        assert_eq!(in_flight.join().expect("a client").status, 503);
+        done.store(true, Ordering::Relaxed);
+        reader.join().expect("a client");
+    });
+    session.block_on(locker.batch_execute("rollback")).expect("the end of the lock");
+}
