@@ -20,7 +20,7 @@ use crate::http::{
 };
 use crate::limits::{
     IDLE_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX, READ_BUFFER_INITIAL, READ_BUFFER_MAX, REQUEST_TIME_MAX,
-    SWEEP_PERIOD, WRITE_BUFFER_HIGH, WRITE_BUFFER_KEEP, WRITE_TIME_MAX,
+    SWEEP_PERIOD, UNSENT_BYTES_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_KEEP, WRITE_TIME_MAX,
 };
 use crate::reply::Reply;
 
@@ -79,6 +79,8 @@ pub struct Connections {
     now: Cell<Tick>,
     date: Cell<HttpDate>,
     draining: Cell<bool>,
+    /// Bytes that are being written.
+    unsent: Cell<usize>,
     /// The listeners are being shut down.
     closing: Cell<bool>,
     /// Acceptors that may still hand connections over.
@@ -96,6 +98,7 @@ impl Connections {
             now: Cell::new(0),
             date: Cell::new(date_now()),
             draining: Cell::new(false),
+            unsent: Cell::new(0),
             closing: Cell::new(false),
             doors: Cell::new(0),
             accepted: Cell::new(0),
@@ -202,6 +205,25 @@ fn date_now() -> HttpDate {
 fn end(fd: RawFd, how: Shutdown) {
     if let Err(errno) = shutdown(fd, how) {
         tracing::trace!(%errno, "shutdown");
+    }
+}
+
+/// Bytes on their way out, until they are gone or their connection is.
+struct Unsent<'a> {
+    connections: &'a Connections,
+    bytes: usize,
+}
+
+impl<'a> Unsent<'a> {
+    fn new(connections: &'a Connections, bytes: usize) -> Unsent<'a> {
+        connections.unsent.set(connections.unsent.get() + bytes);
+        Unsent { connections, bytes }
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.connections.unsent.set(self.connections.unsent.get() - self.bytes);
     }
 }
 
@@ -453,8 +475,22 @@ where
             return Ok(());
         }
         self.place.enter(Phase::Writing);
+        let connections = Rc::clone(&self.place.connections);
+        let too_much = self.output.len() > WRITE_BUFFER_KEEP
+            && connections.unsent.get() + self.output.len() > UNSENT_BYTES_MAX;
+        if too_much {
+            self.output = Vec::new();
+            let moment = || (connections.date.get(), Persistence::Close);
+            let reply = Reply::new(&mut self.output, &moment, self.head_only);
+            reply.unavailable("too many answers wait to be read, try again");
+        }
+        let unsent = Unsent::new(&connections, self.output.len());
         let (written, output) = self.stream.write_all(std::mem::take(&mut self.output)).await;
+        drop(unsent);
         written?;
+        if too_much {
+            return Err(io::Error::other("closed: too many answers waited to be read"));
+        }
         if output.capacity() <= WRITE_BUFFER_KEEP {
             self.output = output;
             self.output.clear();

@@ -47,6 +47,8 @@ pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_
 pub const WRITE_BUFFER_HIGH: usize = 256 * KIB;
 /// A write buffer that grew past this is given back when it is empty.
 pub const WRITE_BUFFER_KEEP: usize = 16 * KIB;
+/// Answers of one core that wait for their clients to read them; beyond it a long one becomes a `503` and a close.
+pub const UNSENT_BYTES_MAX: usize = 64 * MIB;
 /// What is read and thrown away after an error answer, so that the peer can read it before the close.
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 
@@ -181,6 +183,8 @@ const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
+    // Fifty pessoas of the longest bodies must fit many times.
+    assert!(UNSENT_BYTES_MAX >= 8 * SEARCH_RESULTS_MAX * BODY_MAX);
     // A chunk-size line has room for any `usize` and its CRLF; the last one for everything the others left.
     assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);
     assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);

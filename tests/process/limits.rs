@@ -4,10 +4,12 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rinha::limits::UNSENT_BYTES_MAX;
+
 use crate::cluster::Cluster;
 use crate::each_server;
 use crate::load::{Pessoa, wait_until};
-use crate::server::{Connection, Server, binary, database_url};
+use crate::server::{Connection, Server, binary, database_url, request};
 
 /// Runs the server with a limit on open files, set where the server cannot raise it again.
 fn with_files(files: usize, cluster: &Cluster, arguments: &[&str]) -> Server {
@@ -106,4 +108,42 @@ fn no_file_descriptor_left() {
         assert!(server.connect().is_alive());
         wait_until("closed connections", || open() <= before + 1);
     });
+}
+
+/// Clients that ask for long answers and do not read them, until the server holds as much as it will.
+#[test]
+fn answers_that_nobody_reads() {
+    const CLIENTS: usize = 60;
+    let cluster = Cluster::start();
+    let directory = crate::cluster::temporary_directory();
+    let listen = format!("unix:{}/core-{{core}}.sock", directory.path().display());
+    let server = Server::on(&cluster.config(), &["--cores", "1", "--listen", &listen]);
+    // A unix socket holds little: what is not read stays in the server.
+    let address = &server.addresses()[1];
+    let item = "i".repeat(32);
+    for number in 0..50 {
+        let stack = vec![item.as_str(); 1800];
+        let pessoa = serde_json::json!({
+            "apelido": format!("longa{number}"), "nome": "Longa", "nascimento": "2000-01-01", "stack": stack,
+        });
+        assert_eq!(server.ask("POST", "/pessoas", &pessoa.to_string()).status, 201);
+    }
+    let mut clients: Vec<Connection> = (0..CLIENTS).map(|_| Connection::open(address)).collect();
+    for client in &mut clients {
+        client.send(request("GET", "/pessoas?t=longa", ""));
+    }
+    // The last was asked when the server held all it may; others are served as ever.
+    let last = clients.last_mut().expect("a client");
+    let refused = last.receive();
+    assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")), "{}", refused.text());
+    assert!(last.is_closed_by_server());
+    assert_eq!(Connection::open(address).ask("GET", "/contagem-pessoas", "").text(), "50");
+    let statuses: Vec<u16> =
+        clients[..CLIENTS - 1].iter_mut().map(|client| client.receive().status).collect();
+    let served = statuses.iter().filter(|&&status| status == 200).count();
+    println!("{served} of {CLIENTS} were held, and served when they read");
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    let longest = 50 * 64 * 1024;
+    assert!((1..=UNSENT_BYTES_MAX / (longest * 9 / 10) + 2).contains(&served), "{served}");
+    assert_eq!(Connection::open(address).ask("GET", "/pessoas?t=longa", "").status, 200);
 }
