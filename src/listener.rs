@@ -176,10 +176,11 @@ mod tests {
         let Err(error) = Bound::bind(&listen, 7) else { panic!("a live socket was replaced") };
         assert!(error.contains("another server listens there"), "{error}");
         // A successor that has the path by now keeps it.
-        fs::remove_file(&path).unwrap();
-        let successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let taken_over = directory.path().join("core-7.sock");
+        fs::remove_file(&taken_over).unwrap();
+        let successor = std::os::unix::net::UnixListener::bind(&taken_over).unwrap();
         drop(listening);
-        assert!(path.exists());
+        assert!(taken_over.exists());
         drop(successor);
         fs::write(directory.path().join("core-8.sock"), "precious").unwrap();
         assert!(Bound::bind(&listen, 8).is_err());
