@@ -118,7 +118,8 @@ pub const READ_BATCH_MAX: usize = 256;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
-/// Ids that are tried for one create: a random one is never taken, so a second failure has another cause (`503`).
+/// Ids that are tried for one create (`503`). A random one is hardly ever taken: what fails so often has another cause, such
+/// as a trigger.
 pub const MINTS_MAX: usize = 8;
 /// From the arrival of a point read or a count to its answer (`503`).
 pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
@@ -141,11 +142,11 @@ pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
 pub const FEED_GAP: Duration = Duration::from_millis(20);
 /// A question without an answer for this long means a dead connection.
 pub const FEED_TIME_MAX: Duration = Duration::from_secs(2);
-/// Rows that the feed hands to a serving core at a time, so that requests pass in between.
-pub const FEED_CHUNK: usize = 64;
 /// Rows that a core takes in at a time, so that a long load leaves room for its clock and its commands.
 pub const FEED_TURN_MAX: usize = 8192;
-/// The pause after such a chunk.
+/// Rows that the feed hands to a serving core at a time, so that requests pass in between.
+pub const FEED_CHUNK: usize = 64;
+/// The pause after such a turn or chunk.
 pub const FEED_PAUSE: Duration = Duration::from_millis(1);
 /// A statement without an answer for this long means a dead connection: it is left and a new one is made.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
