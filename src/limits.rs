@@ -97,8 +97,8 @@ pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
 // Between cores.
 
-/// Questions of one core that another has not answered yet (`503`).
-pub const MESH_QUESTIONS_MAX: usize = 2048;
+/// Questions of one core that another has not answered yet (`503`). One core's clients alone can fill another's queue.
+pub const MESH_QUESTIONS_MAX: usize = COMMIT_QUEUE_MAX;
 /// Questions about its state beside them, so that a core that is busy can still be told from one that is stuck.
 pub const MESH_STATES_MAX: usize = 64;
 /// How long `/healthz` waits for what a core says of itself; one that is later is not healthy.
