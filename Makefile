@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test lint fmt bench deps test-deps clean
+.PHONY: help run test up-local lint fmt bench deps test-deps local-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked
+
+up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
+	$(CARGO) build --release --locked --bin rinha --example local
+	target/release/examples/local $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --check
@@ -36,6 +40,9 @@ deps:
 
 test-deps:
 	@command -v curl >/dev/null || $(call install,curl,the README's examples are run with curl)
+
+local-deps:
+	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)
 
 # $(call install,packages,reason)
 define install

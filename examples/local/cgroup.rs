@@ -1,0 +1,90 @@
+//! A service's limits on this machine: cgroups of version 2, or of version 1 with a hierarchy a controller.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::compose::Limits;
+
+/// The kernel's default period, which the engines use too.
+const PERIOD_MICROS: u32 = 100_000;
+/// All groups are below it.
+const PARENT: &str = "rinha-local";
+
+/// The cgroups of one service.
+pub(crate) struct Group {
+    directories: Vec<PathBuf>,
+}
+
+impl Group {
+    /// Makes them, with these limits; those of an earlier run are taken over.
+    pub(crate) fn create(name: &str, limits: &Limits) -> Result<Group, String> {
+        let root = Path::new("/sys/fs/cgroup");
+        if root.join("cgroup.controllers").exists() {
+            Group::v2(root, name, limits)
+        } else {
+            Group::v1(root, name, limits)
+        }
+    }
+
+    fn v2(root: &Path, name: &str, limits: &Limits) -> Result<Group, String> {
+        let parent = root.join(PARENT);
+        let group = parent.join(name);
+        create(&group)?;
+        for above in [root, &parent] {
+            write(&above.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+        }
+        write(&group.join("cpu.max"), &format!("{} {PERIOD_MICROS}", quota(limits)))?;
+        write(&group.join("memory.max"), &limits.memory.to_string())?;
+        Ok(Group { directories: vec![group] })
+    }
+
+    fn v1(root: &Path, name: &str, limits: &Limits) -> Result<Group, String> {
+        let mut directories = Vec::new();
+        for controller in ["cpu", "cpuacct", "memory"] {
+            let group = root.join(controller).join(PARENT).join(name);
+            create(&group)?;
+            directories.push(group);
+        }
+        write(&directories[0].join("cpu.cfs_period_us"), &PERIOD_MICROS.to_string())?;
+        write(&directories[0].join("cpu.cfs_quota_us"), &quota(limits).to_string())?;
+        write(&directories[2].join("memory.limit_in_bytes"), &limits.memory.to_string())?;
+        Ok(Group { directories })
+    }
+
+    /// Where a process writes its pid to enter.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = PathBuf> {
+        self.directories.iter().map(|directory| directory.join("cgroup.procs"))
+    }
+
+    /// One, or one a controller.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        self.directories.clone()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn quota(limits: &Limits) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
+    let quota = (limits.cpus * f64::from(PERIOD_MICROS)) as u32;
+    quota
+}
+
+fn create(directory: &Path) -> Result<(), String> {
+    fs::create_dir_all(directory).map_err(|error| explain(directory, &error))
+}
+
+fn write(file: &Path, value: &str) -> Result<(), String> {
+    fs::write(file, value).map_err(|error| explain(file, &error))
+}
+
+fn explain(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}; --unlimited does without limits", path.display())
+}

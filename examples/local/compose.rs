@@ -1,0 +1,194 @@
+//! What `compose.yml` says, as far as plain processes need it.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde_yaml_ng::Value;
+
+use crate::{Result, Stop};
+
+/// The whole file.
+pub(crate) struct Compose {
+    pub(crate) services: BTreeMap<String, Service>,
+    /// The balancer's, on this machine.
+    pub(crate) port: u16,
+}
+
+/// One service.
+pub(crate) struct Service {
+    /// Whether its program is this project's own.
+    pub(crate) built: bool,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Sources and targets.
+    pub(crate) volumes: Vec<(String, String)>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) stop: Stop,
+    depends_on: Vec<String>,
+}
+
+/// What it may use.
+pub(crate) struct Limits {
+    pub(crate) cpus: f64,
+    pub(crate) memory: u64,
+}
+
+#[derive(Deserialize)]
+struct File {
+    services: BTreeMap<String, Raw>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    image: String,
+    build: Option<Value>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    ports: Vec<String>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+    stop_signal: Option<String>,
+    stop_grace_period: Option<String>,
+    deploy: Option<Deploy>,
+}
+
+#[derive(Deserialize)]
+struct Deploy {
+    resources: Resources,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    limits: RawLimits,
+}
+
+#[derive(Deserialize)]
+struct RawLimits {
+    cpus: Value,
+    memory: String,
+}
+
+impl Compose {
+    /// Reads the file at `path`, with the environment's values for its variables.
+    pub(crate) fn read(path: &Path) -> Result<Compose> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut value: Value = serde_yaml_ng::from_str(&interpolate(&text)?)?;
+        value.apply_merge()?;
+        let file: File = serde_yaml_ng::from_value(value)?;
+        let mut port: Option<u16> = None;
+        let built: Vec<_> =
+            file.services.values().filter(|raw| raw.build.is_some()).map(|raw| raw.image.clone()).collect();
+        let mut services = BTreeMap::new();
+        for (name, raw) in file.services {
+            for published in &raw.ports {
+                port = published.split(':').next().and_then(|port| port.parse().ok());
+            }
+            let built = built.contains(&raw.image);
+            services.insert(name, Service { built, ..raw.try_into()? });
+        }
+        let port = port.ok_or("compose.yml: expected a published port")?;
+        // The containers' port need not be the one that is published; without containers it is.
+        let balancer: &mut Service =
+            services.get_mut("haproxy").ok_or("compose.yml: expected a service haproxy")?;
+        balancer.environment.insert("PORT".to_owned(), port.to_string());
+        Ok(Compose { services, port })
+    }
+
+    /// The names of the services, each after those it depends on.
+    pub(crate) fn start_order(&self) -> Result<Vec<String>> {
+        let mut order: Vec<String> = Vec::new();
+        while order.len() < self.services.len() {
+            let next = self.services.iter().find(|(name, service)| {
+                !order.contains(name)
+                    && service.depends_on.iter().all(|dependency| order.contains(dependency))
+            });
+            order.push(next.ok_or("compose.yml: expected dependencies without a circle")?.0.clone());
+        }
+        Ok(order)
+    }
+}
+
+impl TryFrom<Raw> for Service {
+    type Error = Box<dyn std::error::Error>;
+
+    fn try_from(raw: Raw) -> Result<Service> {
+        let volumes = raw
+            .volumes
+            .iter()
+            .map(|volume| match volume.split(':').collect::<Vec<_>>()[..] {
+                [source, target, ..] => Ok((source.to_owned(), target.to_owned())),
+                _ => Err(format!("compose.yml: expected SOURCE:TARGET, got {volume}")),
+            })
+            .collect::<std::result::Result<_, _>>()?;
+        let limits = match raw.deploy {
+            None => None,
+            Some(deploy) => {
+                let limits = deploy.resources.limits;
+                let cpus = limits.cpus.as_f64().ok_or("compose.yml: expected a number of cpus")?;
+                Some(Limits { cpus, memory: memory(&limits.memory)? })
+            }
+        };
+        Ok(Service {
+            built: false,
+            // A doubled dollar is Compose's way to write one.
+            command: raw.command.iter().map(|argument| argument.replace("$$", "$")).collect(),
+            environment: raw.environment,
+            volumes,
+            limits,
+            stop: Stop {
+                signal: raw.stop_signal.as_deref().unwrap_or("SIGTERM").parse::<Signal>()?,
+                grace: seconds(raw.stop_grace_period.as_deref().unwrap_or("10s"))?,
+            },
+            depends_on: raw.depends_on,
+        })
+    }
+}
+
+/// Compose counts in powers of two, whatever the suffix.
+fn memory(text: &str) -> Result<u64> {
+    let binary = match text.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']) {
+        Some(_) => format!("{text}iB"),
+        None => text.to_owned(),
+    };
+    Ok(binary
+        .parse::<ByteSize>()
+        .map_err(|_| format!("compose.yml: expected a size such as 512M, got {text}"))?
+        .as_u64())
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
+    Ok(Duration::from_secs(
+        seconds.ok_or_else(|| format!("compose.yml: expected seconds such as 10s, got {text}"))?,
+    ))
+}
+
+/// `${NAME:-default}`, the one form that `compose.yml` uses.
+fn interpolate(text: &str) -> Result<String> {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (variable, after) = after.split_once('}').ok_or("compose.yml: expected a closing brace")?;
+        let (name, default) = variable
+            .split_once(":-")
+            .ok_or_else(|| format!("compose.yml: expected ${{NAME:-default}}, got ${{{variable}}}"))?;
+        result.push_str(before);
+        result.push_str(
+            &env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned()),
+        );
+        rest = after;
+    }
+    result.push_str(rest);
+    Ok(result)
+}
