@@ -2,14 +2,15 @@
 //!
 //! `cargo run --release --example constant -- ADDRESS [io_uring|epoll] [BODY_BYTES] [CPU]`
 //!
-//! Prints its CPU time per request on SIGTERM or Ctrl-C.
+//! ADDRESS is a TCP address or `unix:PATH`. In the server's place in the topology (`local --api`) it takes LISTEN and CORES from the
+//! environment. Prints its CPU time per request on SIGTERM or Ctrl-C.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
-use monoio::net::TcpListener;
+use monoio::net::{TcpListener, UnixListener};
 use nix::sys::resource::{UsageWho, getrusage};
 use rinha::connection::{Connections, Request, Service};
 use rinha::driver::{self, Wanted};
@@ -17,7 +18,8 @@ use rinha::http::Status;
 use rinha::limits::{CONNECTIONS_MAX, LISTEN_BACKLOG};
 use rinha::listener::{Bound, Socket};
 use rinha::reply::Reply;
-use rinha::{topology, worker};
+use rinha::topology::{self, Machine};
+use rinha::worker;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,12 +41,21 @@ impl Service for Constant {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9998".to_owned());
+    let variable = |name| std::env::var(name).ok();
+    let address =
+        arguments.next().or_else(|| variable("LISTEN")).unwrap_or_else(|| "127.0.0.1:9998".to_owned());
     let driver = arguments.next().unwrap_or_else(|| "auto".to_owned());
     let bytes = arguments.next().map_or(300, |bytes| bytes.parse().expect("BODY_BYTES is a number"));
-    let cpu = arguments.next().map_or(0, |cpu| cpu.parse().expect("CPU is a number"));
+    let cpu = match (arguments.next(), variable("CORES")) {
+        (Some(cpu), _) => cpu.parse().expect("CPU is a number"),
+        (None, Some(cores)) => {
+            let cores = cores.parse().expect("CORES as the server takes them");
+            Machine::this().and_then(|machine| machine.choose(&cores)).expect("CPUs")[0]
+        }
+        (None, None) => 0,
+    };
     let wanted = Wanted::from_str(&driver, false).expect("auto, io_uring or epoll");
-    let listen = address.parse().expect("an address such as 127.0.0.1:9998");
+    let listen = address.parse().expect("an address such as 127.0.0.1:9998 or unix:PATH");
 
     let mut signals =
         signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
@@ -68,11 +79,20 @@ fn main() {
         let connections = Connections::new(CONNECTIONS_MAX);
         let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
         let bound = Bound::bind(&listen, 0).expect("a free address");
-        let Ok(Socket::Tcp(socket)) = bound.listen(LISTEN_BACKLOG, chosen.name == "epoll") else {
-            panic!("expected a TCP address");
+        let accepting = (Rc::clone(&connections), Rc::clone(&service));
+        // Held, as it removes its path when dropped.
+        let _path = match bound.listen(LISTEN_BACKLOG, chosen.name == "epoll").expect("a listener") {
+            Socket::Tcp(socket) => {
+                let listener = TcpListener::from_std(socket).expect("a listener");
+                monoio::spawn(worker::accept(listener, accepting.0, accepting.1));
+                None
+            }
+            Socket::Unix(socket, path) => {
+                let listener = UnixListener::from_std(socket).expect("a listener");
+                monoio::spawn(worker::accept(listener, accepting.0, accepting.1));
+                Some(path)
+            }
         };
-        let listener = TcpListener::from_std(socket).expect("a listener");
-        monoio::spawn(worker::accept(listener, Rc::clone(&connections), Rc::clone(&service)));
         monoio::spawn(worker::sweep(connections));
         loop {
             monoio::time::sleep(std::time::Duration::from_millis(200)).await;
