@@ -81,10 +81,12 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let stop = signals()?;
     let mut topology = Topology { place, running: Vec::new() };
+    // Two topologies on one machine have different ports.
+    let groups = format!("rinha-local-{}", compose.port);
     for name in compose.start_order()? {
         let service = &compose.services[&name];
         let group = match &service.limits {
-            Some(limits) if root && !arguments.unlimited => Some(Group::create(&name, limits)?),
+            Some(limits) if root && !arguments.unlimited => Some(Group::create(&groups, &name, limits)?),
             _ => None,
         };
         let command = topology.place.command(&name, service, arguments)?;

@@ -92,7 +92,7 @@ fn a_frozen_postgres() {
         assert_eq!(cluster.query("select count(*) from pessoas where apelido = 'congelada'"), ["1"]);
         attempts.push(Attempt::acknowledged(&Pessoa::named("conhecida"), &known));
         attempts.push(Attempt { pessoa: Pessoa::named("congelada"), fate: Fate::Refused, doubted: true });
-        verify(&attempts, &cluster.config(), &server);
+        verify(&attempts, &cluster.config(), &server.tcp());
     });
 }
 
@@ -244,7 +244,7 @@ fn a_flood_of_unknown_ids() {
             println!("{asked} unknown ids meanwhile");
             load.finish()
         });
-        verify(&attempts, &cluster.config(), &server);
+        verify(&attempts, &cluster.config(), &server.tcp());
     });
 }
 
