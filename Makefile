@@ -4,16 +4,19 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test up-local lint fmt bench deps test-deps local-deps clean
+.PHONY: help run test e2e up-local lint fmt bench deps test-deps local-deps clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
 	$(CARGO) run --release --locked
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked
+
+e2e: deps ## The composition end to end on each engine that is there (ENGINE=docker, podman or local: on that one)
+	tests/e2e/run
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
 	$(CARGO) build --release --locked --bin rinha --example local
