@@ -76,7 +76,7 @@ fn docker() {
     ] {
         step(name, || {
             confinement::choose(&mut containers, &seccomp);
-            containers.up(&["--wait"]);
+            containers.up(&[]);
             confinement::check_driver(&containers, &seccomp);
             ledger.verify(&containers);
         });
