@@ -11,8 +11,6 @@ use std::hint::black_box;
 use std::time::Instant;
 use uuid::Uuid;
 
-mod contest;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
