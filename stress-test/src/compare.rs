@@ -90,19 +90,22 @@ pub fn markdown(runs: &[Run]) -> String {
     );
     for run in runs {
         let (all, services) = (all(run), run.totals.iter().filter(|total| total.service != "gatling"));
-        let cpus: f64 = services.clone().filter_map(|total| total.limits.cpus).sum();
+        let cpus: Vec<f64> = services.clone().filter_map(|total| total.limits.cpus).collect();
+        let cpus =
+            if cpus.is_empty() { "–".to_owned() } else { format!("{:.2}", cpus.iter().sum::<f64>()) };
         let cpu: f64 = services.clone().map(|total| total.cpu_seconds).sum();
         let gatling =
             run.totals.iter().find(|total| total.service == "gatling").map_or(0.0, |total| total.cpu_seconds);
         let most = services.max_by(|a, b| a.throttled_periods.total_cmp(&b.throttled_periods));
-        let most = most.map_or_else(String::new, |total| {
-            format!("{} in {:.0} % of its periods", total.service, 100.0 * total.throttled_periods)
-        });
+        let most = most.filter(|total| total.throttled_periods > 0.0).map_or_else(
+            || "none".to_owned(),
+            |total| format!("{} in {:.0} % of its periods", total.service, 100.0 * total.throttled_periods),
+        );
         let verdict = run.verdict.checks.iter().find(|check| check.outcome == Outcome::Failed);
         let verdict = verdict
             .map_or_else(|| "passed".to_owned(), |check| format!("failed: {}: {}", check.name, check.found));
         text += &format!(
-            "| {} | {cpus:.2} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0} | {most} | {verdict} |\n",
+            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0} | {most} | {verdict} |\n",
             run.name,
             thousands(all.count),
             thousands(all.ko),

@@ -15,7 +15,7 @@ use stress_test::verdict::{Outcome, Verdict, judge};
 use stress_test::{browser, compare, feeders, report, sweep};
 
 /// Picture sizes, in CSS pixels.
-const REPORT_SIZE: (u32, u32) = (1160, 2080);
+const REPORT_SIZE: (u32, u32) = (1160, 2760);
 const COMPARISON_SIZE: (u32, u32) = (1160, 1500);
 
 /// The contest's load against what listens on 9999, the verdict, and a report.
@@ -244,7 +244,8 @@ fn print(verdict: &Verdict) {
         println!("{outcome}  {}: {}", check.name, check.found);
     }
     let score = verdict.score.map_or_else(|| "unknown".to_owned(), |score| score.to_string());
-    println!("{}  the contest's score: {score}", if verdict.passed() { "PASSED " } else { "FAILED " });
+    let word = if verdict.passed() { "passed" } else { "failed" };
+    println!("verdict: {word}; the contest's score: {score}");
 }
 
 fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {

@@ -24,6 +24,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
     let run = Run::read(directory)?;
     let records = Records::read(directory)?;
     let samples = monitor::read(&directory.join("samples.tsv"))?;
+    let start = plots::start(&records.requests);
     let body = html! {
         (head(&run))
         (tiles(&run))
@@ -33,11 +34,11 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
         section { h2 { "Response times over time" } (figure(&plots::latency(&records.requests))) }
         section {
             h2 { "CPUs in use, and throttled, against the limit" }
-            div.small { @for total in &run.totals { div { (total.service) (figure(&plots::cpu(total, &samples))) } } }
+            div.small { @for total in &run.totals { div { (total.service) (figure(&plots::cpu(total, &samples, start))) } } }
         }
         section {
             h2 { "Memory in MiB, without page cache, against the limit" }
-            div.small { @for total in &run.totals { div { (total.service) (figure(&plots::memory(total, &samples))) } } }
+            div.small { @for total in &run.totals { div { (total.service) (figure(&plots::memory(total, &samples, start))) } } }
         }
         section { h2 { "Resources" } (totals(&run.totals)) }
         section { h2 { "Where and how" } (circumstances(&run)) }

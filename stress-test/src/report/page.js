@@ -11,7 +11,7 @@ function draw() {
     const axis = { gridcolor: color("--line"), zerolinecolor: color("--line"), linecolor: color("--line") };
     Plotly.react(plot, data, {
       ...layout,
-      font: { family: "inherit", size: 12, color: color("--faint") },
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("--faint") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink") } },

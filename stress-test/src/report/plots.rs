@@ -23,18 +23,22 @@ fn by_second<'a>(requests: impl Iterator<Item = &'a Request>, start: u64) -> BTr
     seconds
 }
 
-fn start(requests: &[Request]) -> u64 {
+/// When the first was sent.
+pub(super) fn start(requests: &[Request]) -> u64 {
     requests.iter().map(|request| request.began).min().unwrap_or(0)
 }
 
 /// Requests of each kind, and creates that were answered 201, a second.
 pub(super) fn throughput(requests: &[Request]) -> Plot {
     let start = start(requests);
+    let last = by_second(requests.iter(), start).keys().max().copied();
     let mut plot = figure("a second");
     let mut line = |name: &str, color: usize, matching: &dyn Fn(&Request) -> bool| {
         let seconds = by_second(requests.iter().filter(|request| matching(request)), start);
+        // The last second is not a whole one.
+        let whole = seconds.iter().filter(|(second, _)| Some(**second) != last);
         let (x, y): (Vec<u64>, Vec<usize>) =
-            seconds.iter().map(|(second, requests)| (*second, requests.len())).unzip();
+            whole.map(|(second, requests)| (*second, requests.len())).unzip();
         plot.add_trace(
             Scatter::new(x, y).name(name).mode(Mode::Lines).line(Line::new().color(COLORS[color]).width(2.0)),
         );
@@ -87,9 +91,8 @@ pub(crate) fn latencies(runs: &[(String, Vec<Request>)]) -> Plot {
 }
 
 /// CPUs in use, and throttled, of one service between each two samples, against its limit.
-pub(super) fn cpu(total: &Total, samples: &[Sample]) -> Plot {
+pub(super) fn cpu(total: &Total, samples: &[Sample], start: u64) -> Plot {
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.service == total.service).collect();
-    let start = own.first().map_or(0, |sample| sample.at);
     let mut seconds = Vec::new();
     let mut used = Vec::new();
     let mut throttled = Vec::new();
@@ -98,7 +101,7 @@ pub(super) fn cpu(total: &Total, samples: &[Sample]) -> Plot {
         let rate = |value: fn(&Sample) -> std::time::Duration| {
             value(pair[1]).saturating_sub(value(pair[0])).as_secs_f64() / wall
         };
-        seconds.push((pair[1].at - start) as f64 / 1000.0);
+        seconds.push(seconds_after(start, pair[1].at));
         used.push(rate(|sample| sample.usage.cpu));
         throttled.push(rate(|sample| sample.usage.throttled));
     }
@@ -112,15 +115,19 @@ pub(super) fn cpu(total: &Total, samples: &[Sample]) -> Plot {
 }
 
 /// Memory that no file backs of one service, against its limit.
-pub(super) fn memory(total: &Total, samples: &[Sample]) -> Plot {
+pub(super) fn memory(total: &Total, samples: &[Sample], start: u64) -> Plot {
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.service == total.service).collect();
-    let start = own.first().map_or(0, |sample| sample.at);
-    let seconds: Vec<f64> = own.iter().map(|sample| (sample.at - start) as f64 / 1000.0).collect();
+    let seconds: Vec<f64> = own.iter().map(|sample| seconds_after(start, sample.at)).collect();
     let mebibytes = own.iter().map(|sample| sample.usage.anonymous as f64 / MIB).collect();
     let mut plot = small_figure();
     plot.add_trace(area("MiB", seconds.clone(), mebibytes, COLORS[2]));
     limit(&mut plot, &seconds, total.limits.memory.map(|bytes| bytes as f64 / MIB));
     plot
+}
+
+/// Negative before the first request, while Gatling starts.
+fn seconds_after(start: u64, at: u64) -> f64 {
+    (at as f64 - start as f64) / 1000.0
 }
 
 fn area(name: &str, x: Vec<f64>, y: Vec<f64>, color: &'static str) -> Box<Scatter<f64, f64>> {

@@ -92,7 +92,9 @@ public class Contest extends Simulation {
       searches.injectOpen(constant(2, 25), ramp(100)),
       invalidSearches.injectOpen(constant(2, 25), ramp(40)),
     };
-    setUp(populations).protocols(http.baseUrl(BASE).userAgentHeader("rinha stress-test"));
+    // By default Gatling would warm itself up with a page of its maker's.
+    setUp(populations)
+        .protocols(http.baseUrl(BASE).userAgentHeader("rinha stress-test").warmUp(BASE + "/contagem-pessoas"));
   }
 
   /** The last answer has arrived: what is committed now is all that ever may be. */
