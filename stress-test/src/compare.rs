@@ -29,10 +29,10 @@ const ROWS: [Row; 17] = [
     ("requests", |run| thousands(all(run).count)),
     ("KO", |run| thousands(all(run).ko)),
     ("201s", |run| thousands(created(run))),
-    ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), |rows| thousands(rows as usize))),
+    ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), thousands)),
     ("p50 / p95 ms", |run| format!("{} / {}", all(run).p50, all(run).p95)),
     ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, all(run).p999)),
-    ("max ms", |run| thousands(all(run).max as usize)),
+    ("max ms", |run| thousands(all(run).max)),
     ("CPU s of the instances", |run| format!("{:.1}", api_cpu(run))),
     ("CPU s: each service", |run| limits(run, |total| Some(format!("{:.1}", total.cpu_seconds)))),
     ("memory peak MiB: each service", |run| {
@@ -110,12 +110,12 @@ pub fn markdown(runs: &[Run]) -> String {
             thousands(all.count),
             thousands(all.ko),
             thousands(created(run)),
-            run.verdict.score.map_or_else(|| "?".to_owned(), |rows| thousands(rows as usize)),
+            run.verdict.score.map_or_else(|| "?".to_owned(), thousands),
             all.p50,
             all.p95,
             all.p99,
             all.p999,
-            thousands(all.max as usize),
+            thousands(all.max),
             api_cpu(run),
         );
     }

@@ -10,7 +10,7 @@ use stress_test::gatling::{CONTEST_SECONDS, Load};
 use stress_test::records::Records;
 use stress_test::run::{Plan, Run, authority, say};
 use stress_test::sweep::Series;
-use stress_test::target::{Kind, Target};
+use stress_test::target::{Kind, OWN, Target};
 use stress_test::verdict::{Outcome, Verdict, judge};
 use stress_test::{browser, compare, feeders, report, sweep};
 
@@ -100,17 +100,14 @@ struct Wanted {
     /// What to test
     #[arg(long, default_value = "auto")]
     topology: Kind,
-    /// The Compose project whose containers are watched
-    #[arg(long, default_value = "rinha")]
+    /// The Compose project that is started, or with --as-is the one that runs
+    #[arg(long, default_value = OWN)]
     project: String,
     /// Where it listens
     #[arg(long, default_value = "http://localhost:9999")]
     base: String,
-    /// If it runs already: stop it, throw away its database, and start it again
+    /// Test what runs, with what its database holds; any entry's that listens on the port
     #[arg(long)]
-    fresh: bool,
-    /// If it runs already: test it with what its database holds
-    #[arg(long, conflicts_with = "fresh")]
     as_is: bool,
     /// Leave running what was started
     #[arg(long)]
@@ -169,7 +166,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Sweep { series, results, arguments } => sweep(series, &results, &arguments),
         Task::Check { run, base, topology, before } => {
             let base = authority(&base)?;
-            let target = Target::find(topology, "rinha", &base)?;
+            let target = Target::find(topology, OWN, &base, true)?;
             let verdict = judge(&Records::read(&run)?, &target, &base, before);
             print(&verdict);
             Ok(verdict.passed())
@@ -213,7 +210,6 @@ fn one(wanted: &Wanted) -> Result<Run> {
         feeders: wanted.feeders.plan(wanted.load),
         topology: wanted.topology,
         project: wanted.project.clone(),
-        fresh: wanted.fresh,
         as_is: wanted.as_is,
         keep: wanted.keep,
     };
@@ -251,8 +247,12 @@ fn print(verdict: &Verdict) {
 fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {
     say(&format!("written: {}", page.display()));
     if let Some((width, height)) = pictures {
-        for picture in browser::pictures(page, width, height)? {
-            say(&format!("written: {}", picture.display()));
+        match browser::pictures(page, width, height) {
+            Ok(pictures) => {
+                pictures.iter().for_each(|picture| say(&format!("written: {}", picture.display())))
+            }
+            // A verdict is worth more than its picture.
+            Err(error) => say(&format!("no pictures: {error:#}")),
         }
     }
     Ok(())

@@ -38,8 +38,6 @@ pub struct Plan {
     pub topology: Kind,
     /// Of Compose.
     pub project: String,
-    /// Whether what runs may be stopped and its database thrown away.
-    pub fresh: bool,
     /// Whether what runs is tested as it is, with what its database holds.
     pub as_is: bool,
     /// Whether what was started goes on afterwards.
@@ -104,41 +102,50 @@ impl Plan {
         say("Maven: downloads and compiles what is missing");
         gatling::prepare()?;
 
-        let target = Target::find(self.topology, &self.project, &base)?;
-        let started = self.start(&target, &base, &directory)?;
-        let run = self.measure(&target, &base, &directory, date);
-        if started && !self.keep {
-            say(&format!("stopping {}", target.name()));
-            target.down()?;
-        }
+        let as_is = self.as_is || self.topology == Kind::Unknown;
+        let target = Target::find(self.topology, &self.project, &base, as_is)?;
+        let run = if as_is {
+            say(&format!(
+                "testing what listens on {base} ({}) as it is: its database is not emptied",
+                target.name()
+            ));
+            self.measure(&target, &base, &directory, date)
+        } else {
+            self.within(&target, &base, &directory, || self.measure(&target, &base, &directory, date))
+        };
         let run = run?;
         run.write(&directory)?;
         Ok((directory, run))
     }
 
-    /// Brings up what does not run, and starts again what does and may be; whether it was started here.
-    fn start(&self, target: &Target, base: &Address, directory: &Path) -> Result<bool> {
-        let runs = target.is_running(base);
-        match target {
-            _ if runs && (self.as_is || matches!(target, Target::Unknown)) => {
-                say(&format!("testing what listens on {base}, as it is: its database is not emptied"));
-                return Ok(false);
-            }
-            _ if runs && !self.fresh => bail!(
-                "{} runs already: --fresh stops it, throws away its database and starts it again; --as-is tests it as it is",
-                target.name()
-            ),
-            _ if runs => {
-                say(&format!("{} runs: stopping it and throwing away its database", target.name()));
-                target.down()?;
-            }
-            // Another one may have left a database behind.
-            Target::Compose { .. } => target.down()?,
-            _ => say(&format!("nothing listens on {base}")),
+    /// Between a start with an empty database and a stop.
+    fn within<T>(
+        &self,
+        target: &Target,
+        base: &Address,
+        directory: &Path,
+        measure: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let name = target.name();
+        if target.is_running(base) {
+            say(&format!("{name}: an earlier stress test still runs; stopping it"));
+            target.down()?;
         }
-        say(&format!("starting {} with an empty database", target.name()));
-        target.up(base, &directory.join("target.log"))?;
-        Ok(true)
+        let displaced = target.displace()?;
+        if displaced.is_some() {
+            say(&format!("{name}: stopped what ran, its data is kept; it is started again afterwards"));
+        }
+        if http::get(base, "/contagem-pessoas").is_ok() {
+            bail!("something else listens on {base}: stop it, or test it as it is (--as-is)");
+        }
+        say(&format!("{name}: starting with an empty database"));
+        let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
+        if !self.keep || measured.is_err() {
+            say(&format!("{name}: stopping"));
+            target.down()?;
+            displaced.map_or(Ok(()), |displaced| displaced.start_again())?;
+        }
+        measured
     }
 
     fn measure(&self, target: &Target, base: &Address, directory: &Path, date: Timestamp) -> Result<Run> {

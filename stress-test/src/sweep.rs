@@ -78,7 +78,7 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
         say(&format!("{}: {} times the contest's load, {:?}", step.name, step.load, step.limits));
         let own = results.join(step.name);
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("run").args(arguments).args(["--name", step.name, "--fresh"]);
+        command.arg("run").args(arguments).args(["--name", step.name]);
         command
             .arg(format!("--load={}", step.load))
             .arg("--results")

@@ -17,6 +17,9 @@ use serde::Deserialize;
 use crate::http::{self, Address};
 use crate::process::{logged, output, output_of};
 
+/// The Compose project of the stress test, and the one that compose.yml names: nobody's database is thrown away but our own.
+pub const OWN: &str = "rinha-stress";
+const USUAL: &str = "rinha";
 /// Images are built within this.
 const UP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 const DOWN_TIME_MAX: Duration = Duration::from_secs(90);
@@ -102,20 +105,22 @@ impl Engine {
         })
     }
 
-    fn compose(self) -> Command {
-        match self {
+    fn compose(self, project: &str) -> Command {
+        let mut command = match self {
             Engine::Docker => {
                 let mut command = Command::new("docker");
                 command.arg("compose");
                 command
             }
             Engine::Podman => Command::new("podman-compose"),
-        }
+        };
+        command.args(["-p", project]);
+        command
     }
 
     fn answers(self) -> bool {
         output(self.command().arg("version"), COMMAND_TIME_MAX).is_ok()
-            && output(self.compose().arg("version"), COMMAND_TIME_MAX).is_ok()
+            && output(self.compose(OWN).arg("version"), COMMAND_TIME_MAX).is_ok()
     }
 
     /// The first that works.
@@ -125,22 +130,25 @@ impl Engine {
 }
 
 impl Target {
-    /// What runs, or could be started. `base` is the balancer's address.
-    pub fn find(kind: Kind, project: &str, base: &Address) -> Result<Self> {
-        let local = || Target::Local(local_directory());
-        let engine = || Engine::find().map(|engine| Target::Compose { engine, project: project.to_owned() });
+    /// What is to be tested: with `as_is` what runs, else what is to be started. `base` is the balancer's address.
+    pub fn find(kind: Kind, project: &str, base: &Address, as_is: bool) -> Result<Self> {
+        let engine = match kind {
+            Kind::Auto | Kind::Compose => Engine::find(),
+            Kind::Local | Kind::Unknown => None,
+        };
+        let compose =
+            |project: &str| engine.map(|engine| Target::Compose { engine, project: project.to_owned() });
+        let [own_directory, usual_directory] = local_directories();
+        let mut known = vec![Target::Local(own_directory.clone()), Target::Local(usual_directory)];
+        known.extend([project, USUAL].into_iter().filter_map(compose));
         match kind {
             Kind::Unknown => Ok(Target::Unknown),
-            Kind::Local => Ok(local()),
-            Kind::Compose => engine().ok_or_else(|| {
+            _ if as_is => Ok(known.into_iter().find(|target| target.is_running(base)).unwrap_or(Target::Unknown)),
+            Kind::Local => Ok(Target::Local(own_directory)),
+            Kind::Auto => Ok(compose(project).unwrap_or(Target::Local(own_directory))),
+            Kind::Compose => compose(project).ok_or_else(|| {
                 anyhow!("expected `docker compose` or `podman-compose` to answer; without either: --topology local")
             }),
-            Kind::Auto if local().is_running(base) => Ok(local()),
-            Kind::Auto => match engine() {
-                Some(compose) if compose.is_running(base) => Ok(compose),
-                _ if http::get(base, "/contagem-pessoas").is_ok() => Ok(Target::Unknown),
-                found => Ok(found.unwrap_or_else(local)),
-            },
         }
     }
 
@@ -152,6 +160,23 @@ impl Target {
             Target::Local(_) => "local processes".to_owned(),
             Target::Unknown => "unknown".to_owned(),
         }
+    }
+
+    /// Stops, with its data kept, the project that compose.yml names; returned if there was one.
+    pub fn displace(&self) -> Result<Option<Self>> {
+        let Target::Compose { engine, project } = self else { return Ok(None) };
+        let usual = Target::Compose { engine: *engine, project: USUAL.to_owned() };
+        if project == USUAL || usual.services()?.is_empty() {
+            return Ok(None);
+        }
+        output(engine.compose(USUAL).arg("stop"), DOWN_TIME_MAX)?;
+        Ok(Some(usual))
+    }
+
+    /// Starts a displaced one again.
+    pub fn start_again(&self) -> Result<()> {
+        let Target::Compose { engine, project } = self else { return Ok(()) };
+        output(engine.compose(project).arg("start"), DOWN_TIME_MAX).map(drop)
     }
 
     /// Whether its services are there. The local topology must also be the one that listens on the port.
@@ -168,18 +193,21 @@ impl Target {
     /// Starts it with an empty database, and waits until it answers.
     pub fn up(&self, base: &Address, log: &Path) -> Result<()> {
         match self {
-            Target::Compose { engine, .. } => {
-                // `--build` first: a build beside running services would take their CPUs.
-                output(engine.compose().arg("build"), UP_TIME_MAX)?;
-                output(engine.compose().args(["up", "-d"]), UP_TIME_MAX)?;
+            Target::Compose { engine, project } => {
+                // What an earlier run left.
+                self.down()?;
+                output(engine.compose(project).arg("build"), UP_TIME_MAX)?;
+                output(engine.compose(project).args(["up", "-d"]), UP_TIME_MAX)?;
             }
-            Target::Local(_) => {
+            Target::Local(directory) => {
                 let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
                 let build = ["build", "--release", "--locked", "--bin", "rinha", "--example", "local"];
                 output(Command::new(&cargo).args(build), UP_TIME_MAX)?;
                 let program = Path::new(&target_directory()).join("release/examples/local");
                 // It outlives this process unless `down` ends it.
-                logged(Command::new(program).arg("--fresh"), &fs::File::create(log)?)?;
+                let mut local = Command::new(program);
+                local.arg("--fresh").arg("--directory").arg(directory);
+                logged(&mut local, &fs::File::create(log)?)?;
             }
             Target::Unknown => bail!("nothing listens on {base}, and what to start is not known"),
         }
@@ -189,8 +217,8 @@ impl Target {
     /// Stops it and throws away its database.
     pub fn down(&self) -> Result<()> {
         match self {
-            Target::Compose { engine, .. } => {
-                output(engine.compose().args(["down", "--volumes"]), DOWN_TIME_MAX).map(drop)
+            Target::Compose { engine, project } => {
+                output(engine.compose(project).args(["down", "--volumes"]), DOWN_TIME_MAX).map(drop)
             }
             Target::Local(directory) => {
                 kill(Pid::from_raw(description(directory)?.pid), Signal::SIGTERM)?;
@@ -361,9 +389,11 @@ fn description(directory: &Path) -> Result<Description> {
     Ok(description)
 }
 
-fn local_directory() -> PathBuf {
-    let default = if geteuid().is_root() { "/var/lib/rinha/local" } else { "target/local" };
-    std::env::var_os("LOCAL_DIR").map_or_else(|| PathBuf::from(default), PathBuf::from)
+/// Our own, so that no database is lost, and the topology's default.
+fn local_directories() -> [PathBuf; 2] {
+    let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "target" };
+    let usual = std::env::var_os("LOCAL_DIR").map_or_else(|| Path::new(parent).join("local"), PathBuf::from);
+    [Path::new(parent).join("stress"), usual]
 }
 
 fn target_directory() -> String {

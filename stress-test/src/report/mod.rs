@@ -104,7 +104,7 @@ pub(crate) fn load(run: &Run) -> String {
 fn tiles(run: &Run) -> Markup {
     let all = all(run);
     let created = created(run);
-    let score = run.verdict.score.map_or_else(|| "?".to_owned(), |rows| thousands(rows as usize));
+    let score = run.verdict.score.map_or_else(|| "?".to_owned(), thousands);
     let tile = |value: &str, what: &str| html! { div.tile { b { (value) } span { (what) } } };
     html! {
         div.tiles {
@@ -168,7 +168,7 @@ fn percentiles(run: &Run) -> Markup {
                     td.number { (thousands(percentiles.count)) }
                     td.number { (thousands(percentiles.ko)) }
                     @for value in [percentiles.p50, percentiles.p95, percentiles.p99, percentiles.p999, percentiles.max] {
-                        td.number { (thousands(value as usize)) }
+                        td.number { (thousands(value)) }
                     }
                     td { (statuses(kind)) }
                 }
@@ -215,7 +215,7 @@ fn circumstances(run: &Run) -> Markup {
 }
 
 /// With a comma between each three digits.
-pub(crate) fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: impl std::fmt::Display) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();

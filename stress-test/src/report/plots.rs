@@ -58,18 +58,16 @@ pub(super) fn latency(requests: &[Request]) -> Plot {
         .map(|(second, requests)| (second, Percentiles::of(requests.into_iter())))
         .collect();
     let mut plot = figure("ms");
-    let lines: [(&str, usize, fn(&Percentiles) -> u32); 3] = [
-        ("max", 4, |percentiles| percentiles.max),
-        ("p99", 1, |percentiles| percentiles.p99),
-        ("p50", 0, |percentiles| percentiles.p50),
-    ];
-    for (name, color, value) in lines {
+    let mut line = |name: &str, color: &'static str, value: fn(&Percentiles) -> u32| {
         let (x, y): (Vec<u64>, Vec<u32>) =
             of.iter().map(|(second, percentiles)| (*second, value(percentiles))).unzip();
         plot.add_trace(
-            Scatter::new(x, y).name(name).mode(Mode::Lines).line(Line::new().color(COLORS[color]).width(1.6)),
+            Scatter::new(x, y).name(name).mode(Mode::Lines).line(Line::new().color(color).width(1.6)),
         );
-    }
+    };
+    line("max", COLORS[4], |percentiles| percentiles.max);
+    line("p99", COLORS[1], |percentiles| percentiles.p99);
+    line("p50", COLORS[0], |percentiles| percentiles.p50);
     plot
 }
 
