@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use maud::{Markup, html};
 
+use crate::monitor::{GATLING, MACHINE};
 use crate::records::Records;
-use crate::report::{all, api_cpu, created, figure, latencies, load, page, thousands};
+use crate::report::{all, api_cpu, created, figure, known, latencies, load, page, thousands};
 use crate::run::Run;
 use crate::verdict::Outcome;
 
@@ -31,7 +32,7 @@ const ROWS: [Row; 17] = [
     ("201s", |run| thousands(created(run))),
     ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), thousands)),
     ("p50 / p95 ms", |run| format!("{} / {}", all(run).p50, all(run).p95)),
-    ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, all(run).p999)),
+    ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, known(all(run).p999))),
     ("max ms", |run| thousands(all(run).max)),
     ("CPU s of the instances", |run| format!("{:.1}", api_cpu(run))),
     ("CPU s: each service", |run| limits(run, |total| Some(format!("{:.1}", total.cpu_seconds)))),
@@ -55,7 +56,7 @@ pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
     let requests: Vec<_> = directories
         .iter()
         .zip(&runs)
-        .map(|(directory, run)| Ok((run.name.clone(), Records::read(directory)?.requests)))
+        .map(|(directory, run)| Ok((run.name.clone(), Records::requests_of(directory)?)))
         .collect::<Result<_>>()?;
     let body = html! {
         header { h1 { "Stress tests side by side" } }
@@ -85,17 +86,19 @@ fn class(name: &str, run: &Run) -> Option<&'static str> {
 /// The same figures as a table in Markdown, a run a line: for the README and for a terminal.
 pub fn markdown(runs: &[Run]) -> String {
     let mut text = String::from(
-        "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | CPU s: instances, all, Gatling | throttled most | verdict |\n\
+        "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | CPU s: instances, services, Gatling, machine | throttled most | verdict |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for run in runs {
-        let (all, services) = (all(run), run.totals.iter().filter(|total| total.service != "gatling"));
+        let (all, services) = (all(run), run.totals.iter().filter(|total| total.is_service()));
         let cpus: Vec<f64> = services.clone().filter_map(|total| total.limits.cpus).collect();
         let cpus =
             if cpus.is_empty() { "–".to_owned() } else { format!("{:.2}", cpus.iter().sum::<f64>()) };
         let cpu: f64 = services.clone().map(|total| total.cpu_seconds).sum();
-        let gatling =
-            run.totals.iter().find(|total| total.service == "gatling").map_or(0.0, |total| total.cpu_seconds);
+        let of = |name| {
+            run.totals.iter().find(|total| total.service == name).map_or(0.0, |total| total.cpu_seconds)
+        };
+        let (gatling, machine) = (of(GATLING), of(MACHINE));
         let most = services.max_by(|a, b| a.throttled_periods.total_cmp(&b.throttled_periods));
         let most = most.filter(|total| total.throttled_periods > 0.0).map_or_else(
             || "none".to_owned(),
@@ -105,7 +108,7 @@ pub fn markdown(runs: &[Run]) -> String {
         let verdict = verdict
             .map_or_else(|| "passed".to_owned(), |check| format!("failed: {}: {}", check.name, check.found));
         text += &format!(
-            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0} | {most} | {verdict} |\n",
+            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
             run.name,
             thousands(all.count),
             thousands(all.ko),
@@ -114,7 +117,7 @@ pub fn markdown(runs: &[Run]) -> String {
             all.p50,
             all.p95,
             all.p99,
-            all.p999,
+            known(all.p999),
             thousands(all.max),
             api_cpu(run),
         );

@@ -12,9 +12,13 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroups, Limits, Usage};
-use crate::process::Family;
+use crate::process::{self, Family};
 use crate::target::Service;
 
+/// What the load generator is called among the services, and the whole machine.
+pub const GATLING: &str = "gatling";
+/// See [`GATLING`].
+pub const MACHINE: &str = "machine";
 /// Between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
 const MICROS: f64 = 1e6;
@@ -33,7 +37,7 @@ pub struct Sample {
 /// One service over a whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Total {
-    /// As compose.yml calls it; `gatling` for the load generator.
+    /// As compose.yml calls it, or [`GATLING`] or [`MACHINE`].
     pub service: String,
     /// What it might have used.
     pub limits: Limits,
@@ -49,11 +53,20 @@ pub struct Total {
     pub anonymous_peak: u64,
 }
 
+impl Total {
+    /// Whether it is part of what is tested.
+    pub fn is_service(&self) -> bool {
+        ![GATLING, MACHINE].contains(&&*self.service)
+    }
+}
+
 /// Where a service's usage is read.
 enum Meter {
     Cgroups(Cgroups),
     /// In no group of its own.
     Processes(u32),
+    /// All that runs here, neighbours that are no part of the test included.
+    Machine,
 }
 
 impl Meter {
@@ -65,6 +78,7 @@ impl Meter {
         match self {
             Meter::Cgroups(groups) => groups.limits(),
             Meter::Processes(_) => Limits::default(),
+            Meter::Machine => process::machine_limits(),
         }
     }
 
@@ -76,6 +90,7 @@ impl Meter {
                 let resident = family.resident_bytes();
                 Usage { cpu: family.cpu(), memory: resident, anonymous: resident, ..Usage::default() }
             }
+            Meter::Machine => process::machine_usage(),
         }
     }
 }
@@ -91,8 +106,9 @@ pub struct Monitor {
 impl Monitor {
     /// Of these services, into this file.
     pub fn start(services: &[Service], file: &Path) -> Result<Self> {
-        let meters: Vec<(String, Meter)> =
+        let mut meters: Vec<(String, Meter)> =
             services.iter().map(|service| (service.name.clone(), Meter::of(service.pid))).collect();
+        meters.push((MACHINE.to_owned(), Meter::Machine));
         let limits = meters.iter().map(|(name, meter)| (name.clone(), meter.limits())).collect();
         let mut out = BufWriter::new(File::create(file)?);
         let (stop, stopped) = mpsc::channel();
@@ -194,8 +210,9 @@ mod tests {
         }
         let limits = monitor.stop().expect("an end");
         let totals = totals(&read(&file).expect("samples"), &limits);
-        let [total] = totals.as_slice() else { panic!("{totals:?}") };
-        assert!((0.3..10.0).contains(&total.cpu_seconds), "{total:?}");
-        assert!(total.anonymous_peak > 100_000, "{total:?}");
+        let [machine, own] = totals.as_slice() else { panic!("{totals:?}") };
+        assert!((0.3..10.0).contains(&own.cpu_seconds), "{own:?}");
+        assert!(own.anonymous_peak > 100_000, "{own:?}");
+        assert!(machine.cpu_seconds > 0.3 && machine.limits.cpus >= Some(1.0), "{machine:?}");
     }
 }

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cgroup::{Limits, Usage};
+
 /// How often a child is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed child's output that are worth showing.
@@ -124,6 +126,32 @@ impl Family {
     fn sum(&self, value: impl Fn(&Stat) -> u64) -> u64 {
         self.members.iter().filter_map(|pid| self.stats.get(pid)).map(value).sum()
     }
+}
+
+/// The online CPUs, and all memory.
+pub(crate) fn machine_limits() -> Limits {
+    let cpus = sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    Limits { cpus: Some(cpus as f64), memory: Some(memory("MemTotal:")) }
+}
+
+/// Time that CPUs were not idle, that taken by the hypervisor included; see `proc(5)`.
+pub(crate) fn machine_usage() -> Usage {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times: Vec<u64> =
+        stat.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+    // user nice system [idle iowait] irq softirq steal
+    let busy: u64 = times.iter().take(3).chain(times.iter().skip(5).take(3)).sum();
+    let hertz = sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    let used = memory("MemTotal:").saturating_sub(memory("MemAvailable:"));
+    let cpu = Duration::from_micros(busy * 1_000_000 / hertz);
+    Usage { cpu, memory: used, anonymous: used, ..Usage::default() }
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn memory(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 fn sysconf(variable: nix::unistd::SysconfVar) -> u64 {

@@ -73,13 +73,23 @@ pub struct Percentiles {
     pub p95: u32,
     /// See `p50`.
     pub p99: u32,
-    /// See `p50`.
-    pub p999: u32,
+    /// See `p50`; None if only Gatling's own report is known.
+    pub p999: Option<u32>,
     /// The longest.
     pub max: u32,
 }
 
 impl Records {
+    /// Whether the simulation left any.
+    pub fn are_in(run: &Path) -> bool {
+        run.join("records/requests.tsv").exists()
+    }
+
+    /// The requests of a run; none if the simulation left no records.
+    pub fn requests_of(run: &Path) -> Result<Vec<Request>> {
+        if Self::are_in(run) { Ok(Self::read(run)?.requests) } else { Ok(Vec::new()) }
+    }
+
     /// Reads the records and the feeders of a run.
     pub fn read(run: &Path) -> Result<Self> {
         let records = run.join("records");
@@ -160,7 +170,7 @@ impl Percentiles {
             p50: at(500),
             p95: at(950),
             p99: at(990),
-            p999: at(999),
+            p999: Some(at(999)),
             max: at(1000),
         }
     }
@@ -201,9 +211,10 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let expected = Percentiles { count: 1000, ko: 1, p50: 500, p95: 950, p99: 990, p999: 999, max: 1000 };
+        let expected =
+            Percentiles { count: 1000, ko: 1, p50: 500, p95: 950, p99: 990, p999: Some(999), max: 1000 };
         assert_eq!(percentiles((1..=1000).rev()), expected);
-        let one = Percentiles { count: 1, ko: 0, p50: 3, p95: 3, p99: 3, p999: 3, max: 3 };
+        let one = Percentiles { count: 1, ko: 0, p50: 3, p95: 3, p99: 3, p999: Some(3), max: 3 };
         assert_eq!(percentiles([3]), one);
         assert_eq!(percentiles([]), Percentiles::default());
         assert_eq!(percentiles([1, 1, 9]).p99, 9);

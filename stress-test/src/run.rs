@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::feeders;
+use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
-use crate::monitor::{self, Monitor, Total};
+use crate::monitor::{self, GATLING, Monitor, Total};
 use crate::process::output;
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::{Instance, Kind, Service, Target};
@@ -157,7 +158,7 @@ impl Plan {
         ));
         let gatling = self.load.start(directory)?;
         let mut services = target.services()?;
-        services.push(Service { name: "gatling".to_owned(), pid: gatling.pid() });
+        services.push(Service { name: GATLING.to_owned(), pid: gatling.pid() });
         let samples = directory.join("samples.tsv");
         let monitor = Monitor::start(&services, &samples)?;
         let report = gatling.finish();
@@ -165,8 +166,16 @@ impl Plan {
         let report = report?;
 
         say("the verdict: each acknowledged pessoa is asked for");
-        let records = Records::read(directory)?;
-        let verdict = judge(&records, target, base, before);
+        let (percentiles, statuses, verdict) = if Records::are_in(directory) {
+            let records = Records::read(directory)?;
+            let statuses = KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect();
+            (records.percentiles(), statuses, judge(&records, target, base, before))
+        } else {
+            let kinds = foreign::read(&report)?;
+            let rows = http::count(base)?.saturating_sub(before);
+            let verdict = foreign::judge(&kinds, target, rows);
+            (kinds.clone(), foreign::statuses(&kinds), verdict)
+        };
         Ok(Run {
             name: self.name.clone(),
             date,
@@ -177,8 +186,8 @@ impl Plan {
             machine: machine(),
             versions: versions(target, base),
             before,
-            percentiles: records.percentiles(),
-            statuses: KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect(),
+            percentiles,
+            statuses,
             totals: monitor::totals(&monitor::read(&samples)?, &limits),
             verdict,
             gatling: format!(

@@ -229,7 +229,7 @@ impl Target {
                     }
                     thread::sleep(POLL);
                 }
-                Ok(())
+                Ok(fs::remove_dir_all(directory.join("data"))?)
             }
             Target::Unknown => bail!("what runs is not known, so that it cannot be stopped"),
         }

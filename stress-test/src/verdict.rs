@@ -58,12 +58,12 @@ impl Verdict {
 }
 
 impl Check {
-    fn new(name: impl Into<String>, holds: bool, found: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, holds: bool, found: impl Into<String>) -> Self {
         let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
         Self { name: name.into(), outcome, found: found.into() }
     }
 
-    fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+    pub(crate) fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
         Self { name: name.into(), outcome: Outcome::Skipped, found: why.into() }
     }
 

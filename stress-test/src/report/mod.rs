@@ -12,7 +12,7 @@ use plotly::Plot;
 
 pub(crate) use plots::latencies;
 
-use crate::monitor::{self, Total};
+use crate::monitor::{self, MACHINE, Total};
 use crate::records::{Percentiles, Records};
 use crate::run::Run;
 use crate::verdict::{Outcome, Verdict};
@@ -22,16 +22,22 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Writes `report.html` into the run's directory.
 pub fn write(directory: &Path) -> Result<PathBuf> {
     let run = Run::read(directory)?;
-    let records = Records::read(directory)?;
+    let requests = Records::requests_of(directory)?;
     let samples = monitor::read(&directory.join("samples.tsv"))?;
-    let start = plots::start(&records.requests);
+    let start = match requests.as_slice() {
+        [] => samples.first().map_or(0, |sample| sample.at),
+        requests => plots::start(requests),
+    };
     let body = html! {
         (head(&run))
         (tiles(&run))
         section { h2 { "Verdict" } (verdict(&run.verdict)) }
         section { h2 { "Response times in ms" } (percentiles(&run)) }
-        section { h2 { "Requests" } (figure(&plots::throughput(&records.requests))) }
-        section { h2 { "Response times over time" } (figure(&plots::latency(&records.requests))) }
+        // Of another simulation Gatling's own report shows these.
+        @if !requests.is_empty() {
+            section { h2 { "Requests" } (figure(&plots::throughput(&requests))) }
+            section { h2 { "Response times over time" } (figure(&plots::latency(&requests))) }
+        }
         section {
             h2 { "CPUs in use, and throttled, against the limit" }
             div.small { @for total in &run.totals { div { (total.service) (figure(&plots::cpu(total, &samples, start))) } } }
@@ -112,10 +118,14 @@ fn tiles(run: &Run) -> Markup {
             (tile(&score, &format!("rows (the contest's score) for {} 201s", thousands(created))))
             (tile(&format!("{} ms", all.p50), "p50 of all requests"))
             (tile(&format!("{} ms", all.p99), "p99"))
-            (tile(&format!("{} ms", all.p999), "p99.9"))
+            (tile(&format!("{} ms", known(all.p999)), "p99.9"))
             (tile(&format!("{:.1} s", api_cpu(run)), "CPU time of the API instances"))
         }
     }
+}
+
+pub(crate) fn known(figure: Option<u32>) -> String {
+    figure.map_or_else(|| "–".to_owned(), thousands)
 }
 
 pub(crate) fn all(run: &Run) -> Percentiles {
@@ -167,9 +177,11 @@ fn percentiles(run: &Run) -> Markup {
                     td { (kind) }
                     td.number { (thousands(percentiles.count)) }
                     td.number { (thousands(percentiles.ko)) }
-                    @for value in [percentiles.p50, percentiles.p95, percentiles.p99, percentiles.p999, percentiles.max] {
+                    @for value in [percentiles.p50, percentiles.p95, percentiles.p99] {
                         td.number { (thousands(value)) }
                     }
+                    td.number { (known(percentiles.p999)) }
+                    td.number { (thousands(percentiles.max)) }
                     td { (statuses(kind)) }
                 }
             }
@@ -201,8 +213,17 @@ fn totals(totals: &[Total]) -> Markup {
                 }
             }
         }
-        p { "Gatling ran on the same machine, outside of the limits." }
+        p {
+            "Gatling ran on the same machine, outside of the limits. What the machine did beyond the services and Gatling, "
+            "neighbours and the kernel's own work, took " (format!("{:.1}", others(totals))) " s."
+        }
     }
+}
+
+fn others(totals: &[Total]) -> f64 {
+    let (machine, ours): (Vec<&Total>, _) = totals.iter().partition(|total| total.service == MACHINE);
+    let sum = |totals: Vec<&Total>| totals.iter().map(|total| total.cpu_seconds).sum::<f64>();
+    sum(machine) - sum(ours)
 }
 
 fn circumstances(run: &Run) -> Markup {
