@@ -20,7 +20,8 @@ pub const GATLING: &str = "gatling";
 /// See [`GATLING`].
 pub const MACHINE: &str = "machine";
 /// Between two samples.
-const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_millis(PERIOD_MS);
+pub(crate) const PERIOD_MS: u64 = 1_000;
 const MICROS: f64 = 1e6;
 
 /// One service at one time; all but the memory since its start.

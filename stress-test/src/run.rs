@@ -166,8 +166,12 @@ impl Plan {
         let report = report?;
 
         say("the verdict: each acknowledged pessoa is asked for");
+        let mut samples = monitor::read(&samples)?;
         let (percentiles, statuses, verdict) = if Records::are_in(directory) {
             let records = Records::read(directory)?;
+            // Of what was before the first request only the sample that the first rate is reckoned from.
+            let began = records.requests.iter().map(|request| request.began).min().unwrap_or(0);
+            samples.retain(|sample| sample.at + monitor::PERIOD_MS > began);
             let statuses = KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect();
             (records.percentiles(), statuses, judge(&records, target, base, before))
         } else {
@@ -188,7 +192,7 @@ impl Plan {
             before,
             percentiles,
             statuses,
-            totals: monitor::totals(&monitor::read(&samples)?, &limits),
+            totals: monitor::totals(&samples, &limits),
             verdict,
             gatling: format!(
                 "gatling/{}/index.html",
