@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -136,16 +136,20 @@ impl Plan {
         if displaced.is_some() {
             say(&format!("{name}: stopped what ran, its data is kept; it is started again afterwards"));
         }
-        if http::get(base, "/contagem-pessoas").is_ok() {
-            bail!("something else listens on {base}: stop it, or test it as it is (--as-is)");
-        }
-        say(&format!("{name}: starting with an empty database"));
-        let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
-        if !self.keep || measured.is_err() {
+        let measured = if http::get(base, "/contagem-pessoas").is_ok() {
+            Err(anyhow!("something else listens on {base}: stop it, or test it as it is (--as-is)"))
+        } else {
+            say(&format!("{name}: starting with an empty database"));
+            let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
+            if self.keep && measured.is_ok() {
+                return measured;
+            }
             say(&format!("{name}: stopping"));
-            target.down()?;
-            displaced.map_or(Ok(()), |displaced| displaced.start_again())?;
-        }
+            // Its own error would hide the one that matters.
+            let stopped = if target.is_running(base) { target.down() } else { Ok(()) };
+            measured.and_then(|measured| stopped.map(|()| measured))
+        };
+        displaced.map_or(Ok(()), |displaced| displaced.start_again())?;
         measured
     }
 
@@ -156,8 +160,8 @@ impl Plan {
             self.load.seconds(),
             self.load.multiplier
         ));
-        let gatling = self.load.start(directory)?;
         let mut services = target.services()?;
+        let gatling = self.load.start(directory)?;
         services.push(Service { name: GATLING.to_owned(), pid: gatling.pid() });
         let samples = directory.join("samples.tsv");
         let monitor = Monitor::start(&services, &samples)?;
@@ -221,11 +225,7 @@ pub fn authority(base: &str) -> Result<Address> {
 /// Without the directories of this machine.
 fn command_line() -> String {
     let arguments = std::env::args().skip(1);
-    ["cargo run --release -p stress-test --".to_owned()]
-        .into_iter()
-        .chain(arguments)
-        .collect::<Vec<_>>()
-        .join(" ")
+    ["cargo run -p stress-test --".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 fn machine() -> Vec<(String, String)> {
