@@ -192,7 +192,10 @@ pub fn totals(samples: &[Sample], limits: &BTreeMap<String, Limits>) -> Vec<Tota
             anonymous_peak: most(|usage| usage.anonymous),
         })
     };
-    services.into_iter().filter_map(total).collect()
+    let mut totals: Vec<Total> = services.into_iter().filter_map(total).collect();
+    // What is tested comes first.
+    totals.sort_by_key(|total| !total.is_service());
+    totals
 }
 
 #[cfg(test)]
@@ -211,7 +214,7 @@ mod tests {
         }
         let limits = monitor.stop().expect("an end");
         let totals = totals(&read(&file).expect("samples"), &limits);
-        let [machine, own] = totals.as_slice() else { panic!("{totals:?}") };
+        let [own, machine] = totals.as_slice() else { panic!("{totals:?}") };
         assert!((0.3..10.0).contains(&own.cpu_seconds), "{own:?}");
         assert!(own.anonymous_peak > 100_000, "{own:?}");
         assert!(machine.cpu_seconds > 0.3 && machine.limits.cpus >= Some(1.0), "{machine:?}");

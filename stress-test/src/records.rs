@@ -170,7 +170,7 @@ impl Percentiles {
             p50: at(500),
             p95: at(950),
             p99: at(990),
-            p999: Some(at(999)),
+            p999: (!millis.is_empty()).then(|| at(999)),
             max: at(1000),
         }
     }
