@@ -23,9 +23,14 @@ const ROWS: [Row; 17] = [
     ("load", load),
     ("target", |run| run.target.clone()),
     ("driver", |run| version(run, "driver")),
-    ("CPUs of the services", |run| limits(run, |total| total.limits.cpus.map(|cpus| format!("{cpus:.2}")))),
+    ("CPUs of the services", |run| {
+        limits(run, |total| total.limits.cpus.filter(|_| total.is_service()).map(|cpus| format!("{cpus:.2}")))
+    }),
     ("memory of the services, MiB", |run| {
-        limits(run, |total| total.limits.memory.map(|bytes| format!("{:.0}", bytes as f64 / MIB)))
+        limits(run, |total| {
+            let limit = total.limits.memory.filter(|_| total.is_service());
+            limit.map(|bytes| format!("{:.0}", bytes as f64 / MIB))
+        })
     }),
     ("requests", |run| thousands(all(run).count)),
     ("KO", |run| thousands(all(run).ko)),
