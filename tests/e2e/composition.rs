@@ -283,6 +283,11 @@ pub(crate) struct Processes {
 impl Processes {
     /// Starts them with the release build, as `make up-local` does.
     pub(crate) fn start() -> Processes {
+        Processes::start_with(&[])
+    }
+
+    /// The same with these variables of compose.yml.
+    pub(crate) fn start_with(variables: &[(String, String)]) -> Processes {
         let release = Path::new(env!("CARGO_BIN_EXE_rinha")).ancestors().nth(2).unwrap().join("release");
         let directory = temporary_directory();
         let mut command = Command::new(release.join("examples/local"));
@@ -290,7 +295,7 @@ impl Processes {
             command.env_remove(name);
         }
         command.env("PORT", PORT.to_string()).arg("--directory").arg(directory.path());
-        command.arg("--api").arg(release.join("rinha"));
+        command.arg("--api").arg(release.join("rinha")).envs(variables.iter().cloned());
         let child = command.spawn().expect("the release build: make e2e makes it");
         Processes { child, directory }
     }
@@ -325,7 +330,11 @@ impl Drop for Processes {
         }
         processes::send(self.child.id().try_into().unwrap(), Signal::SIGTERM);
         let began = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && began.elapsed() < STOP_TIME_MAX {
+        while matches!(self.child.try_wait(), Ok(None)) {
+            assert!(
+                began.elapsed() < STOP_TIME_MAX || thread::panicking(),
+                "expected an end within {STOP_TIME_MAX:?}"
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }

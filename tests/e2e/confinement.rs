@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tokio_postgres::NoTls;
 
-use crate::cluster::query;
-use crate::composition::{Composition, Containers, INSTANCES, SERVICES, health};
+use crate::cluster::{block_on, query};
+use crate::composition::{Composition, Containers, INSTANCES, Processes, SERVICES, health};
+use crate::rows;
 
 /// The contest's, for all services together.
 const CPUS_MAX: f64 = 1.5;
@@ -71,9 +73,28 @@ pub(crate) fn check_postgres(composition: &dyn Composition) {
     assert_eq!(query(&composition.database(), settings), expected);
 }
 
-/// In HAProxy of the image, with either number of server lines, and without a warning.
+/// The four lines of the README: the servers know the password, and without it nobody gets in.
+pub(crate) fn takes_a_password() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let names = ["POSTGRES_PASSWORD", "POSTGRES_HOST_AUTH_METHOD", "POSTGRES_INITDB_ARGS", "DATABASE_URL"];
+    let recipe: Vec<_> = readme
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| names.contains(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(recipe.len(), names.len(), "{recipe:?}");
+    let processes = Processes::start_with(&recipe);
+    processes.wait_until_serving();
+    rows::main_rows(&processes);
+    let mut database = processes.database();
+    assert!(block_on(database.connect(NoTls)).is_err(), "no password was asked for");
+    assert_eq!(query(database.password(&recipe[0].1), "select count(*) > 0 from pessoas"), ["t"]);
+}
+
+/// In HAProxy of the image, with every number of server lines, and without a warning.
 pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
-    for cores in ["1", "2"] {
+    for cores in ["1", "2", "4"] {
         let cores = format!("API_CORES={cores}");
         let check = ["haproxy", "-dW", "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg"];
         containers
@@ -83,7 +104,7 @@ pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
 
 /// The same with the HAProxy of this machine.
 pub(crate) fn haproxy_takes_its_configuration_here() {
-    for cores in ["1", "2"] {
+    for cores in ["1", "2", "4"] {
         let variables = [("SOCKETS", "/run/rinha"), ("PORT", "9999"), ("API_CORES", cores)];
         let check = Command::new("haproxy")
             .args(["-dW", "-c", "-f", "haproxy.cfg"])

@@ -41,6 +41,8 @@ fn docker() {
     step("haproxy starts first, postgres last", || {
         containers.start_alone(&["haproxy"]);
         rows::no_server_yet(&containers);
+        // What goes wrong is in its log, and nothing else is.
+        assert!(containers.engine(&["logs", &containers.container("haproxy")]).contains(" 503 "));
         containers.start_alone(&["api1", "api2"]);
         containers.start_alone(&["postgres"]);
         containers.wait_until_serving();
@@ -123,6 +125,9 @@ fn local() {
     }
     step("Postgres", || confinement::check_postgres(&processes));
     step("kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
+    drop(processes);
+
+    step("a password, as the README sets it", confinement::takes_a_password);
 }
 
 fn the_rows(composition: &dyn Composition) {

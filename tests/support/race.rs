@@ -23,7 +23,7 @@ pub(crate) struct Winner {
     pub(crate) instance: usize,
 }
 
-/// 64 clients post the same 1,000 apelidos to all instances at once, each in an order of its own. Everyone goes on
+/// 64 clients post the same apelidos to all instances at once, each in an order of its own. Everyone goes on
 /// until each of its creates has an answer that is not "unknown"; returns the 201s.
 pub(crate) fn race(instances: &[Address], apelidos: usize) -> Vec<Winner> {
     const CLIENTS: usize = 64;
