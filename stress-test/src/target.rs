@@ -396,7 +396,7 @@ fn description(directory: &Path) -> Result<Description> {
 
 /// Our own, so that no database is lost, and the topology's default.
 fn local_directories() -> [PathBuf; 2] {
-    let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "target" };
+    let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "data" };
     let usual = std::env::var_os("LOCAL_DIR").map_or_else(|| Path::new(parent).join("local"), PathBuf::from);
     [Path::new(parent).join("stress"), usual]
 }
