@@ -17,9 +17,9 @@ const COMMANDS: [(&str, &str); 13] = [
     ),
     (
         "blkid",
-        r#"test -s "$HOST_ROOT/disk" || exit 2; case "$*" in *TYPE*) sed -n 1p "$HOST_ROOT/disk";; *LABEL*) sed -n 2p "$HOST_ROOT/disk";; *UUID*) echo 1234;; esac"#,
+        r#"[ -z "$BLKID" ] || exit "$BLKID"; test -s "$HOST_ROOT/disk" || exit 2; case "$*" in *UUID*) echo 1234;; *) cat "$HOST_ROOT/disk";; esac"#,
     ),
-    ("mkfs.ext4", r#"printf 'ext4\nrinha-stress\n' >"$HOST_ROOT/disk""#),
+    ("mkfs.ext4", r#"printf 'TYPE=ext4\nLABEL=rinha-stress\n' >"$HOST_ROOT/disk""#),
     ("findmnt", r#"case "$*" in *--source*) test -n "$MOUNTED";; *) test -e "$HOST_ROOT/mounted";; esac"#),
     ("mount", r#": >"$HOST_ROOT/mounted""#),
     ("umount", r#"rm "$HOST_ROOT/mounted""#),
@@ -61,6 +61,7 @@ impl Host {
         host.file("sys/devices/system/cpu/smt/control", "on\n");
         host.file("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
         host.file("proc/sys/net/core/somaxconn", "4096\n");
+        host.file("dev/nvme1n1", "");
         host.file("etc/fstab", "UUID=root / ext4 defaults 0 1\n");
         host
     }
@@ -152,9 +153,7 @@ fn everything_is_done_once_and_taken_back() {
     let (success, text, changes) = host.prepare(&[], &[]);
     assert!(success, "{text}");
     assert_eq!(host.contents(), done, "{text}");
-    let changing =
-        changes.iter().filter(|call| !call.starts_with("install -d") && !call.starts_with("chown"));
-    assert_eq!(changing.collect::<Vec<_>>(), Vec::<&String>::new(), "{text}");
+    assert_eq!(changes, Vec::<String>::new(), "{text}");
 
     let (success, text, _) = host.prepare(&["--dry-run", "undo"], &[]);
     assert!(success, "{text}");
@@ -186,17 +185,84 @@ fn a_disk_with_something_on_it_is_refused_unless_it_is_named() {
     };
     check("", &[], &[], true);
     check("", &["--disk", "/dev/nvme1n1"], &[], true);
-    check("xfs\nphotos\n", &[], &[], false);
-    check("xfs\nphotos\n", &["--disk", "/dev/nvme1n1"], &[], false);
-    check("xfs\nphotos\n", &["--format", "/dev/nvme1n1"], &[], true);
+    check("TYPE=xfs\nLABEL=photos\n", &[], &[], false);
+    check("TYPE=xfs\nLABEL=photos\n", &["--disk", "/dev/nvme1n1"], &[], false);
+    check("TYPE=xfs\nLABEL=photos\n", &["--format", "/dev/nvme1n1"], &[], true);
+    check("PTTYPE=gpt\n", &[], &[], false);
     check("", &[], &[("PARTITIONS", "yes")], false);
-    check("xfs\nphotos\n", &["--format", "/dev/nvme1n1"], &[("MOUNTED", "yes")], false);
+    // Traces of several, and an error.
+    check("", &[], &[("BLKID", "8")], false);
+    check("", &[], &[("BLKID", "4")], false);
+    check("TYPE=xfs\nLABEL=photos\n", &["--format", "/dev/nvme1n1"], &[("MOUNTED", "yes")], false);
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_not_empty() {
+    let host = Host::new();
+    fs::remove_file(host.root.path().join("dev/nvme1n1")).expect("the device");
+    let (success, text, changes) = host.prepare(&["disk"], &[]);
+    assert!(!success && text.contains("cannot be read"), "{text}");
+    assert_eq!(changes, Vec::<String>::new());
+}
+
+/// Whatever a host has of what is wanted stays, and what it had instead comes back.
+#[test]
+fn undo_restores_what_was_there() {
+    const STATE: [&str; 5] = [
+        "sys/devices/system/cpu/smt/control",
+        "var/lib/systemd/linger/ana",
+        "proc/sys/net/core/somaxconn",
+        "proc/sys/net/ipv4/ip_local_port_range",
+        "home/ana/.config/containers/storage.conf",
+    ];
+    // Before, and while it is prepared.
+    let check = |before: [Option<&str>; 5], prepared: [&str; 4]| {
+        let host = Host::new();
+        for (file, text) in STATE.iter().zip(before) {
+            text.into_iter().for_each(|text| host.file(file, text));
+        }
+        let state = || STATE.map(|file| host.root.path().join(file).exists().then(|| host.read(file)));
+        for _ in 0..2 {
+            let (success, text, _) = host.prepare(&[], &[]);
+            assert!(success, "{text}");
+            assert_eq!(state().map(Option::unwrap_or_default)[..4], prepared, "{text}");
+        }
+        let (success, text, changes) = host.prepare(&["undo"], &[]);
+        assert!(success, "{text}");
+        assert_eq!(state(), before.map(|text| text.map(str::to_owned)), "{text}");
+        let lingering = changes.iter().any(|call| call.starts_with("loginctl"));
+        assert_eq!(lingering, before[1].is_none(), "{changes:?}");
+    };
+    check(
+        [Some("on\n"), None, Some("128\n"), Some("32768 60999\n"), None],
+        ["off\n", "", "4096\n", "10240 65535\n"],
+    );
+    check(
+        [Some("off\n"), Some(""), Some("65535\n"), Some("1024 65535\n"), Some("[storage]\n")],
+        ["off\n", "", "65535\n", "1024 65535\n"],
+    );
+}
+
+#[test]
+fn only_what_it_makes_changes_hands() {
+    let host = Host::new();
+    host.file("home/ana/.config/other", "");
+    let (success, text, changes) = host.prepare(&["disk"], &[]);
+    assert!(success, "{text}");
+    let made = |path: &str| host.root.path().join(path).display().to_string();
+    let expected = [
+        format!("install -d -o ana {}", made("mnt/rinha-stress/containers")),
+        format!("install -d -o ana {}", made("home/ana/.config/containers")),
+        format!("chown ana {}", made("home/ana/.config/containers/storage.conf")),
+    ];
+    let owned: Vec<&String> = changes.iter().filter(|call| call.contains(" ana ")).collect();
+    assert_eq!(owned, expected.iter().collect::<Vec<_>>(), "{changes:?}");
 }
 
 #[test]
 fn its_own_disk_is_not_formatted_again() {
     let host = Host::new();
-    host.file("disk", "ext4\nrinha-stress\n");
+    host.file("disk", "TYPE=ext4\nLABEL=rinha-stress\n");
     let (success, text, changes) = host.prepare(&["disk"], &[]);
     assert!(success, "{text}");
     assert!(!changes.iter().any(|call| call.starts_with("mkfs")), "{text}");
