@@ -55,10 +55,12 @@ local-deps:
 
 # Containers where an engine answers, else plain processes.
 stress-deps:
-	@command -v javac >/dev/null || $(call install,openjdk-17-jdk-headless,Gatling needs a JDK)
+	@command -v javac >/dev/null || $(call install,default-jdk-headless,Gatling needs a JDK of 17 or newer)
 	@command -v mvn >/dev/null || $(call install,maven,Gatling is run by Maven)
-	@command -v chromium >/dev/null || $(call install,chromium,the report's pictures are taken by a browser)
-	@docker info >/dev/null 2>&1 || command -v podman-compose >/dev/null || $(MAKE) --no-print-directory local-deps
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| ( $(call install,chromium,the report's pictures are taken by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
+		|| echo "make: no browser: reports come without pictures"
+	@{ docker compose version && docker info; } >/dev/null 2>&1 || command -v podman-compose >/dev/null || $(MAKE) --no-print-directory local-deps
 
 # $(call install,packages,reason)
 define install
