@@ -27,6 +27,13 @@ pub struct Request {
     pub ok: bool,
 }
 
+impl Request {
+    /// When its answer was there, in milliseconds since 1970.
+    pub fn ended(&self) -> u64 {
+        self.began + u64::from(self.millis)
+    }
+}
+
 /// One pessoa that was answered 201.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -126,7 +133,7 @@ impl Records {
 
     /// When the last answer arrived, in milliseconds since 1970.
     pub fn end(&self) -> Option<u64> {
-        self.requests.iter().map(|request| request.began + u64::from(request.millis)).max()
+        self.requests.iter().map(Request::ended).max()
     }
 
     /// Of each kind that was sent, in the order of `KINDS`, and of all together.

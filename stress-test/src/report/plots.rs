@@ -11,6 +11,7 @@ use crate::records::{KINDS, Percentiles, Request};
 
 /// Told apart on a light page and on a dark one, also by those who see few colours.
 const COLORS: [&str; 6] = ["#3b82f6", "#e0912f", "#14a38b", "#c65bb5", "#8b93a1", "#d9534f"];
+const ROWS: &str = "rows (201)";
 const LIMIT_COLOR: &str = "#d9534f";
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -28,25 +29,31 @@ pub(super) fn start(requests: &[Request]) -> u64 {
     requests.iter().map(|request| request.began).min().unwrap_or(0)
 }
 
-/// Requests of each kind, and creates that were answered 201, a second.
+/// Requests of each kind, as they begin, and rows, as their 201s arrive, a second.
 pub(super) fn throughput(requests: &[Request]) -> Plot {
     let start = start(requests);
-    let last = by_second(requests.iter(), start).keys().max().copied();
+    // That second is not a whole one.
+    let last = requests.iter().map(|request| (request.began - start) / 1000).max().unwrap_or(0);
     let mut plot = figure("a second");
-    let mut line = |name: &str, color: usize, matching: &dyn Fn(&Request) -> bool| {
-        let seconds = by_second(requests.iter().filter(|request| matching(request)), start);
-        // The last second is not a whole one.
-        let whole = seconds.iter().filter(|(second, _)| Some(**second) != last);
-        let (x, y): (Vec<u64>, Vec<usize>) =
-            whole.map(|(second, requests)| (*second, requests.len())).unzip();
-        plot.add_trace(
-            Scatter::new(x, y).name(name).mode(Mode::Lines).line(Line::new().color(COLORS[color]).width(2.0)),
-        );
-    };
+    let mut line =
+        |name: &str, color: usize, at: fn(&Request) -> u64, matching: &dyn Fn(&Request) -> bool| {
+            let x: Vec<u64> = (0..last).collect();
+            let mut y = vec![0_u64; x.len()];
+            for request in requests.iter().filter(|request| matching(request)) {
+                let second = usize::try_from((at(request) - start) / 1000).expect("a second of the run");
+                y.get_mut(second).into_iter().for_each(|count| *count += 1);
+            }
+            // Most rows are asked for at once: their line lies upon that of the GETs.
+            let dash = if name == ROWS { DashType::Dot } else { DashType::Solid };
+            let line = Line::new().color(COLORS[color]).width(2.0).dash(dash);
+            plot.add_trace(Scatter::new(x, y).name(name).mode(Mode::Lines).line(line));
+        };
     for (color, kind) in KINDS.iter().enumerate() {
-        line(kind, color, &|request| request.kind == *kind);
+        line(kind, color, |request| request.began, &|request| request.kind == *kind);
     }
-    line("KO", 5, &|request| !request.ok);
+    let stored = |request: &Request| request.kind == KINDS[0] && request.status == 201;
+    line(ROWS, 4, Request::ended, &stored);
+    line("KO", 5, |request| request.began, &|request| !request.ok);
     plot
 }
 
@@ -162,4 +169,37 @@ fn small_figure() -> Plot {
     let mut plot = Plot::new();
     plot.set_layout(layout);
     plot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_drawn_when_their_201s_arrive() {
+        let request = |kind: &str, began: u64, millis: u32, status: u16| Request {
+            kind: kind.to_owned(),
+            began,
+            millis,
+            status,
+            ok: true,
+        };
+        let requests = [
+            request("create", 5_000, 1, 201),
+            request("create", 5_900, 200, 201),
+            request("create", 5_950, 1, 422),
+            request("get", 5_960, 1, 200),
+            request("create", 7_100, 1, 201),
+            request("get", 8_000, 1, 200),
+        ];
+        let plot: serde_json::Value = serde_json::from_str(&throughput(&requests).to_json()).expect("JSON");
+        let of = |name: &str| {
+            let trace = plot["data"].as_array()?.iter().find(|trace| trace["name"] == name)?;
+            Some((trace["x"].clone(), trace["y"].clone()))
+        };
+        let expected = |y: [u64; 3]| Some((serde_json::json!([0, 1, 2]), serde_json::json!(y)));
+        assert_eq!(of(ROWS), expected([1, 1, 1]));
+        assert_eq!(of("create"), expected([3, 0, 1]));
+        assert_eq!(of("KO"), expected([0, 0, 0]));
+    }
 }
