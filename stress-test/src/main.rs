@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use stress_test::gatling::{CONTEST_SECONDS, Load};
 use stress_test::records::Records;
@@ -248,8 +248,11 @@ fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {
     say(&format!("written: {}", page.display()));
     if let Some((width, height)) = pictures {
         match browser::pictures(page, width, height) {
-            Ok(pictures) => {
-                pictures.iter().for_each(|picture| say(&format!("written: {}", picture.display())))
+            Ok((pictures, faults)) => {
+                pictures.iter().for_each(|picture| say(&format!("written: {}", picture.display())));
+                if !faults.is_empty() {
+                    bail!("{}: not as it should be in a browser: {}", page.display(), faults.join("; "));
+                }
             }
             // A verdict is worth more than its picture.
             Err(error) => say(&format!("no pictures: {error:#}")),
