@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process::{logged, output, tail, wait};
+use crate::process::{kill_all, logged, output, tail, wait};
 
 /// The Maven project.
 const PROJECT: &str = "stress-test/gatling";
@@ -32,7 +32,7 @@ pub struct Load {
     pub simulation: String,
 }
 
-/// Gatling at work.
+/// Gatling at work; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Gatling {
     child: Child,
@@ -91,6 +91,14 @@ impl Gatling {
     }
 }
 
+impl Drop for Gatling {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_all(&mut self.child);
+        }
+    }
+}
+
 /// As the project pins it.
 pub fn version() -> String {
     let pom = fs::read_to_string(Path::new(PROJECT).join("pom.xml")).unwrap_or_default();
@@ -105,4 +113,25 @@ fn maven() -> Command {
         command.arg("-Pcontest");
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::process::children::{CHILD, has_ended};
+
+    #[test]
+    fn it_does_not_outlive_what_waits_for_it() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", CHILD, "sh"]).arg(file.path());
+        let child = logged(&mut shell, &tempfile::tempfile().expect("a log")).expect("a shell");
+        while fs::read_to_string(file.path()).is_ok_and(|pid| !pid.ends_with('\n')) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(Gatling { child, limit: Duration::ZERO, log: PathBuf::new(), results: PathBuf::new() });
+        assert!(has_ended(file.path()));
+    }
 }

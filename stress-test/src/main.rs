@@ -12,7 +12,7 @@ use stress_test::run::{Plan, Run, authority, say};
 use stress_test::sweep::Series;
 use stress_test::target::{Kind, OWN, Target};
 use stress_test::verdict::{Outcome, Verdict, judge};
-use stress_test::{browser, compare, feeders, report, sweep};
+use stress_test::{browser, compare, feeders, process, report, sweep};
 
 /// Picture sizes, in CSS pixels.
 const REPORT_SIZE: (u32, u32) = (1160, 2760);
@@ -162,7 +162,10 @@ fn main() -> ExitCode {
 /// Whether every verdict is good.
 fn run(task: Task) -> Result<bool> {
     match task {
-        Task::Run(wanted) => Ok(one(&wanted)?.verdict.passed()),
+        Task::Run(wanted) => {
+            process::heed_signals()?;
+            Ok(one(&wanted)?.verdict.passed())
+        }
         Task::Sweep { series, results, arguments } => sweep(series, &results, &arguments),
         Task::Check { run, base, topology, before } => {
             let base = authority(&base)?;

@@ -1,9 +1,12 @@
-//! Child processes with a time limit, and what `/proc` says of them. It does not know what they are for.
+//! Child processes with a time limit, the signals that end what waits for them, and what `/proc` says of them. It does not know what they are for.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,37 @@ const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed child's output that are worth showing.
 const TAIL_LINES: usize = 20;
 
+/// Set by SIGINT and SIGTERM once they are heeded.
+static SIGNALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+/// Set while what was started is stopped: that goes on to its end.
+static CLEANING_UP: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGINT and SIGTERM end what is waited for, with an error, rather than this process.
+pub fn heed_signals() -> Result<()> {
+    let signalled = SIGNALLED.get_or_init(Arc::default);
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(signalled))?;
+    }
+    Ok(())
+}
+
+/// An error if a signal came, but while `clean_up` is at work.
+pub fn undisturbed() -> Result<()> {
+    let signalled = SIGNALLED.get().is_some_and(|signalled| signalled.load(Ordering::Relaxed));
+    if signalled && !CLEANING_UP.load(Ordering::Relaxed) {
+        bail!("stopped by a signal");
+    }
+    Ok(())
+}
+
+/// What no signal ends.
+pub fn clean_up<T>(work: impl FnOnce() -> T) -> T {
+    CLEANING_UP.store(true, Ordering::Relaxed);
+    let done = work();
+    CLEANING_UP.store(false, Ordering::Relaxed);
+    done
+}
+
 /// Runs to the end and returns what was printed on standard output; an error shows the last lines of everything.
 pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
     output_of(command, b"", limit)
@@ -30,7 +64,8 @@ pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result
     let (mut out, mut err, mut stdin) = (tempfile::tempfile()?, tempfile::tempfile()?, tempfile::tempfile()?);
     stdin.write_all(input)?;
     stdin.rewind()?;
-    command.stdin(stdin).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    // A group of its own, here and below: Ctrl-C reaches us alone, and we decide what ends when.
+    command.stdin(stdin).stdout(out.try_clone()?).stderr(err.try_clone()?).process_group(0);
     let mut child = command.spawn().with_context(|| format!("{shown}: could not start it"))?;
     let status = wait(&mut child, limit).with_context(|| shown.clone())?;
     let printed = text(&mut out)?;
@@ -43,28 +78,50 @@ pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result
 /// Runs to the end with what is printed going to a file.
 pub fn logged(command: &mut Command, log: &File) -> Result<Child> {
     let shown = shown(command);
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?).process_group(0);
     command.spawn().with_context(|| format!("{shown}: could not start it"))
 }
 
-/// Waits for the end; past the limit the child and all that it started are killed.
+/// Waits for the end; past the limit, or at a signal, the child and all that it started are killed.
 pub fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if began.elapsed() > limit {
-            let pid = child.id();
-            for pid in Family::of(pid).members {
-                // One that has just ended is what is wanted.
-                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-            }
-            child.wait()?;
+        let late = began.elapsed() > limit;
+        let disturbed = undisturbed();
+        if late || disturbed.is_err() {
+            kill_all(child)?;
+            disturbed?;
             bail!("killed, as it did not end within {} s", limit.as_secs());
         }
         thread::sleep(POLL);
     }
+}
+
+/// Kills it and all that it started.
+pub(crate) fn kill_all(child: &mut Child) -> Result<()> {
+    for pid in Family::of(child.id()).members {
+        // One that has just ended is what is wanted.
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    }
+    child.wait()?;
+    Ok(())
+}
+
+/// Asks it to end, and kills it if it has not within the limit.
+pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<()> {
+    let began = Instant::now();
+    // One that has just ended is what is wanted.
+    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+    while child.try_wait()?.is_none() {
+        if began.elapsed() > limit {
+            return kill_all(child);
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 fn shown(command: &Command) -> String {
@@ -168,21 +225,42 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat { parent: u32::try_from(field(4)?).ok()?, ticks, pages: field(24)? })
 }
 
+/// What tests of the end of children's children share.
+#[cfg(test)]
+pub(crate) mod children {
+    use std::path::Path;
+
+    use super::*;
+
+    /// For `sh -c`: a child of the shell, whose pid goes into the file that is the argument.
+    pub(crate) const CHILD: &str = r#"sleep 60 & echo $! >"$1"; wait"#;
+
+    /// Whether that child has, within a second or two.
+    pub(crate) fn has_ended(file: &Path) -> bool {
+        let pid: u32 = fs::read_to_string(file).expect("a file").trim().parse().expect("a pid");
+        (0..100).any(|_| {
+            thread::sleep(POLL);
+            // Empty where nobody has waited for it yet.
+            !fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::children::{CHILD, has_ended};
     use super::*;
 
     #[test]
     fn a_child_past_its_limit_is_killed_with_its_children() {
         let began = Instant::now();
-        let script = "sleep 60 & echo $! ; wait";
-        let error = output(Command::new("sh").args(["-c", script]), Duration::from_millis(300));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", CHILD, "sh"]).arg(file.path());
+        let error = output(&mut shell, Duration::from_millis(300));
         assert!(began.elapsed() < Duration::from_secs(10));
         assert!(format!("{:#}", error.expect_err("a time-out")).contains("did not end"));
-        let left = Family::of(std::process::id()).members.into_iter().any(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\x0060"))
-        });
-        assert!(!left);
+        assert!(has_ended(file.path()));
     }
 
     #[test]

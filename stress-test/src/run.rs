@@ -16,7 +16,7 @@ use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
 use crate::monitor::{self, GATLING, Monitor, Total};
-use crate::process::output;
+use crate::process::{clean_up, output, undisturbed};
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::{Instance, Kind, Service, Target};
 use crate::verdict::{Verdict, judge};
@@ -141,16 +141,18 @@ impl Plan {
         } else {
             say(&format!("{name}: starting with an empty database"));
             let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
+            // Some of what a signal interrupts is not missed.
+            let measured = measured.and_then(|measured| undisturbed().map(|()| measured));
             if self.keep && measured.is_ok() {
                 return measured;
             }
             say(&format!("{name}: stopping"));
             // Its own error would hide the one that matters.
-            let stopped = if target.is_running(base) { target.down() } else { Ok(()) };
+            let stopped = clean_up(|| if target.is_running(base) { target.down() } else { Ok(()) });
             measured.and_then(|measured| stopped.map(|()| measured))
         };
-        displaced.map_or(Ok(()), |displaced| displaced.start_again())?;
-        measured
+        let started_again = clean_up(|| displaced.map_or(Ok(()), |displaced| displaced.start_again()));
+        measured.and_then(|measured| started_again.map(|()| measured))
     }
 
     fn measure(&self, target: &Target, base: &Address, directory: &Path, date: Timestamp) -> Result<Run> {

@@ -15,7 +15,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
 
 use crate::http::{self, Address};
-use crate::process::{logged, output, output_of};
+use crate::process::{logged, output, output_of, terminate, undisturbed};
 
 /// The Compose project of the stress test, and the one that compose.yml names: nobody's database is thrown away but our own.
 pub const OWN: &str = "rinha-stress";
@@ -192,6 +192,7 @@ impl Target {
 
     /// Starts it with an empty database, and waits until it answers.
     pub fn up(&self, base: &Address, log: &Path) -> Result<()> {
+        let mut started = None;
         match self {
             Target::Compose { engine, project } => {
                 // What an earlier run left.
@@ -212,11 +213,15 @@ impl Target {
                 // It outlives this process unless `down` ends it.
                 let mut local = Command::new(program);
                 local.arg("--fresh").arg("--directory").arg(directory);
-                logged(&mut local, &fs::File::create(log)?)?;
+                started = Some(logged(&mut local, &fs::File::create(log)?)?);
             }
             Target::Unknown => bail!("nothing listens on {base}, and what to start is not known"),
         }
-        self.wait_until_ready(base).with_context(|| format!("{}: not ready", self.name()))
+        let ready = self.wait_until_ready(base).with_context(|| format!("{}: not ready", self.name()));
+        if let (Err(_), Some(mut local)) = (&ready, started) {
+            terminate(&mut local, DOWN_TIME_MAX)?;
+        }
+        ready
     }
 
     /// Stops it and throws away its database.
@@ -248,6 +253,7 @@ impl Target {
                 Err(error) if began.elapsed() > READY_TIME_MAX => return Err(error),
                 Err(_) => thread::sleep(POLL),
             }
+            undisturbed()?;
         }
     }
 

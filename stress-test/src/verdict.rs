@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::{Address, Client, block_on};
+use crate::process::undisturbed;
 use crate::records::{Acknowledged, Records};
 use crate::target::{Instance, Target};
 
@@ -221,6 +222,7 @@ fn read_back(name: &str, records: &Records, address: &Address) -> Result<Check> 
 async fn wrong_ones(mut client: Client, part: &[Acknowledged], payloads: &[Value]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for Acknowledged { id, payload, .. } in part {
+        undisturbed()?;
         if !is_id(id) {
             wrong.push(format!("{id} is no UUID"));
             continue;
