@@ -180,6 +180,12 @@ fn run(task: Task) -> Result<bool> {
             Ok(true)
         }
         Task::Compare { runs, out, pictures } => {
+            let (runs, others): (Vec<_>, Vec<_>) =
+                runs.into_iter().partition(|run| run.join("run.json").exists());
+            for other in &others {
+                say(&format!("left out, as there is no run.json in it: {}", other.display()));
+            }
+            ensure!(!runs.is_empty(), "expected at least one run that came to a verdict");
             compare::write(&runs, &out)?;
             print!(
                 "{}",
@@ -224,13 +230,17 @@ fn one(wanted: &Wanted) -> Result<Run> {
 }
 
 fn sweep(series: Series, results: &Path, arguments: &[OsString]) -> Result<bool> {
-    let runs = sweep::carry_out(series, arguments, results)?;
-    let page = results.join(format!("{series:?}.html").to_lowercase());
+    process::heed_signals()?;
+    let (directory, runs) = sweep::carry_out(series, arguments, results)?;
+    if runs.is_empty() {
+        return Ok(false);
+    }
+    let page = directory.join("comparison.html");
     compare::write(&runs, &page)?;
     print!("\n{}", compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?));
     show(&page, None)?;
     // A box that is too small and a load that is too large are what is looked for.
-    Ok(!runs.is_empty())
+    Ok(true)
 }
 
 fn print(verdict: &Verdict) {

@@ -2,13 +2,22 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use jiff::Timestamp;
 
+use crate::process::{terminate, undisturbed};
 use crate::run::{Run, say};
+
+/// A run that was stopped by a signal stops its topology and starts the displaced one again.
+const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Which runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,12 +76,16 @@ const LARGE: [Step; 4] = [
     Step { name: "k8", load: 8.0, limits: &[] },
 ];
 
-/// Does them all; the directories of those that came to a verdict. `arguments` are those of `run` that all have in common.
-pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Result<Vec<PathBuf>> {
+/// Does them all; the sweep's directory, which no other one shares, and those of the runs that came to a verdict. `arguments` are
+/// those of `run` that all have in common.
+pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let steps = match series {
         Series::Small => &SMALL,
         Series::Large => &LARGE,
     };
+    let name = format!("{}-{series:?}", Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+    let results = results.join(name.to_lowercase());
+    fs::create_dir_all(&results)?;
     let mut runs = Vec::new();
     for step in steps {
         say(&format!("{}: {} times the contest's load, {:?}", step.name, step.load, step.limits));
@@ -84,8 +97,7 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
             .arg("--results")
             .arg(&own)
             .envs(step.limits.iter().copied());
-        // Bounded: each thing that a run waits for is.
-        let status = command.status().context("could not start a run")?;
+        let status = finish(&mut command)?;
         let Some(run) = latest(&own) else {
             say(&format!("{}: came to no verdict ({status})", step.name));
             continue;
@@ -97,7 +109,22 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
             break;
         }
     }
-    Ok(runs)
+    Ok((results, runs))
+}
+
+/// Has no time limit of its own: each thing that a run waits for has one. A signal goes on to the run.
+fn finish(command: &mut Command) -> Result<ExitStatus> {
+    let mut run = command.process_group(0).spawn().context("could not start a run")?;
+    loop {
+        if let Some(status) = run.try_wait()? {
+            return Ok(status);
+        }
+        if let Err(signal) = undisturbed() {
+            terminate(&mut run, CLEAN_UP_TIME_MAX)?;
+            return Err(signal);
+        }
+        thread::sleep(POLL);
+    }
 }
 
 fn latest(results: &Path) -> Option<PathBuf> {
