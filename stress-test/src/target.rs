@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
@@ -233,7 +234,7 @@ impl Target {
             Target::Local(directory) => {
                 kill(Pid::from_raw(description(directory)?.pid), Signal::SIGTERM)?;
                 let began = Instant::now();
-                while directory.join("services.json").exists() {
+                while is_held(directory) {
                     if began.elapsed() > DOWN_TIME_MAX {
                         bail!("local: it did not end within {} s", DOWN_TIME_MAX.as_secs());
                     }
@@ -395,9 +396,16 @@ fn description(directory: &Path) -> Result<Description> {
     let file = directory.join("services.json");
     let text =
         fs::read_to_string(&file).with_context(|| format!("{}: nothing runs there", file.display()))?;
-    let description: Description = serde_json::from_str(&text)?;
-    kill(Pid::from_raw(description.pid), None).with_context(|| format!("{}: it ended", file.display()))?;
-    Ok(description)
+    if !is_held(directory) {
+        bail!("{}: it ended", file.display());
+    }
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Whether a local topology runs there: it holds its lock as long as it lives.
+fn is_held(directory: &Path) -> bool {
+    let Ok(lock) = fs::File::open(directory.join("lock")) else { return false };
+    Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
 }
 
 /// Our own, so that no database is lost, and the topology's default.
@@ -415,4 +423,31 @@ fn is_of_this_package(variable: &std::ffi::OsStr) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_"]
         .iter()
         .any(|prefix| variable.as_encoded_bytes().starts_with(prefix.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_that_was_left_behind_stops_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut other = Command::new("sleep").arg("60").spawn().expect("somebody else's process");
+        let text = format!(r#"{{"pid": {}, "port": 9999, "services": {{}}}}"#, other.id());
+        fs::write(directory.path().join("services.json"), text).expect("a file");
+        let (target, base) =
+            (Target::Local(directory.path().to_owned()), Address::Tcp("localhost:9999".to_owned()));
+        let check = |expected: bool| assert_eq!(target.is_running(&base), expected);
+        check(false);
+        let lock = fs::File::create(directory.path().join("lock")).expect("a file");
+        check(false);
+        let held = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock");
+        check(true);
+        drop(held);
+        check(false);
+        assert!(target.down().is_err());
+        thread::sleep(POLL);
+        assert_eq!(other.try_wait().expect("a child"), None);
+        other.kill().and_then(|()| other.wait()).expect("its end");
+    }
 }
