@@ -45,8 +45,8 @@ enum Task {
     Check {
         /// The run's directory
         run: PathBuf,
-        /// The balancer
-        #[arg(long, default_value = "http://localhost:9999")]
+        /// The balancer; compose.yml's PORT, if not said
+        #[arg(long, default_value_t = usual_base())]
         base: String,
         /// What is behind it
         #[arg(long, default_value = "auto")]
@@ -103,8 +103,8 @@ struct Wanted {
     /// The Compose project that is started, or with --as-is the one that runs
     #[arg(long, default_value = OWN)]
     project: String,
-    /// Where it listens
-    #[arg(long, default_value = "http://localhost:9999")]
+    /// Where it listens; compose.yml's PORT, if not said
+    #[arg(long, default_value_t = usual_base())]
     base: String,
     /// Test what runs, with what its database holds; any entry's that listens on the port
     #[arg(long)]
@@ -146,6 +146,13 @@ impl FeedersWanted {
         let payloads = self.payloads.unwrap_or(100_000 * load.ceil().max(1.0) as usize);
         feeders::Plan { payloads, terms: self.terms, seed: self.seed }
     }
+}
+
+/// What compose.yml publishes: `PORT` may be an address and a port.
+fn usual_base() -> String {
+    let port = std::env::var("PORT").ok().filter(|port| !port.is_empty());
+    let port = port.unwrap_or_else(|| "9999".to_owned());
+    format!("http://localhost:{}", port.rsplit(':').next().unwrap_or_default())
 }
 
 fn main() -> ExitCode {

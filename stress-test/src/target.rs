@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Which kind of topology is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// What runs; if nothing does: containers if there is an engine, else the local topology.
+    /// Containers if there is an engine, else the local topology; with --as-is whichever runs and listens there.
     Auto,
     /// Containers, by Docker Compose or podman-compose.
     Compose,
@@ -144,7 +144,7 @@ impl Target {
         known.extend([project, USUAL].into_iter().filter_map(compose));
         match kind {
             Kind::Unknown => Ok(Target::Unknown),
-            _ if as_is => Ok(known.into_iter().find(|target| target.is_running(base)).unwrap_or(Target::Unknown)),
+            _ if as_is => Ok(known.into_iter().find(|target| target.listens_on(base)).unwrap_or(Target::Unknown)),
             Kind::Local => Ok(Target::Local(own_directory)),
             Kind::Auto => Ok(compose(project).unwrap_or(Target::Local(own_directory))),
             Kind::Compose => compose(project).ok_or_else(|| {
@@ -184,11 +184,21 @@ impl Target {
     pub fn is_running(&self, base: &Address) -> bool {
         match self {
             Target::Compose { .. } => !self.services().unwrap_or_default().is_empty(),
-            Target::Local(directory) => description(directory).is_ok_and(|description| {
-                matches!(base, Address::Tcp(authority) if authority.ends_with(&format!(":{}", description.port)))
-            }),
+            Target::Local(directory) => {
+                description(directory).is_ok_and(|description| port(base) == Some(description.port))
+            }
             Target::Unknown => http::get(base, "/contagem-pessoas").is_ok(),
         }
+    }
+
+    /// The same, and of containers that they publish the port.
+    fn listens_on(&self, base: &Address) -> bool {
+        let Target::Compose { engine, project } = self else { return self.is_running(base) };
+        let label = format!("label=com.docker.compose.project={project}");
+        let published =
+            engine.command().args(["ps", "--filter", &label, "--format", "{{.Ports}}"]).to_owned_output();
+        let wanted = port(base).map(|port| format!(":{port}->"));
+        published.is_ok_and(|ports| wanted.is_some_and(|port| ports.contains(&port)))
     }
 
     /// Starts it with an empty database, and waits until it answers.
@@ -392,6 +402,12 @@ impl Output for Command {
     }
 }
 
+fn port(base: &Address) -> Option<u16> {
+    let Address::Tcp(authority) = base else { return None };
+    authority.rsplit_once(':')?.1.parse().ok()
+}
+
+/// Of what runs there now. A file that a killed one left would name processes that may be anybody's by now.
 fn description(directory: &Path) -> Result<Description> {
     let file = directory.join("services.json");
     let text =
