@@ -84,8 +84,11 @@ fn table(runs: &[Run]) -> Markup {
 }
 
 fn class(name: &str, run: &Run) -> Option<&'static str> {
-    let failed = run.verdict.checks.iter().any(|check| check.outcome == Outcome::Failed);
-    (name == "verdict").then_some(if failed { "failed" } else { "passed" })
+    (name == "verdict").then_some(match run.verdict.outcome() {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+    })
 }
 
 /// The same figures as a table in Markdown, a run a line: for the README and for a terminal.
@@ -110,8 +113,10 @@ pub fn markdown(runs: &[Run]) -> String {
             |total| format!("{} in {:.0} % of its periods", total.service, 100.0 * total.throttled_periods),
         );
         let verdict = run.verdict.checks.iter().find(|check| check.outcome == Outcome::Failed);
-        let verdict = verdict
-            .map_or_else(|| "passed".to_owned(), |check| format!("failed: {}: {}", check.name, check.found));
+        let verdict = verdict.map_or_else(
+            || run.verdict.word().to_owned(),
+            |check| format!("failed: {}: {}", check.name, check.found),
+        );
         text += &format!(
             "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
             run.name,

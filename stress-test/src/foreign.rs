@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::records::Percentiles;
 use crate::target::Target;
-use crate::verdict::{Check, Verdict};
+use crate::verdict::{COUNTED, Check, Verdict};
 
 /// What the contest's simulation calls its GET after a 201: there are as many as 201s.
 const GET_AFTER_201: &str = "consulta";
@@ -72,17 +72,27 @@ pub fn statuses(kinds: &[(String, Percentiles)]) -> Vec<(String, BTreeMap<u16, u
     created.into_iter().collect()
 }
 
-/// Without ids, what can be judged is the numbers.
-pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64) -> Verdict {
+/// Without ids, what can be judged is the numbers: of the rows that there are now, and of those that there were before.
+pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64, before: u64) -> Verdict {
     let (count, ko) = kinds.last().map_or((0, 0), |(_, all)| (all.count, all.ko));
     let mut checks = vec![Check::new("KO = 0", ko == 0 && count > 0, format!("{ko} KO of {count} requests"))];
-    let name = "/contagem-pessoas = 201s";
+    let new = rows.saturating_sub(before);
     checks.push(match created(kinds) {
-        Some(created) => Check::new(name, rows == created as u64, format!("{rows} rows, {created} 201s")),
-        None => Check::skipped(name, format!("no request is called {GET_AFTER_201}: the 201s are not known")),
+        Some(created) => {
+            Check::new(COUNTED, rows == before + created as u64, format!("{new} rows, {created} 201s"))
+        }
+        None => {
+            Check::skipped(COUNTED, format!("no request is called {GET_AFTER_201}: the 201s are not known"))
+        }
     });
+    checks.push(in_postgres(target.sql("SELECT count(*), count(DISTINCT apelido) FROM pessoas"), rows));
+    checks.push(Check::skipped("each acknowledged id read back", "this simulation does not record them"));
+    Verdict { checks, score: Some(new) }
+}
+
+fn in_postgres(answer: Result<Option<Vec<String>>>, rows: u64) -> Check {
     let name = "Postgres holds as many rows, no apelido twice";
-    checks.push(match target.sql("SELECT count(*), count(DISTINCT apelido) FROM pessoas") {
+    match answer {
         Ok(Some(found)) => Check::new(
             name,
             found == [format!("{rows}|{rows}")],
@@ -90,14 +100,38 @@ pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64) -> Ver
         ),
         Ok(None) => Check::skipped(name, "Postgres cannot be reached: the topology is unknown"),
         Err(error) => Check::new(name, false, format!("{error:#}")),
-    });
-    checks.push(Check::skipped("each acknowledged id read back", "this simulation does not record them"));
-    Verdict { checks, score: Some(rows) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Outcome;
+
+    #[test]
+    fn rows_of_before_are_no_rows_of_now() {
+        let check = |consulta: &str, rows: u64, before: u64, expected: &str| {
+            let kinds = [consulta, "all"]
+                .map(|name| (name.to_owned(), Percentiles { count: 4, ..Percentiles::default() }));
+            let verdict = judge(&kinds, &Target::Unknown, rows, before);
+            assert_eq!(verdict.word(), expected, "{rows} rows, {before} before: {verdict:?}");
+        };
+        check("consulta", 4, 0, "passed");
+        check("consulta", 9, 5, "passed");
+        check("consulta", 8, 5, "failed");
+        check("consulta", 4, 5, "failed");
+        check("another", 4, 0, "not judged");
+    }
+
+    #[test]
+    fn postgres_must_hold_all_rows() {
+        let check = |answer: &str, rows: u64, expected: Outcome| {
+            assert_eq!(in_postgres(Ok(Some(vec![answer.to_owned()])), rows).outcome, expected, "{answer}");
+        };
+        check("9|9", 9, Outcome::Passed);
+        check("8|8", 9, Outcome::Failed);
+        check("9|8", 9, Outcome::Failed);
+    }
 
     #[test]
     fn the_report_of_gatling_is_understood() {

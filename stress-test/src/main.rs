@@ -260,8 +260,7 @@ fn print(verdict: &Verdict) {
         println!("{outcome}  {}: {}", check.name, check.found);
     }
     let score = verdict.score.map_or_else(|| "unknown".to_owned(), |score| score.to_string());
-    let word = if verdict.passed() { "passed" } else { "failed" };
-    println!("verdict: {word}; the contest's score: {score}");
+    println!("verdict: {}; the contest's score: {score}", verdict.word());
 }
 
 fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {

@@ -182,8 +182,7 @@ impl Plan {
             (records.percentiles(), statuses, judge(&records, target, base, before))
         } else {
             let kinds = foreign::read(&report)?;
-            let rows = http::count(base)?.saturating_sub(before);
-            let verdict = foreign::judge(&kinds, target, rows);
+            let verdict = foreign::judge(&kinds, target, http::count(base)?, before);
             (kinds.clone(), foreign::statuses(&kinds), verdict)
         };
         Ok(Run {

@@ -19,6 +19,9 @@ const READERS: usize = 8;
 const EXAMPLES: usize = 3;
 const MEMBERS: [&str; 4] = ["apelido", "nome", "nascimento", "stack"];
 
+/// The check without which nothing is known, as its name begins.
+pub(crate) const COUNTED: &str = "/contagem-pessoas = 201s";
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,9 +55,30 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether no check failed, and at least the rows were counted.
+    /// Failed if a check did; passed only if the rows were held against the 201s; else it could not be judged.
+    pub fn outcome(&self) -> Outcome {
+        let counted = |check: &Check| check.name.starts_with(COUNTED) && check.outcome == Outcome::Passed;
+        if self.score.is_none() || self.checks.iter().any(|check| check.outcome == Outcome::Failed) {
+            Outcome::Failed
+        } else if self.checks.iter().any(counted) {
+            Outcome::Passed
+        } else {
+            Outcome::Skipped
+        }
+    }
+
+    /// Whether all is known to be well.
     pub fn passed(&self) -> bool {
-        self.score.is_some() && self.checks.iter().all(|check| check.outcome != Outcome::Failed)
+        self.outcome() == Outcome::Passed
+    }
+
+    /// In one word or two.
+    pub fn word(&self) -> &'static str {
+        match self.outcome() {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::Skipped => "not judged",
+        }
     }
 }
 
@@ -116,17 +140,17 @@ fn no_ko(records: &Records) -> Check {
 }
 
 fn counted(records: &Records, before: u64) -> Check {
-    let name = "/contagem-pessoas = 201s, right after the last answer";
+    let name = format!("{COUNTED}, right after the last answer");
     let created = records.created() as u64;
     let Some((count, rows)) = records.count.and_then(|count| Some((count, count.rows?))) else {
         return Check::new(name, false, "no count was answered");
     };
     let waited = count.at.saturating_sub(records.end().unwrap_or(0));
-    let rows = rows.saturating_sub(before);
+    let new = rows.saturating_sub(before);
     Check::new(
         name,
-        rows == created,
-        format!("{rows} rows, {created} 201s, answered {waited} ms after the last one"),
+        rows == before + created,
+        format!("{new} rows, {created} 201s, answered {waited} ms after the last one"),
     )
 }
 
@@ -137,17 +161,25 @@ fn in_postgres(records: &Records, target: &Target, before: u64) -> Result<Check>
         return Ok(Check::skipped(IN_POSTGRES, "Postgres cannot be reached: the topology is unknown"));
     };
     let rows: Vec<(&str, &str)> = rows.iter().filter_map(|row| row.split_once('|')).collect();
+    Ok(compared(&rows, &records.acknowledged, before))
+}
+
+/// Ids and apelidos of all rows against what was acknowledged.
+fn compared(rows: &[(&str, &str)], acknowledged: &[Acknowledged], before: u64) -> Check {
     let ids: HashSet<&str> = rows.iter().map(|(id, _)| *id).collect();
     let apelidos: HashSet<&str> = rows.iter().map(|(_, apelido)| *apelido).collect();
-    let lost = records.acknowledged.iter().filter(|acknowledged| !ids.contains(&*acknowledged.id));
-    let (lost, acknowledged) = (lost.count(), records.acknowledged.len() as u64);
-    let more = (rows.len() as u64).saturating_sub(before + acknowledged);
-    let twice = rows.len() - apelidos.len();
+    let lost = acknowledged.iter().filter(|acknowledged| !ids.contains(&*acknowledged.id)).count() as u64;
+    let (rows, acknowledged) = (rows.len() as u64, acknowledged.len() as u64);
+    // Those that were there before may have any id: known is how many there must be.
+    let more = rows.saturating_sub(before + acknowledged - lost);
+    let less = (before + acknowledged - lost).saturating_sub(rows);
+    let twice = rows - apelidos.len() as u64;
     let found = format!(
         "{} rows, {acknowledged} acknowledged, {lost} of them lost, {more} never acknowledged, {twice} repeated apelidos",
-        rows.len() as u64 - before
+        rows.saturating_sub(before)
     );
-    Ok(Check::new(IN_POSTGRES, lost == 0 && more == 0 && twice == 0, found))
+    let found = if less == 0 { found } else { format!("{found}, {less} of before gone") };
+    Check::new(IN_POSTGRES, lost == 0 && more == 0 && less == 0 && twice == 0, found)
 }
 
 fn no_apelido_twice(records: &Records) -> Check {
@@ -247,4 +279,76 @@ fn is_id(text: &str) -> bool {
 fn same(body: &[u8], id: &str, posted: &Value) -> bool {
     let Ok(answered) = serde_json::from_slice::<Value>(body) else { return false };
     answered["id"] == id && MEMBERS.iter().all(|member| answered[member] == posted[member])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Count;
+
+    #[test]
+    fn rows_are_held_against_what_was_acknowledged() {
+        let check = |rows: &[(&str, &str)], before: u64, expected: Result<&str, &str>| {
+            let acknowledged: Vec<Acknowledged> =
+                ["1", "2", "3"].map(|id| Acknowledged { at: 0, id: id.to_owned(), payload: 0 }).into();
+            let check = compared(rows, &acknowledged, before);
+            let (outcome, found) = match expected {
+                Ok(found) => (Outcome::Passed, found),
+                Err(found) => (Outcome::Failed, found),
+            };
+            assert_eq!(check.outcome, outcome, "{rows:?}: {}", check.found);
+            assert!(check.found.contains(found), "{rows:?}: {}", check.found);
+        };
+        let all = [("1", "a"), ("2", "b"), ("3", "c")];
+        check(&all, 0, Ok("3 rows, 3 acknowledged, 0 of them lost, 0 never acknowledged, 0 repeated"));
+        check(&[&all[..], &[("0", "z")]].concat(), 1, Ok("3 rows, 3 acknowledged"));
+        check(&all[..2], 0, Err("1 of them lost, 0 never acknowledged"));
+        check(&[], 0, Err("3 of them lost"));
+        // As many as there should be, but not the same.
+        check(&[("1", "a"), ("2", "b"), ("4", "d")], 0, Err("1 of them lost, 1 never acknowledged"));
+        check(&[&all[..], &[("4", "d")]].concat(), 0, Err("0 of them lost, 1 never acknowledged"));
+        check(&[&all[..2], &[("3", "a")]].concat(), 0, Err("0 never acknowledged, 1 repeated"));
+        check(&[&all[..], &[("3", "c")]].concat(), 0, Err("1 never acknowledged, 1 repeated"));
+        // Fewer than there were before, which is no reason to panic.
+        check(
+            &all,
+            9,
+            Err(
+                "0 rows, 3 acknowledged, 0 of them lost, 0 never acknowledged, 0 repeated apelidos, 9 of before gone",
+            ),
+        );
+        check(&[], 9, Err("3 of them lost"));
+    }
+
+    #[test]
+    fn rows_of_before_that_are_gone_are_no_rows_of_now() {
+        let records = |rows| Records {
+            requests: Vec::new(),
+            acknowledged: Vec::new(),
+            count: Some(Count { at: 0, rows: Some(rows) }),
+            payloads: Vec::new(),
+        };
+        assert_eq!(counted(&records(7), 7).outcome, Outcome::Passed);
+        assert_eq!(counted(&records(5), 7).outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn what_was_not_counted_is_not_judged() {
+        let check = |outcomes: [Outcome; 2], score: Option<u64>, expected: &str| {
+            let [ko, counted] = outcomes;
+            let names = ["KO = 0", COUNTED];
+            let checks = [ko, counted].into_iter().zip(names).map(|(outcome, name)| Check {
+                name: name.to_owned(),
+                outcome,
+                found: String::new(),
+            });
+            let verdict = Verdict { checks: checks.collect(), score };
+            assert_eq!((verdict.word(), verdict.passed()), (expected, expected == "passed"));
+        };
+        check([Outcome::Passed, Outcome::Passed], Some(1), "passed");
+        check([Outcome::Passed, Outcome::Skipped], Some(1), "not judged");
+        check([Outcome::Failed, Outcome::Skipped], Some(1), "failed");
+        check([Outcome::Passed, Outcome::Failed], Some(1), "failed");
+        check([Outcome::Passed, Outcome::Passed], None, "failed");
+    }
 }

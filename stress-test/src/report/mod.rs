@@ -89,9 +89,13 @@ pub(crate) fn figure(plot: &Plot) -> Markup {
 }
 
 fn head(run: &Run) -> Markup {
-    let (class, word) = if run.verdict.passed() { ("badge", "passed") } else { ("badge failed", "failed") };
+    let class = match run.verdict.outcome() {
+        Outcome::Passed => "badge",
+        Outcome::Failed => "badge failed",
+        Outcome::Skipped => "badge skipped",
+    };
     html! {
-        header { h1 { "Stress test: " (run.name) } span class=(class) { (word) } }
+        header { h1 { "Stress test: " (run.name) } span class=(class) { (run.verdict.word()) } }
         p {
             (run.date.strftime("%F %R UTC")) " · " (load(run)) " · " (run.target)
             " · " a href=(run.gatling) { "Gatling's own report" }
