@@ -36,6 +36,8 @@ pub struct Usage {
     pub anonymous: u64,
     /// The most that `memory` has been; 0 where the kernel does not say.
     pub peak: u64,
+    /// Processes that were killed because the memory was used up.
+    pub oom_kills: u64,
 }
 
 /// The groups of one process that account for it.
@@ -107,9 +109,11 @@ impl Cgroups {
             ),
             Version::V2 => (micros(&self.cpu, "usage_usec"), micros(&self.cpu, "throttled_usec")),
         };
-        let [now, peak, anonymous] = match self.memory.version {
-            Version::V1 => ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "total_rss"],
-            Version::V2 => ["memory.current", "memory.peak", "anon"],
+        let [now, peak, anonymous, events] = match self.memory.version {
+            Version::V1 => {
+                ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "total_rss", "memory.oom_control"]
+            }
+            Version::V2 => ["memory.current", "memory.peak", "anon", "memory.events"],
         };
         Usage {
             cpu,
@@ -119,6 +123,7 @@ impl Cgroups {
             memory: self.memory.number(now).unwrap_or(0),
             anonymous: self.memory.keyed("memory.stat", anonymous),
             peak: self.memory.number(peak).unwrap_or(0),
+            oom_kills: self.memory.keyed(events, "oom_kill"),
         }
     }
 }
@@ -229,6 +234,7 @@ mod tests {
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/memory.current", "5000\n"),
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/memory.peak", "9000\n"),
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/memory.stat", "anon 4000\nfile 1000\nanon_thp 0\n"),
+            ("sys/fs/cgroup/machine.slice/libpod-1.scope/memory.events", "max 9\noom 3\noom_kill 2\n"),
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/container/cgroup.procs", "7\n"),
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/container/cpu.max", "max 100000\n"),
             ("sys/fs/cgroup/machine.slice/libpod-1.scope/container/memory.max", "max\n"),
@@ -243,6 +249,7 @@ mod tests {
             memory: 5000,
             anonymous: 4000,
             peak: 9000,
+            oom_kills: 2,
         };
         assert_eq!(groups.usage(), expected);
     }
@@ -267,13 +274,14 @@ mod tests {
             ("sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "77\n"),
             ("sys/fs/cgroup/memory/docker/x/memory.max_usage_in_bytes", "99\n"),
             ("sys/fs/cgroup/memory/docker/x/memory.stat", "rss 1\ntotal_rss 55\n"),
+            ("sys/fs/cgroup/memory/docker/x/memory.oom_control", "under_oom 0\noom_kill 1\n"),
         ]);
         let groups = Cgroups::of(root.path(), 7).expect("its groups");
         assert_eq!(groups.limits(), Limits { cpus: Some(0.4), memory: None });
         let usage = groups.usage();
         assert_eq!((usage.cpu, usage.throttled), (Duration::from_secs(2), Duration::from_millis(3)));
         assert_eq!((usage.periods, usage.throttled_periods), (9, 2));
-        assert_eq!((usage.memory, usage.anonymous, usage.peak), (77, 55, 99));
+        assert_eq!((usage.memory, usage.anonymous, usage.peak, usage.oom_kills), (77, 55, 99, 1));
     }
 
     #[test]

@@ -17,8 +17,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// A row: what it says of a run.
 type Row = (&'static str, fn(&Run) -> String);
 
-const ROWS: [Row; 17] = [
-    ("verdict", |run| if run.verdict.passed() { "passed" } else { "failed" }.to_owned()),
+const ROWS: [Row; 18] = [
+    ("verdict", |run| run.verdict.word().to_owned()),
     ("date", |run| run.date.strftime("%F %R").to_string()),
     ("load", load),
     ("target", |run| run.target.clone()),
@@ -43,6 +43,12 @@ const ROWS: [Row; 17] = [
     ("CPU s: each service", |run| limits(run, |total| Some(format!("{:.1}", total.cpu_seconds)))),
     ("memory peak MiB: each service", |run| {
         limits(run, |total| Some(format!("{:.0}", total.anonymous_peak as f64 / MIB)))
+    }),
+    ("restarts + kills for memory", |run| {
+        limits(run, |total| {
+            let any = total.restarts > 0 || total.oom_kills > 0;
+            any.then(|| format!("{} + {}", total.restarts, total.oom_kills))
+        })
     }),
 ];
 

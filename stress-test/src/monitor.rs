@@ -52,6 +52,12 @@ pub struct Total {
     pub memory_peak: u64,
     /// The most memory that no file backs, as sampled; in bytes.
     pub anonymous_peak: u64,
+    /// How often it was started again within the run; at least once where only the process is known to be another.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Processes of it that were killed because its memory was used up.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 impl Total {
@@ -141,14 +147,15 @@ fn write(out: &mut impl Write, service: &str, usage: &Usage) -> Result<()> {
     let at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     writeln!(
         out,
-        "{at}\t{service}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+        "{at}\t{service}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
         usage.cpu.as_micros(),
         usage.throttled.as_micros(),
         usage.periods,
         usage.throttled_periods,
         usage.memory,
         usage.anonymous,
-        usage.peak
+        usage.peak,
+        usage.oom_kills
     )?;
     Ok(())
 }
@@ -160,42 +167,66 @@ pub fn read(file: &Path) -> Result<Vec<Sample>> {
         let (at, rest) = line.split_once('\t')?;
         let (service, numbers) = rest.split_once('\t')?;
         let numbers: Vec<u64> = numbers.split('\t').map_while(|number| number.parse().ok()).collect();
-        let &[cpu, throttled, periods, throttled_periods, memory, anonymous, peak] = numbers.as_slice()
-        else {
-            return None;
-        };
+        // Older samples have no kills.
+        let (&[cpu, throttled, periods, throttled_periods, memory, anonymous, peak], kills) =
+            numbers.split_first_chunk()?;
+        let oom_kills = kills.first().copied().unwrap_or(0);
         let (cpu, throttled) = (Duration::from_micros(cpu), Duration::from_micros(throttled));
-        let usage = Usage { cpu, throttled, periods, throttled_periods, memory, anonymous, peak };
+        let usage = Usage { cpu, throttled, periods, throttled_periods, memory, anonymous, peak, oom_kills };
         Some(Sample { at: at.parse().ok()?, service: service.to_owned(), usage })
     };
     text.lines().map(|line| sample(line).ok_or_else(|| anyhow!("unexpected sample: {line}"))).collect()
 }
 
+/// The restarts of each service between two looks at all of them.
+pub fn restarts(before: &[Service], after: &[Service]) -> BTreeMap<String, u32> {
+    let of = |service: &Service| {
+        let now = after.iter().find(|now| now.name == service.name);
+        let counted = now.map_or(0, |now| now.restarts.saturating_sub(service.restarts));
+        // Also one that is not there any more.
+        let other = now.is_none_or(|now| now.pid != service.pid);
+        (service.name.clone(), counted.max(u32::from(other)))
+    };
+    before.iter().map(of).collect()
+}
+
 /// What the samples amount to, a service each.
-pub fn totals(samples: &[Sample], limits: &BTreeMap<String, Limits>) -> Vec<Total> {
+pub fn totals(
+    samples: &[Sample],
+    limits: &BTreeMap<String, Limits>,
+    restarts: &BTreeMap<String, u32>,
+) -> Vec<Total> {
     let mut services: BTreeMap<&str, Vec<&Usage>> = BTreeMap::new();
     for sample in samples {
         services.entry(&sample.service).or_default().push(&sample.usage);
     }
     let total = |(service, usages): (&str, Vec<&Usage>)| {
-        let (first, last) = (usages.first()?, usages.last()?);
         let most = |value: fn(&Usage) -> u64| usages.iter().map(|usage| value(usage)).max().unwrap_or(0);
-        let periods = last.periods.saturating_sub(first.periods);
-        let hit = last.throttled_periods.saturating_sub(first.throttled_periods);
-        Some(Total {
+        // A container that is started again counts from 0 again: only what was added is summed up.
+        let sum = |value: fn(&Usage) -> u64| -> u64 {
+            usages.windows(2).map(|pair| value(pair[1]).saturating_sub(value(pair[0]))).sum()
+        };
+        let (periods, hit) = (sum(|usage| usage.periods), sum(|usage| usage.throttled_periods));
+        Total {
             service: service.to_owned(),
             limits: limits.get(service).copied().unwrap_or_default(),
-            cpu_seconds: last.cpu.saturating_sub(first.cpu).as_micros() as f64 / MICROS,
-            throttled_seconds: last.throttled.saturating_sub(first.throttled).as_micros() as f64 / MICROS,
+            cpu_seconds: sum(|usage| whole_micros(usage.cpu)) as f64 / MICROS,
+            throttled_seconds: sum(|usage| whole_micros(usage.throttled)) as f64 / MICROS,
             throttled_periods: if periods == 0 { 0.0 } else { hit as f64 / periods as f64 },
             memory_peak: most(|usage| usage.memory.max(usage.peak)),
             anonymous_peak: most(|usage| usage.anonymous),
-        })
+            restarts: restarts.get(service).copied().unwrap_or(0),
+            oom_kills: sum(|usage| usage.oom_kills),
+        }
     };
-    let mut totals: Vec<Total> = services.into_iter().filter_map(total).collect();
+    let mut totals: Vec<Total> = services.into_iter().map(total).collect();
     // What is tested comes first.
     totals.sort_by_key(|total| !total.is_service());
     totals
+}
+
+fn whole_micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).expect("less than 500,000 years")
 }
 
 #[cfg(test)]
@@ -203,17 +234,64 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_used_before_a_restart_is_not_lost() {
+        let sample = |seconds: u64, periods: u64, oom_kills: u64| Sample {
+            at: 0,
+            service: "api1".to_owned(),
+            usage: Usage {
+                cpu: Duration::from_secs(seconds),
+                throttled: Duration::from_secs(seconds / 2),
+                periods,
+                throttled_periods: periods / 4,
+                oom_kills,
+                ..Usage::default()
+            },
+        };
+        // Counted from 10; a new start after 30, before which nothing can be read; then from 0.
+        let samples =
+            [sample(10, 100, 0), sample(30, 300, 1), sample(0, 0, 0), sample(0, 0, 0), sample(4, 40, 0)];
+        let restarts = BTreeMap::from([("api1".to_owned(), 1)]);
+        let totals = totals(&samples, &BTreeMap::new(), &restarts);
+        let [total] = totals.as_slice() else { panic!("{totals:?}") };
+        assert_eq!((total.cpu_seconds, total.throttled_seconds), (24.0, 12.0));
+        assert_eq!((total.throttled_periods, total.restarts, total.oom_kills), (0.25, 1, 1));
+    }
+
+    #[test]
+    fn another_process_or_a_greater_number_is_a_restart() {
+        let service = |pid: u32, restarts: u32| Service { name: "api1".to_owned(), pid, restarts };
+        let check = |after: &[Service], expected: u32| {
+            assert_eq!(restarts(&[service(5, 1)], after), BTreeMap::from([("api1".to_owned(), expected)]));
+        };
+        check(&[service(5, 1)], 0);
+        check(&[service(6, 3)], 2);
+        check(&[service(6, 1)], 1);
+        check(&[], 1);
+    }
+
+    #[test]
+    fn samples_of_older_runs_are_understood() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "1\tapi1\t1\t2\t3\t4\t5\t6\t7\n1\tapi1\t1\t2\t3\t4\t5\t6\t7\t8\n")
+            .expect("a file");
+        let samples = read(file.path()).expect("samples");
+        assert_eq!(samples.iter().map(|sample| sample.usage.oom_kills).collect::<Vec<_>>(), [0, 8]);
+        fs::write(file.path(), "1\tapi1\t1\t2\t3\t4\t5\t6\n").expect("a file");
+        assert!(read(file.path()).is_err());
+    }
+
+    #[test]
     fn a_busy_process_is_seen() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("samples.tsv");
-        let own = Service { name: "own".to_owned(), pid: std::process::id() };
+        let own = Service { name: "own".to_owned(), pid: std::process::id(), restarts: 0 };
         let monitor = Monitor::start(&[own], &file).expect("a monitor");
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(1300) {
             std::hint::spin_loop();
         }
         let limits = monitor.stop().expect("an end");
-        let totals = totals(&read(&file).expect("samples"), &limits);
+        let totals = totals(&read(&file).expect("samples"), &limits, &BTreeMap::new());
         let [own, machine] = totals.as_slice() else { panic!("{totals:?}") };
         assert!((0.3..10.0).contains(&own.cpu_seconds), "{own:?}");
         assert!(own.anonymous_peak > 100_000, "{own:?}");

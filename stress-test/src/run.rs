@@ -162,22 +162,27 @@ impl Plan {
             self.load.seconds(),
             self.load.multiplier
         ));
-        let mut services = target.services()?;
+        let services = target.services()?;
         let gatling = self.load.start(directory)?;
-        services.push(Service { name: GATLING.to_owned(), pid: gatling.pid() });
+        let generator = Service { name: GATLING.to_owned(), pid: gatling.pid(), restarts: 0 };
         let samples = directory.join("samples.tsv");
-        let monitor = Monitor::start(&services, &samples)?;
+        let monitor = Monitor::start(&[&services[..], &[generator]].concat(), &samples)?;
         let report = gatling.finish();
         let limits = monitor.stop()?;
         let report = report?;
+        let restarts = monitor::restarts(&services, &target.services()?);
 
         say("the verdict: each acknowledged pessoa is asked for");
         let mut samples = monitor::read(&samples)?;
         let (percentiles, statuses, verdict) = if Records::are_in(directory) {
             let records = Records::read(directory)?;
-            // Of what was before the first request only the sample that the first rate is reckoned from.
+            // Of what was before the first request and after the last answer only the samples that the first and the last rate are
+            // reckoned from.
             let began = records.requests.iter().map(|request| request.began).min().unwrap_or(0);
-            samples.retain(|sample| sample.at + monitor::PERIOD_MS > began);
+            let end = records.end().unwrap_or(u64::MAX - monitor::PERIOD_MS);
+            samples.retain(|sample| {
+                sample.at + monitor::PERIOD_MS > began && sample.at < end + monitor::PERIOD_MS
+            });
             let statuses = KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect();
             (records.percentiles(), statuses, judge(&records, target, base, before))
         } else {
@@ -197,7 +202,7 @@ impl Plan {
             before,
             percentiles,
             statuses,
-            totals: monitor::totals(&samples, &limits),
+            totals: monitor::totals(&samples, &limits, &restarts),
             verdict,
             gatling: format!(
                 "gatling/{}/index.html",

@@ -75,6 +75,8 @@ pub struct Service {
     pub name: String,
     /// As this process sees it.
     pub pid: u32,
+    /// How often it was started again, as far as an engine counts that.
+    pub restarts: u32,
 }
 
 /// A server line of the balancer or a socket: one way to ask a single instance.
@@ -274,7 +276,9 @@ impl Target {
             Target::Unknown => Ok(Vec::new()),
             Target::Local(directory) => {
                 let services = description(directory)?.services;
-                Ok(services.into_iter().map(|(name, process)| Service { name, pid: process.pid }).collect())
+                let service =
+                    |(name, process): (String, Process)| Service { name, pid: process.pid, restarts: 0 };
+                Ok(services.into_iter().map(service).collect())
             }
             Target::Compose { engine, project } => {
                 let label = format!("label=com.docker.compose.project={project}");
@@ -286,11 +290,20 @@ impl Target {
                 let services = listed.lines().filter_map(|line| line.split_once(' '));
                 services
                     .map(|(container, name)| {
-                        let pid = output(
-                            engine.command().args(["inspect", "--format", "{{.State.Pid}}", container]),
-                            COMMAND_TIME_MAX,
-                        )?;
-                        Ok(Service { name: name.trim().to_owned(), pid: pid.trim().parse()? })
+                        let format = "{{.State.Pid}} {{.RestartCount}}";
+                        let printed = engine
+                            .command()
+                            .args(["inspect", "--format", format, container])
+                            .to_owned_output()?;
+                        let (pid, restarts) = printed
+                            .trim()
+                            .split_once(' ')
+                            .context("expected a pid and a number of restarts")?;
+                        Ok(Service {
+                            name: name.trim().to_owned(),
+                            pid: pid.parse()?,
+                            restarts: restarts.parse()?,
+                        })
                     })
                     .collect()
             }

@@ -200,7 +200,7 @@ fn totals(totals: &[Total]) -> Markup {
         table {
             tr {
                 th { "service" }
-                @for name in ["CPU s", "CPU limit", "throttled s", "throttled periods", "memory peak MiB", "with page cache", "memory limit"] {
+                @for name in ["CPU s", "CPU limit", "throttled s", "throttled periods", "memory peak MiB", "with page cache", "memory limit", "restarts", "killed for memory"] {
                     th.number { (name) }
                 }
             }
@@ -214,6 +214,8 @@ fn totals(totals: &[Total]) -> Markup {
                     td.number { (mebibytes(total.anonymous_peak)) }
                     td.number { (mebibytes(total.memory_peak)) }
                     td.number { (total.limits.memory.map_or_else(|| "–".to_owned(), mebibytes)) }
+                    td.number { (total.restarts) }
+                    td.number { (total.oom_kills) }
                 }
             }
         }
