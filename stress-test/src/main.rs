@@ -54,6 +54,9 @@ enum Task {
         /// Rows that were there before the run
         #[arg(long, default_value_t = 0)]
         before: u64,
+        /// Ask each instance through the balancer, with the others drained, also where its own socket can be reached
+        #[arg(long)]
+        drain: bool,
     },
     /// Write the report of a run again
     Report {
@@ -112,6 +115,9 @@ struct Wanted {
     /// Leave running what was started
     #[arg(long)]
     keep: bool,
+    /// Ask each instance through the balancer, with the others drained, also where its own socket can be reached
+    #[arg(long)]
+    drain: bool,
     /// And take pictures of the report
     #[arg(long)]
     pictures: bool,
@@ -174,10 +180,10 @@ fn run(task: Task) -> Result<bool> {
             Ok(one(&wanted)?.verdict.passed())
         }
         Task::Sweep { series, results, arguments } => sweep(series, &results, &arguments),
-        Task::Check { run, base, topology, before } => {
+        Task::Check { run, base, topology, before, drain } => {
             let base = authority(&base)?;
             let target = Target::find(topology, OWN, &base, true)?;
-            let verdict = judge(&Records::read(&run)?, &target, &base, before);
+            let verdict = judge(&Records::read(&run)?, &target, &base, before, drain);
             print(&verdict);
             Ok(verdict.passed())
         }
@@ -228,6 +234,7 @@ fn one(wanted: &Wanted) -> Result<Run> {
         project: wanted.project.clone(),
         as_is: wanted.as_is,
         keep: wanted.keep,
+        drain: wanted.drain,
     };
     let (directory, run) = plan.carry_out()?;
     print(&run.verdict);

@@ -43,6 +43,8 @@ pub struct Plan {
     pub as_is: bool,
     /// Whether what was started goes on afterwards.
     pub keep: bool,
+    /// Whether ids are read back through the balancer although the instances' own sockets can be reached.
+    pub drain: bool,
 }
 
 /// Everything that is known of a run but its time series; kept as `run.json`.
@@ -184,7 +186,7 @@ impl Plan {
                 sample.at + monitor::PERIOD_MS > began && sample.at < end + monitor::PERIOD_MS
             });
             let statuses = KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect();
-            (records.percentiles(), statuses, judge(&records, target, base, before))
+            (records.percentiles(), statuses, judge(&records, target, base, before, self.drain))
         } else {
             let kinds = foreign::read(&report)?;
             let verdict = foreign::judge(&kinds, target, http::count(base)?, before);
@@ -257,7 +259,7 @@ fn versions(target: &Target, base: &Address) -> Vec<(String, String)> {
         let text = output(Command::new(program).args(arguments), VERSION_TIME_MAX).unwrap_or_default();
         text.lines().next().unwrap_or_default().trim().to_owned()
     };
-    let own = target.instances().ok().and_then(|instances| match instances.into_iter().next()? {
+    let own = target.instances(false).ok().and_then(|instances| match instances.into_iter().next()? {
         Instance::Socket(_, address) => Some(address),
         Instance::Drained(..) => None,
     });

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -325,14 +327,15 @@ impl Target {
         Ok(Some(printed.lines().map(str::to_owned).collect()))
     }
 
-    /// How to ask each instance alone: on its own socket where this user may, else through the balancer.
-    pub fn instances(&self) -> Result<Vec<Instance>> {
+    /// How to ask each instance alone: on its own socket where this user may, else, or if `drain` is wanted, through the balancer.
+    pub fn instances(&self, drain: bool) -> Result<Vec<Instance>> {
         let services = self.services()?;
         let apis: Vec<&Service> = services.iter().filter(|service| service.name.starts_with("api")).collect();
         let own =
             apis.iter().map(|api| Some(Instance::Socket(api.name.clone(), Address::Unix(self.socket(api)?))));
-        if let Some(sockets) = own.collect::<Option<Vec<_>>>() {
-            return Ok(sockets);
+        match own.collect::<Option<Vec<_>>>() {
+            Some(sockets) if !drain || sockets.is_empty() => return Ok(sockets),
+            _ => {}
         }
         let listed = self.balancer("show servers state api")?;
         // See the management guide: the columns are `be_id be_name srv_id srv_name ..`, after a version and a comment.
@@ -373,6 +376,15 @@ impl Target {
         const CLIENT: &str = r#"
             my $socket = IO::Socket::UNIX->new("/run/rinha/haproxy-admin.sock") or die "haproxy-admin.sock: $!";
             print $socket <STDIN>; $socket->flush; print while <$socket>;"#;
+        if let Target::Local(directory) = self {
+            let mut socket = UnixStream::connect(directory.join("sockets/haproxy-admin.sock"))?;
+            socket.set_read_timeout(Some(COMMAND_TIME_MAX))?;
+            socket.set_write_timeout(Some(COMMAND_TIME_MAX))?;
+            socket.write_all(format!("{command}\n").as_bytes())?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            return Ok(answer);
+        }
         self.within(
             "haproxy",
             &["perl", "-MIO::Socket::UNIX", "-e", CLIENT],

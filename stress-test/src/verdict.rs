@@ -98,15 +98,19 @@ impl Check {
     }
 }
 
-/// Judges a run whose target still runs and has answered nothing since. `before` is how many rows there were before it.
-pub fn judge(records: &Records, target: &Target, base: &Address, before: u64) -> Verdict {
+/// Judges a run whose target still runs and has answered nothing since. `before` is how many rows there were before it; `drain`
+/// asks each instance through the balancer, although its own socket may be there.
+pub fn judge(records: &Records, target: &Target, base: &Address, before: u64, drain: bool) -> Verdict {
     let mut checks = vec![no_ko(records), counted(records, before)];
     checks.push(Check::made(IN_POSTGRES, in_postgres(records, target, before)));
-    match target.instances() {
+    match target.instances(drain) {
         Ok(instances) if !instances.is_empty() => {
             for instance in &instances {
-                let (Instance::Socket(name, _) | Instance::Drained(name, _)) = instance;
-                let name = format!("each acknowledged id read back through {name}");
+                let (name, way) = match instance {
+                    Instance::Socket(name, _) => (name, ""),
+                    Instance::Drained(name, _) => (name, ", the other drained"),
+                };
+                let name = format!("each acknowledged id read back through {name}{way}");
                 checks.push(Check::made(&name, read_back_through(&name, records, target, base, instance)));
             }
         }
