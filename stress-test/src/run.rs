@@ -1,6 +1,6 @@
 //! One stress test from nothing to a verdict: start, load, judge, and what a report needs to know of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -230,10 +230,35 @@ pub fn authority(base: &str) -> Result<Address> {
     }
 }
 
-/// Without the directories of this machine.
+/// With what compose.yml was told, but no secrets.
 fn command_line() -> String {
-    let arguments = std::env::args().skip(1);
-    ["cargo run -p stress-test --".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+    let compose = fs::read_to_string("compose.yml").unwrap_or_default();
+    let words = ["cargo", "run", "-p", "stress-test", "--"].map(str::to_owned);
+    let words = words.into_iter().chain(std::env::args().skip(1)).map(|word| quoted(&word));
+    variables(&compose, |name| std::env::var(name).ok())
+        .into_iter()
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `NAME=VALUE` of each variable of the file that is set.
+fn variables(compose: &str, value: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let names: BTreeSet<&str> =
+        compose.split("${").skip(1).filter_map(|rest| Some(rest.split_once(":-")?.0)).collect();
+    let shown = names.into_iter().filter(|name| !name.contains("PASSWORD") && *name != "DATABASE_URL");
+    let set = shown.filter_map(|name| Some((name, value(name).filter(|value| !value.is_empty())?)));
+    set.map(|(name, value)| format!("{name}={}", quoted(&value))).collect()
+}
+
+/// For a shell.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_./:,=@%+".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 fn machine() -> Vec<(String, String)> {
@@ -278,4 +303,26 @@ fn versions(target: &Target, base: &Address) -> Vec<(String, String)> {
     ];
     let known = versions.into_iter().map(|(name, version)| (name.to_owned(), version.trim().to_owned()));
     known.filter(|(_, version)| !version.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_says_what_compose_was_told_but_no_secrets() {
+        let compose = r#"DRIVER: "${DRIVER:-auto}" cpus: ${API_CPUS:-0.25} ${API_CPUS:-1} ${LOG:-info} ${EMPTY:-x}
+            ${SECURITY_OPT:-seccomp=x} ${POSTGRES_PASSWORD:-} ${DATABASE_URL:-host=x}"#;
+        let value = |name: &str| match name {
+            "LOG" => None,
+            "EMPTY" => Some(String::new()),
+            "API_CPUS" => Some("0.5".to_owned()),
+            "DRIVER" => Some("it's two".to_owned()),
+            _ => Some("secret".to_owned()),
+        };
+        assert_eq!(
+            variables(compose, value),
+            ["API_CPUS=0.5", r"DRIVER='it'\''s two'", "SECURITY_OPT=secret"]
+        );
+    }
 }
