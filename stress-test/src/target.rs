@@ -314,15 +314,20 @@ impl Target {
 
     /// The rows of one statement, columns joined by `|`. None if Postgres cannot be reached.
     pub fn sql(&self, statement: &str) -> Result<Option<Vec<String>>> {
-        let psql = ["psql", "-XAt", "-U", "rinha", "-d", "rinha", "-v", "ON_ERROR_STOP=1"];
+        const PSQL: &str = "psql -XAt -U rinha -d rinha -v ON_ERROR_STOP=1";
         let printed = match self {
             Target::Unknown => return Ok(None),
             Target::Local(directory) => {
-                let mut command = Command::new(psql[0]);
-                command.args(&psql[1..]).arg("-h").arg(directory.join("postgres-socket"));
+                let mut words = PSQL.split(' ');
+                let mut command = Command::new(words.next().unwrap_or_default());
+                command.args(words).arg("-h").arg(directory.join("postgres-socket"));
                 output_of(&mut command, statement.as_bytes(), COMMAND_TIME_MAX)?
             }
-            Target::Compose { .. } => self.within("postgres", &psql, statement.as_bytes())?,
+            // With the password, where compose.yml was given one.
+            Target::Compose { .. } => {
+                let script = format!("PGPASSWORD=$POSTGRES_PASSWORD exec {PSQL}");
+                self.within("postgres", &["sh", "-c", &script], statement.as_bytes())?
+            }
         };
         Ok(Some(printed.lines().map(str::to_owned).collect()))
     }
