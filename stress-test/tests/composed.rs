@@ -1,0 +1,211 @@
+//! What is done with Compose projects, against a `docker` that only notes what it is told: which one is taken for the target, and
+//! that whatever was displaced is started again, also after a signal.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// The project `rinha` runs, and publishes 9999; `rinha-stress` runs between `up` and `down`.
+const DOCKER: &str = r#"#!/bin/sh
+echo "$*" >>"$HERE/log"
+case "$*" in
+  *"-p rinha-stress up -d") : >"$HERE/up" ;;
+  *"-p rinha-stress down --volumes") rm -f "$HERE/up" ;;
+  "ps "*"project=rinha "*Ports*) echo "0.0.0.0:9999->9999/tcp, [::]:9999->9999/tcp" ;;
+  "ps "*"project=rinha "*) echo "1 haproxy" ;;
+  "ps "*"project=rinha-stress "*) test ! -e "$HERE/up" || echo "2 haproxy" ;;
+  inspect*) echo "$$ 0" ;;
+esac
+"#;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Engine {
+    here: TempDir,
+}
+
+impl Engine {
+    fn new() -> Self {
+        let engine = Self { here: tempfile::tempdir().expect("a directory") };
+        for (name, text) in [("docker", DOCKER), ("mvn", "#!/bin/sh\n")] {
+            let path = engine.here.path().join(name);
+            fs::write(&path, text).expect("a script");
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its mode");
+        }
+        engine.write("log", "");
+        engine
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.here.path().join(name), text).expect("a file");
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        let here = self.here.path();
+        let path = format!("{}:{}", here.display(), std::env::var("PATH").expect("a PATH"));
+        // A project of the environment must not be taken for one of the test.
+        Command::new(env!("CARGO_BIN_EXE_stress-test"))
+            .current_dir("..")
+            .args(arguments)
+            .envs([("PATH", path.as_str()), ("HERE", &here.to_string_lossy()), ("LOCAL_DIR", "/nowhere")])
+            .env_remove("PORT")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program")
+    }
+
+    /// What Compose was told.
+    fn compose(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.here.path().join("log")).expect("a log");
+        log.lines().filter_map(|line| line.strip_prefix("compose -p ")).map(str::to_owned).collect()
+    }
+
+    fn wait_for(&self, command: &str) {
+        let began = Instant::now();
+        while !self.compose().iter().any(|line| line == command) {
+            assert!(began.elapsed() < DEADLINE, "{command}: {:?}", self.compose());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn end(child: Child) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("an end");
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port()
+}
+
+#[test]
+fn what_was_displaced_is_started_again_after_a_signal() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let engine = Engine::new();
+        let base = format!("http://127.0.0.1:{}", free_port());
+        let results = engine.here.path().join("results");
+        let run = engine.start(&[
+            "run",
+            "--topology=compose",
+            "--payloads=10",
+            "--terms=10",
+            "--base",
+            &base,
+            "--results",
+            &results.to_string_lossy(),
+        ]);
+        // Nothing ever listens there.
+        engine.wait_for("rinha-stress up -d");
+        kill(Pid::from_raw(run.id().cast_signed()), signal).expect("sent");
+        let began = Instant::now();
+        let (code, text) = end(run);
+        assert!(began.elapsed() < DEADLINE, "{text}");
+        assert!(code == Some(2) && text.contains("stopped by a signal"), "{code:?}: {text}");
+        let expected = [
+            "rinha-stress version",
+            "rinha stop",
+            "rinha-stress down --volumes",
+            "rinha-stress build",
+            "rinha-stress up -d",
+            "rinha-stress down --volumes",
+            "rinha start",
+        ];
+        assert_eq!(engine.compose(), expected, "{signal}: {text}");
+    }
+}
+
+/// Another project on another port is not what listens here.
+#[test]
+fn a_project_is_the_target_only_on_its_port() {
+    let check = |port: u16, expected: bool| {
+        let engine = Engine::new();
+        records(engine.here.path());
+        let base = format!("http://127.0.0.1:{port}");
+        let directory = engine.here.path().to_string_lossy().into_owned();
+        let (_, text) = end(engine.start(&["check", "--base", &base, &directory]));
+        let unknown = text.contains("the topology is unknown");
+        assert_eq!(!unknown, expected, "{port}: {text}");
+    };
+    check(9999, true);
+    check(free_port(), false);
+}
+
+/// Of a run without requests.
+fn records(run: &Path) {
+    for directory in ["records", "feeders"] {
+        fs::create_dir(run.join(directory)).expect("a directory");
+    }
+    for file in ["records/requests.tsv", "records/acknowledged.tsv", "feeders/pessoas-payloads.tsv"] {
+        fs::write(run.join(file), "").expect("a file");
+    }
+}
+
+/// `PORT` is compose.yml's, so that a run asks where it published.
+#[test]
+fn the_port_of_compose_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port().to_string();
+    let run = tempfile::tempdir().expect("a directory");
+    records(run.path());
+    let acknowledged = "1\t00000000-0000-7000-8000-000000000000\t0\n";
+    fs::write(run.path().join("records/acknowledged.tsv"), acknowledged).expect("a file");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stress-test"))
+        .args(["check", "--topology=unknown"])
+        .arg(run.path())
+        .env("PORT", format!("127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program");
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a question");
+        let mut first = String::new();
+        BufReader::new(&stream).read_line(&mut first).expect("a line");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0")
+            .expect("sent");
+        assert!(first.starts_with("GET /pessoas/"), "{first}");
+    });
+    let began = Instant::now();
+    while !asked.is_finished() && began.elapsed() < DEADLINE {
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().and_then(|()| child.wait()).expect("its end");
+    assert!(asked.is_finished(), "nobody asked");
+}
+
+/// A sweep shows only its own runs, and says when there are none.
+#[test]
+fn an_older_run_is_no_result_of_a_sweep() {
+    let place = tempfile::tempdir().expect("a directory");
+    let results = place.path().join("results");
+    let older = results.join("1.5-cpus/20200101-000000-1.5-cpus");
+    fs::create_dir_all(&older).expect("a directory");
+    fs::write(older.join("run.json"), "{}").expect("a file");
+    // From here no run can start: it is not the repository's root.
+    let output = Command::new(env!("CARGO_BIN_EXE_stress-test"))
+        .current_dir(place.path())
+        .args(["sweep", "small", "--results"])
+        .arg(&results)
+        .output()
+        .expect("an end");
+    let text = String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.matches("came to no verdict").count(), 4, "{text}");
+
+    let output = Command::new(env!("CARGO_BIN_EXE_stress-test"))
+        .arg("compare")
+        .arg(&results)
+        .output()
+        .expect("an end");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("no run.json in it") && text.contains("expected at least one run"), "{text}");
+}
