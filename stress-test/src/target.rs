@@ -18,7 +18,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
 
 use crate::http::{self, Address};
-use crate::process::{logged, output, output_of, terminate, undisturbed};
+use crate::process::{clean_up, logged, output, output_of, terminate, undisturbed};
 
 /// The Compose project of the stress test, and the one that compose.yml names: nobody's database is thrown away but our own.
 pub const OWN: &str = "rinha-stress";
@@ -174,7 +174,11 @@ impl Target {
         if project == USUAL || usual.services()?.is_empty() {
             return Ok(None);
         }
-        output(engine.compose(USUAL).arg("stop"), DOWN_TIME_MAX)?;
+        if let Err(error) = output(engine.compose(USUAL).arg("stop"), DOWN_TIME_MAX) {
+            // Some of it may have stopped. Its own error would hide the one that matters.
+            let _ = clean_up(|| usual.start_again());
+            return Err(error);
+        }
         Ok(Some(usual))
     }
 

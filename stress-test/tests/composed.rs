@@ -20,6 +20,7 @@ echo "$*" >>"$HERE/log"
 case "$*" in
   *"-p rinha-stress up -d") : >"$HERE/up" ;;
   *"-p rinha-stress down --volumes") rm -f "$HERE/up" ;;
+  *"-p rinha stop") test ! -e "$HERE/slow" || sleep 60 ;;
   "ps "*"project=rinha "*Ports*) echo "0.0.0.0:9999->9999/tcp, [::]:9999->9999/tcp" ;;
   "ps "*"project=rinha "*) echo "1 haproxy" ;;
   "ps "*"project=rinha-stress "*) test ! -e "$HERE/up" || echo "2 haproxy" ;;
@@ -87,29 +88,25 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port()
 }
 
+/// Where nothing ever listens, so that a run waits after `up`; a signal comes after this command.
+fn interrupted(engine: &Engine, command: &str, signal: Signal, expected: &[&str]) {
+    let base = format!("http://127.0.0.1:{}", free_port());
+    let results = engine.here.path().join("results");
+    let results = results.to_string_lossy();
+    let run = ["run", "--topology=compose", "--payloads=10", "--terms=10"];
+    let run = engine.start(&[&run[..], &["--base", &base, "--results", &results]].concat());
+    engine.wait_for(command);
+    kill(Pid::from_raw(run.id().cast_signed()), signal).expect("sent");
+    let began = Instant::now();
+    let (code, text) = end(run);
+    assert!(began.elapsed() < DEADLINE, "{text}");
+    assert!(code == Some(2) && text.contains("stopped by a signal"), "{code:?}: {text}");
+    assert_eq!(engine.compose(), expected, "{signal}: {text}");
+}
+
 #[test]
 fn what_was_displaced_is_started_again_after_a_signal() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let engine = Engine::new();
-        let base = format!("http://127.0.0.1:{}", free_port());
-        let results = engine.here.path().join("results");
-        let run = engine.start(&[
-            "run",
-            "--topology=compose",
-            "--payloads=10",
-            "--terms=10",
-            "--base",
-            &base,
-            "--results",
-            &results.to_string_lossy(),
-        ]);
-        // Nothing ever listens there.
-        engine.wait_for("rinha-stress up -d");
-        kill(Pid::from_raw(run.id().cast_signed()), signal).expect("sent");
-        let began = Instant::now();
-        let (code, text) = end(run);
-        assert!(began.elapsed() < DEADLINE, "{text}");
-        assert!(code == Some(2) && text.contains("stopped by a signal"), "{code:?}: {text}");
         let expected = [
             "rinha-stress version",
             "rinha stop",
@@ -119,8 +116,16 @@ fn what_was_displaced_is_started_again_after_a_signal() {
             "rinha-stress down --volumes",
             "rinha start",
         ];
-        assert_eq!(engine.compose(), expected, "{signal}: {text}");
+        interrupted(&Engine::new(), "rinha-stress up -d", signal, &expected);
     }
+}
+
+#[test]
+fn what_was_being_displaced_is_started_again_after_a_signal() {
+    let engine = Engine::new();
+    engine.write("slow", "");
+    let expected = ["rinha-stress version", "rinha stop", "rinha start"];
+    interrupted(&engine, "rinha stop", Signal::SIGINT, &expected);
 }
 
 /// Another project on another port is not what listens here.
