@@ -325,6 +325,9 @@ impl Target {
                 let mut words = PSQL.split(' ');
                 let mut command = Command::new(words.next().unwrap_or_default());
                 command.args(words).arg("-h").arg(directory.join("postgres-socket"));
+                if let Some(password) = std::env::var_os("POSTGRES_PASSWORD") {
+                    command.env("PGPASSWORD", password);
+                }
                 output_of(&mut command, statement.as_bytes(), COMMAND_TIME_MAX)?
             }
             // With the password, where compose.yml was given one.
