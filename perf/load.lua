@@ -8,7 +8,7 @@
 local mix = os.getenv("MIX") or "create"
 local run = os.getenv("RUN") or tostring(os.time())
 local depth = tonumber(os.getenv("PIPELINE") or "1")
--- Of 115,005 requests: creates, lookups, searches, and the rest is refused with 400.
+-- The contest's requests: creates, lookups, searches, and what is refused with 400.
 local shares = { 54635, 46576, 9590, 4190 }
 local technologies = { "C#", "Node", "Oracle", "Postgres", "Rust", "Python", "Java", "Kotlin", "Elixir", "Ruby", "Go", "PHP", "Scala" }
 
