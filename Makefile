@@ -4,27 +4,36 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test up-local lint fmt bench deps test-deps local-deps clean
+.PHONY: help run test e2e up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
 	$(CARGO) run --release --locked
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
+
+e2e: deps ## The composition end to end on each engine that is there (ENGINE=docker, podman or local: on that one)
+	tests/e2e/run
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
 	$(CARGO) build --release --locked --bin rinha --example local
 	target/release/examples/local $(ARGS)
 
+stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
+	$(CARGO) run --locked --quiet -p stress-test -- run --pictures $(ARGS)
+
+stress-smoke: deps stress-deps ## The same in 20 s
+	$(CARGO) run --locked --quiet -p stress-test -- run --name smoke --seconds 20 $(ARGS)
+
 lint: ## Formatting and clippy, as CI demands them
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 fmt: ## Format
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 bench: deps ## One core against a constant answer and a bare insert loop (needs wrk)
 	perf/ratios
@@ -43,6 +52,13 @@ test-deps:
 
 local-deps:
 	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)
+
+# Containers where an engine answers, else plain processes.
+stress-deps:
+	@command -v javac >/dev/null || $(call install,openjdk-17-jdk-headless,Gatling needs a JDK)
+	@command -v mvn >/dev/null || $(call install,maven,Gatling is run by Maven)
+	@command -v chromium >/dev/null || $(call install,chromium,the report's pictures are taken by a browser)
+	@docker info >/dev/null 2>&1 || command -v podman-compose >/dev/null || $(MAKE) --no-print-directory local-deps
 
 # $(call install,packages,reason)
 define install

@@ -24,7 +24,7 @@ use rinha::worker;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Written once a second by the core, read at the end by the signal thread.
+/// Written five times a second by the core, read at the end by the signal thread.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 struct Constant {

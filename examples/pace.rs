@@ -19,8 +19,6 @@ use contest::Random;
 use hdrhistogram::Histogram;
 use rinha::mesh::Minter;
 
-mod contest;
-
 /// How late the last answers may be before the rest is given up.
 const OVERTIME: Duration = Duration::from_secs(10);
 /// One answer.

@@ -178,7 +178,7 @@ pub const RING_ENTRIES: u32 = 1024;
 pub const RING_ENTRIES_MIN: u32 = 256;
 
 /// The balancer's `timeout server` in `haproxy.cfg`; the API must answer first.
-pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(10);
+pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
 
 const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
@@ -201,8 +201,21 @@ const _: () = {
     assert!(SEARCH_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
+    assert!(REQUEST_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(DRAIN_IDLE_TIME_MAX.as_millis() <= DRAIN_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < DRAIN_TIME_MAX.as_millis());
     // The connect backoff must notice a database that came back well within five seconds.
     assert!(CONNECT_BACKOFF_MAX.as_millis() + CONNECT_TIME_MAX.as_millis() < 5_000);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_balancer_waits_as_long_as_said() {
+        let configuration = std::fs::read_to_string("haproxy.cfg").unwrap();
+        let timeout = configuration.lines().find_map(|line| line.trim().strip_prefix("timeout server"));
+        assert_eq!(timeout.map(str::trim), Some(format!("{}s", BALANCER_TIME_MAX.as_secs()).as_str()));
+    }
+}

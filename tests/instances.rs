@@ -2,27 +2,23 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/race.rs"]
+mod race;
 #[path = "support/server.rs"]
 mod server;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, connect};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use server::{Address, Connection, Response, Server};
+use race::{PATIENCE, body, race};
+use server::{Address, Connection, Server};
 
 /// Each instance of a test runs with these; more threads than CPUs are allowed.
 const CORES: [&str; 2] = ["1", "2"];
-
-/// How long anything may take to become visible that has no promise of its own.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn body(apelido: &str, nome: &str) -> String {
-    format!(r#"{{"apelido":"{apelido}","nome":"{nome}","nascimento":"2000-01-01","stack":["Rust"]}}"#)
-}
 
 fn search(server: &Server, term: &str) -> Vec<String> {
     let response = server.ask("GET", &format!("/pessoas?t={term}"), "");
@@ -61,67 +57,6 @@ fn backend(cluster: &Cluster, name: &str) -> Pid {
     let pids = cluster.query(&format!("select pid from pg_stat_activity where application_name = '{name}'"));
     assert_eq!(pids.len(), 1, "sessions named {name}");
     Pid::from_raw(pids[0].parse().expect("a pid"))
-}
-
-/// What one client saw of one apelido.
-struct Winner {
-    apelido: usize,
-    response: Response,
-    /// Which instance said 201.
-    instance: usize,
-}
-
-/// 64 clients post the same 1,000 apelidos to all instances at once, each in an order of its own. Everyone goes on
-/// until each of its creates has an answer that is not "unknown"; returns the 201s.
-fn race(instances: &[Address], apelidos: usize) -> Vec<Winner> {
-    const CLIENTS: usize = 64;
-    let unknown = AtomicUsize::new(0);
-    let winners: Vec<Winner> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let unknown = &unknown;
-                scope.spawn(move || {
-                    let mut won = Vec::new();
-                    let mut connections: HashMap<usize, Connection> = HashMap::new();
-                    for turn in 0..apelidos {
-                        // Steps through all of them: 7919 is prime and no factor of the number of apelidos.
-                        let apelido = (client * 31 + turn * 7919) % apelidos;
-                        let mut instance = (client + turn) % instances.len();
-                        let text = body(&format!("raced{apelido}"), &format!("client {client}"));
-                        let began = Instant::now();
-                        let response = loop {
-                            assert!(began.elapsed() < PATIENCE, "no answer for raced{apelido}");
-                            let open = connections
-                                .remove(&instance)
-                                .or_else(|| Connection::try_open(&instances[instance]).ok());
-                            let asked = open.map(|mut open| (open.try_ask("POST", "/pessoas", &text), open));
-                            if let Some((Ok(response), open)) = asked {
-                                if response.header("Connection") != Some("close") {
-                                    connections.insert(instance, open);
-                                }
-                                if response.status != 503 {
-                                    break response;
-                                }
-                            }
-                            // The outcome is unknown: asked again, of the other one.
-                            unknown.fetch_add(1, Ordering::Relaxed);
-                            instance = (instance + 1) % instances.len();
-                            std::thread::sleep(Duration::from_millis(2));
-                        };
-                        match response.status {
-                            201 => won.push(Winner { apelido, response, instance }),
-                            422 => {}
-                            status => panic!("{status}: {}", response.text()),
-                        }
-                    }
-                    won
-                })
-            })
-            .collect();
-        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
-    });
-    println!("{} answers were unknown at first", unknown.into_inner());
-    winners
 }
 
 #[test]

@@ -8,9 +8,6 @@ mod parser;
 mod pessoa;
 mod shard;
 
-#[path = "../../examples/contest/mod.rs"]
-mod contest;
-
 use criterion::Criterion;
 
 #[global_allocator]

@@ -11,7 +11,7 @@ use rinha::shard::{Found, Lookup, NoAnswer, Shard};
 use uuid::Uuid;
 
 use crate::checks_only;
-use crate::contest::{LETTERS, LETTERS_AND_SPACE, Random, TECHNOLOGIES};
+use contest::{LETTERS, LETTERS_AND_SPACE, Random, TECHNOLOGIES};
 
 const BUDGET: usize = 16 << 30;
 /// Terms of a kind, asked in turns.

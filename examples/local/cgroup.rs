@@ -8,8 +8,6 @@ use crate::compose::Limits;
 
 /// The kernel's default period, which the engines use too.
 const PERIOD_MICROS: u32 = 100_000;
-/// All groups are below it.
-const PARENT: &str = "rinha-local";
 
 /// The cgroups of one service.
 pub(crate) struct Group {
@@ -17,18 +15,18 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes them, with these limits; those of an earlier run are taken over.
-    pub(crate) fn create(name: &str, limits: &Limits) -> Result<Group, String> {
+    /// Makes them below `parent`, with these limits; those of an earlier run are taken over.
+    pub(crate) fn create(parent: &str, name: &str, limits: &Limits) -> Result<Group, String> {
         let root = Path::new("/sys/fs/cgroup");
         if root.join("cgroup.controllers").exists() {
-            Group::v2(root, name, limits)
+            Group::v2(root, parent, name, limits)
         } else {
-            Group::v1(root, name, limits)
+            Group::v1(root, parent, name, limits)
         }
     }
 
-    fn v2(root: &Path, name: &str, limits: &Limits) -> Result<Group, String> {
-        let parent = root.join(PARENT);
+    fn v2(root: &Path, parent: &str, name: &str, limits: &Limits) -> Result<Group, String> {
+        let parent = root.join(parent);
         let group = parent.join(name);
         create(&group)?;
         for above in [root, &parent] {
@@ -39,10 +37,10 @@ impl Group {
         Ok(Group { directories: vec![group] })
     }
 
-    fn v1(root: &Path, name: &str, limits: &Limits) -> Result<Group, String> {
+    fn v1(root: &Path, parent: &str, name: &str, limits: &Limits) -> Result<Group, String> {
         let mut directories = Vec::new();
         for controller in ["cpu", "cpuacct", "memory"] {
-            let group = root.join(controller).join(PARENT).join(name);
+            let group = root.join(controller).join(parent).join(name);
             create(&group)?;
             directories.push(group);
         }
@@ -67,6 +65,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         for directory in &self.directories {
             let _ = fs::remove_dir(directory);
+            // Once the last one below it is gone.
+            let _ = directory.parent().map(fs::remove_dir);
         }
     }
 }

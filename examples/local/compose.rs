@@ -80,10 +80,20 @@ struct RawLimits {
 }
 
 impl Compose {
-    /// Reads the file at `path`, with the environment's values for its variables.
-    pub(crate) fn read(path: &Path) -> Result<Compose> {
+    /// Reads the file at `path`, with the environment's values for its variables, and else those of `defaults`, a file of
+    /// `NAME=VALUE` lines that need not be there.
+    pub(crate) fn read(path: &Path, defaults: &Path) -> Result<Compose> {
+        let defaults = fs::read_to_string(defaults).unwrap_or_default();
+        let variables = defaults
+            .lines()
+            .filter_map(|line| line.trim().split_once('='))
+            .filter(|(name, _)| !name.starts_with('#'))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+            .chain(env::vars())
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut value: Value = serde_yaml_ng::from_str(&interpolate(&text)?)?;
+        let mut value: Value = serde_yaml_ng::from_str(&interpolate(&text, &variables)?)?;
         value.apply_merge()?;
         let file: File = serde_yaml_ng::from_value(value)?;
         let mut port: Option<u16> = None;
@@ -175,7 +185,7 @@ fn seconds(text: &str) -> Result<Duration> {
 }
 
 /// `${NAME:-default}`, the one form that `compose.yml` uses.
-fn interpolate(text: &str) -> Result<String> {
+fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -184,9 +194,7 @@ fn interpolate(text: &str) -> Result<String> {
             .split_once(":-")
             .ok_or_else(|| format!("compose.yml: expected ${{NAME:-default}}, got ${{{variable}}}"))?;
         result.push_str(before);
-        result.push_str(
-            &env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned()),
-        );
+        result.push_str(variables.get(name).map_or(default, String::as_str));
         rest = after;
     }
     result.push_str(rest);

@@ -1,7 +1,7 @@
 //! The topology of `compose.yml` as plain processes of this machine: for people without a container engine, and for
 //! profiles.
 //!
-//! `cargo run --release --example local -- [--fresh] [--directory PATH] [--api COMMAND] [--unlimited]`, or `make up-local`
+//! `cargo run --release --example local -- [--fresh] [--directory PATH] [--api PROGRAM] [--unlimited]`, or `make up-local`
 //!
 //! HAProxy, two instances and Postgres run with the commands, the environment, the stop signals and (as root) the CPU and memory
 //! limits of `compose.yml`, with this machine's own programs. `services.json` in the directory says which process each one is. SIGTERM
@@ -13,7 +13,7 @@ mod compose;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,13 +44,13 @@ const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 /// compose.yml without containers.
 #[derive(Parser)]
 struct Arguments {
-    /// Where sockets, data and logs are [default: /var/lib/rinha/local, or ./target/local if not root]
+    /// Where sockets, data and logs are [default: /var/lib/rinha/local, or ./data/local if not root]
     #[arg(long, env = "LOCAL_DIR")]
     directory: Option<PathBuf>,
     /// Throw away the database of an earlier run
     #[arg(long)]
     fresh: bool,
-    /// Another program in place of rinha: it finds its LISTEN in the environment
+    /// Another program in place of target/release/rinha: it finds its LISTEN in the environment
     #[arg(long)]
     api: Option<String>,
     /// No limits of CPU and memory (nobody but root can set them)
@@ -70,24 +70,33 @@ fn run(arguments: &Arguments) -> Result<()> {
     let directory = match &arguments.directory {
         Some(directory) => directory.clone(),
         None if root => PathBuf::from("/var/lib/rinha/local"),
-        None => PathBuf::from("target/local"),
+        None => PathBuf::from("data/local"),
     };
-    let compose = Compose::read(Path::new("compose.yml"))?;
-    let place = Place::prepare(&directory, arguments.fresh)?;
+    let compose = Compose::read(Path::new("compose.yml"), Path::new(".env"))?;
+    // HAProxy would share the port with whoever has it.
+    drop(
+        TcpListener::bind(("0.0.0.0", compose.port))
+            .map_err(|error| format!("port {}: {error}", compose.port))?,
+    );
+    let place = Place::prepare(&directory)?;
     let _lock = place.lock()?;
+    place.clear(arguments.fresh)?;
     // As many as this process may have, for all of them.
     let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
 
     let stop = signals()?;
     let mut topology = Topology { place, running: Vec::new() };
+    // Two topologies on one machine have different ports.
+    let groups = format!("rinha-local-{}", compose.port);
     for name in compose.start_order()? {
         let service = &compose.services[&name];
         let group = match &service.limits {
-            Some(limits) if root && !arguments.unlimited => Some(Group::create(&name, limits)?),
+            Some(limits) if root && !arguments.unlimited => Some(Group::create(&groups, &name, limits)?),
             _ => None,
         };
         let command = topology.place.command(&name, service, arguments)?;
+        fs::write(topology.place.log(&name), "")?;
         let child = topology.spawn(&name, &command, group.as_ref())?;
         topology.running.push(Running { name, child, command, group, stop: service.stop.clone() });
     }
@@ -133,12 +142,12 @@ struct Place {
     directory: PathBuf,
     /// Of Postgres' programs.
     postgres: PathBuf,
-    /// Who runs Postgres, which refuses root.
+    /// Who runs the services when root starts them: nothing of them needs root, and Postgres refuses it.
     account: Option<User>,
 }
 
 impl Place {
-    fn prepare(directory: &Path, fresh: bool) -> Result<Place> {
+    fn prepare(directory: &Path) -> Result<Place> {
         fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
         let postgres = default_search()
@@ -151,26 +160,57 @@ impl Place {
             ),
             false => None,
         };
-        let place = Place { directory, postgres, account };
-        if fresh {
-            for volume in ["data", "sockets"] {
-                match fs::remove_dir_all(place.volume(volume)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
-                }
+        Ok(Place { directory, postgres, account })
+    }
+
+    /// Leaves nothing of an earlier run but its database, and not that either when it is to be `fresh`.
+    fn clear(&self, fresh: bool) -> Result<()> {
+        let missing = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        missing(fs::remove_file(self.state()))?;
+        for volume in ["data", "sockets", "postgres-socket", "programs"] {
+            let path = self.volume(volume);
+            if fresh || volume != "data" {
+                missing(fs::remove_dir_all(&path))?;
             }
-        }
-        for volume in ["data", "sockets", "postgres-socket"] {
-            let path = place.volume(volume);
             fs::create_dir_all(&path)?;
-            if let Some(account) = &place.account
-                && volume != "sockets"
-            {
-                nix::unistd::chown(&path, Some(account.uid), Some(account.gid))?;
-            }
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            // Whoever reaches a socket there may do everything.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+            self.give(&path)?;
         }
-        Ok(place)
+        Ok(())
+    }
+
+    /// Makes a file or directory that of the services.
+    fn give(&self, path: &Path) -> Result<()> {
+        if let Some(account) = &self.account {
+            nix::unistd::chown(path, Some(account.uid), Some(account.gid))?;
+        }
+        Ok(())
+    }
+
+    /// A file of the project where the services can read it.
+    fn copy(&self, file: &str) -> Result<PathBuf> {
+        let name = Path::new(file).file_name().ok_or_else(|| format!("expected a file, got {file}"))?;
+        let copy = self.volume("programs").join(name);
+        // Both instances run the same one.
+        if !copy.exists() {
+            fs::copy(file, &copy).map_err(|error| format!("{file}: {error}"))?;
+            self.give(&copy)?;
+        }
+        Ok(copy)
+    }
+
+    /// What a service said since the topology was started.
+    fn log(&self, service: &str) -> PathBuf {
+        self.directory.join(service).with_extension("log")
+    }
+
+    /// Says which process is which while the topology runs.
+    fn state(&self) -> PathBuf {
+        self.directory.join("services.json")
     }
 
     /// Held as long as this process lives, so that no two use one directory.
@@ -191,11 +231,10 @@ impl Place {
             .volumes
             .iter()
             .map(|(source, target)| {
-                let here =
-                    if source.starts_with("./") { fs::canonicalize(source) } else { Ok(self.volume(source)) };
-                Ok((target.clone(), here?))
+                let here = if source.starts_with("./") { self.copy(source)? } else { self.volume(source) };
+                Ok((target.clone(), here))
             })
-            .collect::<io::Result<_>>()?;
+            .collect::<Result<_>>()?;
         // The longest first: a path may begin like another.
         replaced.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
         let here = |text: &str| {
@@ -205,11 +244,11 @@ impl Place {
         };
         let mut command = vec!["env".to_owned()];
         command.extend(service.environment.iter().map(|(name, value)| format!("{name}={}", here(value))));
+        if let Some(account) = &self.account {
+            command.extend(["setpriv", "--init-groups"].map(str::to_owned));
+            command.extend([format!("--reuid={}", account.uid), format!("--regid={}", account.gid)]);
+        }
         if name == "postgres" {
-            if let Some(account) = &self.account {
-                command.extend(["setpriv", "--init-groups"].map(str::to_owned));
-                command.extend([format!("--reuid={}", account.uid), format!("--regid={}", account.gid)]);
-            }
             self.initialize(&command, service)?;
             command.push(self.postgres.join("postgres").to_string_lossy().into_owned());
             command.extend(["-D".to_owned(), self.cluster().to_string_lossy().into_owned()]);
@@ -217,7 +256,7 @@ impl Place {
             command.extend(service.command.iter().skip(1).map(|argument| here(argument)));
         } else if service.built {
             let program = arguments.api.as_deref().unwrap_or("target/release/rinha");
-            command.extend(program.split_whitespace().map(str::to_owned));
+            command.push(self.copy(program)?.to_string_lossy().into_owned());
             command.extend(service.command.iter().map(|argument| here(argument)));
         } else {
             command.extend(service.command.iter().map(|argument| here(argument)));
@@ -244,9 +283,21 @@ impl Place {
             command.current_dir(self.volume("data")).stdout(Stdio::null()).stderr(Stdio::piped());
             command
         };
+        let password = self.volume("data").join("password");
+        fs::write(&password, "")?;
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
+        // The program refuses an empty one; where none is set, nobody is asked for it.
+        let given = Some(of("POSTGRES_PASSWORD")?).filter(|given| !given.is_empty());
+        fs::write(&password, given.as_deref().unwrap_or("unused"))?;
+        self.give(&password)?;
         let mut initdb = program("initdb");
-        initdb.args(["--auth=trust", "--encoding=UTF8", "--username", &user]);
+        initdb.args(["--encoding=UTF8", "--username", &user]).arg("--pwfile").arg(&password);
+        match of("POSTGRES_INITDB_ARGS")?.split_whitespace().collect::<Vec<_>>()[..] {
+            [] => initdb.arg("--auth=trust"),
+            ref arguments => initdb.args(arguments),
+        };
         succeed("initdb", initdb.spawn()?)?;
+        fs::remove_file(password)?;
         let mut single = Command::new(&prefix[0]);
         single
             .args(&prefix[1..])
@@ -290,10 +341,7 @@ struct Topology {
 
 impl Topology {
     fn spawn(&self, name: &str, command: &[String], group: Option<&Group>) -> Result<Child> {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.place.directory.join(name).with_extension("log"))?;
+        let log = fs::File::options().create(true).append(true).open(self.place.log(name))?;
         // The shell enters the group before it becomes the service, so that all it does is counted there.
         let enter: String = group
             .iter()
@@ -337,7 +385,7 @@ impl Topology {
         let text = serde_json::json!({
             "directory": self.place.directory, "port": port, "pid": std::process::id(), "services": services,
         });
-        let file = self.place.directory.join("services.json");
+        let file = self.place.state();
         fs::write(file.with_extension("new"), format!("{text:#}\n"))?;
         Ok(fs::rename(file.with_extension("new"), file)?)
     }
@@ -350,7 +398,7 @@ impl Topology {
             }
             for running in &mut self.running {
                 if let Some(status) = running.child.try_wait()? {
-                    let log = self.place.directory.join(&running.name).with_extension("log");
+                    let log = self.place.log(&running.name);
                     return Err(format!("{} ended: {status}; see {}", running.name, log.display()).into());
                 }
             }
@@ -377,11 +425,12 @@ impl Drop for Topology {
                 if began.elapsed() > running.stop.grace {
                     eprintln!("local: {} did not end within {:?}: killed", running.name, running.stop.grace);
                     let _ = running.child.kill();
+                    let _ = running.child.wait();
                 }
                 thread::sleep(WATCH_PERIOD);
             }
         }
-        let _ = fs::remove_file(self.place.directory.join("services.json"));
+        let _ = fs::remove_file(self.place.state());
     }
 }
 

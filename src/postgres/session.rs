@@ -108,7 +108,7 @@ impl Session {
         let nudges = Rc::new(Nudges::default());
         let (client, connection) = connect(config, Rc::clone(&nudges)).await?;
         client.batch_execute(&sql::session_settings(role)).await?;
-        let statements = Statements::prepare(&client).await?;
+        let statements = Statements::prepare(&client, role).await?;
         Ok(Session { client, statements, connection, nudges })
     }
 

@@ -93,29 +93,42 @@ pub(super) fn session_settings(role: Role) -> String {
     format!("{limits}; SET application_name = 'rinha {}'", role.name())
 }
 
-/// The statements of one session, prepared.
-pub(super) struct Statements {
-    insert: Statement,
-    owners: Statement,
-    fetch: Statement,
-    changes: Statement,
-    count: Statement,
-    search: Statement,
-    unlowered: Statement,
+/// The statements of one session, prepared: those of its role and no other, as preparing an insert waits for who
+/// holds the table against inserts, and reads must not.
+pub(super) enum Statements {
+    Commit { insert: Statement, owners: Statement },
+    Read { fetch: Statement, count: Statement },
+    Search { search: Statement, unlowered: Statement },
+    Feed { changes: Statement },
 }
 
 impl Statements {
-    pub(super) async fn prepare(client: &Client) -> Result<Statements, tokio_postgres::Error> {
-        Ok(Statements {
-            insert: client.prepare(INSERT).await?,
-            owners: client.prepare(OWNERS).await?,
-            fetch: client.prepare(FETCH).await?,
-            changes: client.prepare(CHANGES).await?,
-            count: client.prepare(COUNT).await?,
-            search: client.prepare(SEARCH).await?,
-            unlowered: client.prepare(UNLOWERED).await?,
+    pub(super) async fn prepare(client: &Client, role: Role) -> Result<Statements, tokio_postgres::Error> {
+        Ok(match role {
+            Role::Commit => Statements::Commit {
+                insert: client.prepare(INSERT).await?,
+                owners: client.prepare(OWNERS).await?,
+            },
+            Role::Read => {
+                Statements::Read { fetch: client.prepare(FETCH).await?, count: client.prepare(COUNT).await? }
+            }
+            Role::Search => Statements::Search {
+                search: client.prepare(SEARCH).await?,
+                unlowered: client.prepare(UNLOWERED).await?,
+            },
+            Role::Feed => Statements::Feed { changes: client.prepare(CHANGES).await? },
         })
     }
+}
+
+/// The prepared statement of a session that has the role for it.
+macro_rules! prepared {
+    ($session:expr, $role:ident::$name:ident) => {
+        match $session.statements() {
+            Statements::$role { $name, .. } => $name,
+            _ => unreachable!("asked of a session of another role"),
+        }
+    };
 }
 
 /// What `prepare_database` asks.
@@ -173,7 +186,8 @@ pub(super) async fn insert(session: &Session, rows: &[Pending]) -> Result<Insert
     let stacks: Vec<StackText<'_>> = pessoas().map(|pessoa| StackText(pessoa.stack.as_ref())).collect();
     let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.record().search_text).collect();
     let columns: [&(dyn ToSql + Sync); 6] = [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches];
-    let inserted = session.bounded(session.client().query(&session.statements().insert, &columns)).await?;
+    let inserted =
+        session.bounded(session.client().query(prepared!(session, Commit::insert), &columns)).await?;
     Ok(Inserted {
         ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
         tx: inserted.first().map(|row| row.try_get(1)).transpose()?,
@@ -183,13 +197,14 @@ pub(super) async fn insert(session: &Session, rows: &[Pending]) -> Result<Insert
 /// Which id owns each of the rows' apelidos.
 pub(super) async fn owners(session: &Session, rows: &[Pending]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
     let apelidos: Vec<&str> = rows.iter().map(|row| &*row.record().pessoa.apelido).collect();
-    let owners = session.bounded(session.client().query(&session.statements().owners, &[&apelidos])).await?;
+    let owners =
+        session.bounded(session.client().query(prepared!(session, Commit::owners), &[&apelidos])).await?;
     owners.iter().map(|row| Ok((row.try_get::<_, &str>(0)?.into(), row.try_get(1)?))).collect()
 }
 
 /// The committed rows with these ids.
 pub(super) async fn fetch(session: &Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Box<Record>>, Failure> {
-    let rows = session.bounded(session.client().query(&session.statements().fetch, &[&ids])).await?;
+    let rows = session.bounded(session.client().query(prepared!(session, Read::fetch), &[&ids])).await?;
     rows.iter()
         .map(|row| {
             let record = record_at(row, 0)?;
@@ -244,7 +259,7 @@ pub(super) async fn changes(
     mut each: impl AsyncFnMut(Record),
 ) -> Result<Snapshot, Failure> {
     let parameters: [&(dyn ToSql + Sync); 3] = [&since.xmax, &since.under_way, &known];
-    let rows = session.client().query_raw(&session.statements().changes, parameters);
+    let rows = session.client().query_raw(prepared!(session, Feed::changes), parameters);
     let mut rows = std::pin::pin!(session.within(FEED_TIME_MAX, rows).await?);
     let mut snapshot = None;
     while let Some(row) = session.within(FEED_TIME_MAX, rows.try_next()).await? {
@@ -271,11 +286,12 @@ pub(super) async fn search(session: &Session, term: &[u8]) -> Result<Vec<Record>
     }
     let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
     let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
-    let rows = session.bounded(session.client().query(&session.statements().search, &parameters)).await?;
+    let rows =
+        session.bounded(session.client().query(prepared!(session, Search::search), &parameters)).await?;
     let mut found: Vec<Record> = rows.iter().map(|row| record_at(row, 0)).collect::<Result<_, _>>()?;
 
     let no_parameters: [&(dyn ToSql + Sync); 0] = [];
-    let rows = session.client().query_raw(&session.statements().unlowered, no_parameters);
+    let rows = session.client().query_raw(prepared!(session, Search::unlowered), no_parameters);
     let mut rows = std::pin::pin!(session.bounded(rows).await?);
     let term = memmem::Finder::new(term);
     while found.len() < SEARCH_RESULTS_MAX
@@ -289,7 +305,7 @@ pub(super) async fn search(session: &Session, term: &[u8]) -> Result<Vec<Record>
 
 /// The number of committed rows.
 pub(super) async fn count(session: &Session) -> Result<u64, Failure> {
-    let row = session.bounded(session.client().query_one(&session.statements().count, &[])).await?;
+    let row = session.bounded(session.client().query_one(prepared!(session, Read::count), &[])).await?;
     let rows: i64 = row.try_get(0)?;
     Ok(u64::try_from(rows).expect("a count is not negative"))
 }

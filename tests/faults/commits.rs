@@ -52,7 +52,7 @@ fn a_commit_connection_killed_again_and_again() {
         }
         load.wait_for(50);
         assert_eq!(load.lost(), 0);
-        verify(&load.finish(), &cluster.config(), &server);
+        verify(&load.finish(), &cluster.config(), &server.tcp());
     });
 }
 
@@ -128,7 +128,7 @@ fn deadlocks_and_serialization_failures_go_again() {
         assert_eq!((load.unavailable(), load.lost()), (0, 0));
         let attempts = load.finish();
         assert!(attempts.iter().all(|attempt| matches!(attempt.fate, Fate::Acknowledged { .. })));
-        verify(&attempts, &cluster.config(), &server);
+        verify(&attempts, &cluster.config(), &server.tcp());
         // They went again on the same connection.
         assert_eq!(server.log().len(), 1, "{:#?}", server.log());
     });
@@ -168,7 +168,7 @@ fn a_row_that_the_database_refuses_fails_alone() {
             all.extend(healthy);
             cluster.query("alter table pessoas drop constraint antidote");
         }
-        verify(&all, &cluster.config(), &server);
+        verify(&all, &cluster.config(), &server.tcp());
     });
 }
 
@@ -201,6 +201,6 @@ fn a_database_that_refuses_to_write() {
         println!("writable again: first new 201 after {:?}", back.elapsed());
         assert!(back.elapsed() <= Duration::from_secs(RECOVERY_SECONDS_MAX));
         load.wait_for(50);
-        verify(&load.finish(), &cluster.config(), &server);
+        verify(&load.finish(), &cluster.config(), &server.tcp());
     });
 }

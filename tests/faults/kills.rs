@@ -35,7 +35,7 @@ fn a_killed_server() {
             server = start();
         }
         load.wait_for(50);
-        verify(&load.finish(), &cluster.config(), &server);
+        verify(&load.finish(), &cluster.config(), &server.tcp());
     });
 }
 
@@ -98,7 +98,7 @@ fn a_killed_postgres() {
             load.finish()
         });
         let known = Attempt::acknowledged(&Pessoa::named("conhecida"), &known);
-        verify(&[attempts, vec![known]].concat(), &cluster.config(), &server);
+        verify(&[attempts, vec![known]].concat(), &cluster.config(), &server.tcp());
     });
 }
 
@@ -127,9 +127,10 @@ fn a_private_postgres_and_its_server() {
         load.wait_for(200);
         let first = postmaster();
         kill_family(first);
-        assert_recovered("private Postgres killed", load.wait_for(1));
+        // A 201 from before the kill may still be on its way, but only another Postgres gives those that follow.
+        wait_until("another Postgres", || home.postmaster().is_some_and(|pid| pid != first));
         let second = postmaster();
-        assert_ne!(first, second);
+        assert_recovered("private Postgres killed", load.wait_for(1));
 
         // The server alone: its Postgres stays, and the next server takes it over.
         load.wait_for(200);
@@ -150,7 +151,7 @@ fn a_private_postgres_and_its_server() {
         assert_recovered("server and Postgres killed", load.wait_for(1));
         load.wait_for(50);
         let attempts = load.finish();
-        verify(&attempts, &home.config(), &server);
+        verify(&attempts, &home.config(), &server.tcp());
 
         // An end that was asked for leaves nothing behind, and the next start finds every row again.
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -164,7 +165,7 @@ fn a_private_postgres_and_its_server() {
             assert!(!home.path().join("api-0.sock").exists(), "{signal}");
             assert!(!home.data_dir().join("postgres/postmaster.pid").exists(), "{signal}");
             server = start();
-            verify(&attempts, &home.config(), &server);
+            verify(&attempts, &home.config(), &server.tcp());
         }
     });
 }

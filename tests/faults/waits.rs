@@ -92,7 +92,7 @@ fn a_frozen_postgres() {
         assert_eq!(cluster.query("select count(*) from pessoas where apelido = 'congelada'"), ["1"]);
         attempts.push(Attempt::acknowledged(&Pessoa::named("conhecida"), &known));
         attempts.push(Attempt { pessoa: Pessoa::named("congelada"), fate: Fate::Refused, doubted: true });
-        verify(&attempts, &cluster.config(), &server);
+        verify(&attempts, &cluster.config(), &server.tcp());
     });
 }
 
@@ -244,7 +244,7 @@ fn a_flood_of_unknown_ids() {
             println!("{asked} unknown ids meanwhile");
             load.finish()
         });
-        verify(&attempts, &cluster.config(), &server);
+        verify(&attempts, &cluster.config(), &server.tcp());
     });
 }
 
@@ -253,11 +253,16 @@ fn a_flood_of_unknown_ids() {
 fn a_deadline_under_a_steady_load() {
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "1"]);
+    // Its connection is made by now.
+    assert_eq!(Pessoa::named("antes").post_to(&server).status, 201);
     let session = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let locker = session.block_on(connect(&cluster.config()));
-    // Inserts wait, reads do not.
+    // Inserts wait, reads do not; not even those of a connection that has yet to be made.
     let lock = "begin; lock table pessoas in exclusive mode";
     session.block_on(locker.batch_execute(lock)).expect("the lock");
+    let reads =
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'rinha read'";
+    assert_eq!(cluster.query(reads), ["t"]);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let in_flight = scope.spawn(|| Pessoa::named("em voo").post_to(&server));
@@ -268,7 +273,8 @@ fn a_deadline_under_a_steady_load() {
                 thread::sleep(Duration::from_millis(5));
             }
         });
-        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        let waiting = "select count(*) from pg_stat_activity \
+                       where application_name = 'rinha commit' and wait_event_type = 'Lock'";
         wait_until("a commit that waits for the lock", || cluster.query(waiting) == ["1"]);
         let began = Instant::now();
         let queued = Pessoa::named("na fila").post_to(&server);

@@ -1,0 +1,131 @@
+//! Several runs side by side in one page.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use maud::{Markup, html};
+
+use crate::monitor::{GATLING, MACHINE};
+use crate::records::Records;
+use crate::report::{all, api_cpu, created, figure, known, latencies, load, page, thousands};
+use crate::run::Run;
+use crate::verdict::Outcome;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// A row: what it says of a run.
+type Row = (&'static str, fn(&Run) -> String);
+
+const ROWS: [Row; 17] = [
+    ("verdict", |run| if run.verdict.passed() { "passed" } else { "failed" }.to_owned()),
+    ("date", |run| run.date.strftime("%F %R").to_string()),
+    ("load", load),
+    ("target", |run| run.target.clone()),
+    ("driver", |run| version(run, "driver")),
+    ("CPUs of the services", |run| {
+        limits(run, |total| total.limits.cpus.filter(|_| total.is_service()).map(|cpus| format!("{cpus:.2}")))
+    }),
+    ("memory of the services, MiB", |run| {
+        limits(run, |total| {
+            let limit = total.limits.memory.filter(|_| total.is_service());
+            limit.map(|bytes| format!("{:.0}", bytes as f64 / MIB))
+        })
+    }),
+    ("requests", |run| thousands(all(run).count)),
+    ("KO", |run| thousands(all(run).ko)),
+    ("201s", |run| thousands(created(run))),
+    ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), thousands)),
+    ("p50 / p95 ms", |run| format!("{} / {}", all(run).p50, all(run).p95)),
+    ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, known(all(run).p999))),
+    ("max ms", |run| thousands(all(run).max)),
+    ("CPU s of the instances", |run| format!("{:.1}", api_cpu(run))),
+    ("CPU s: each service", |run| limits(run, |total| Some(format!("{:.1}", total.cpu_seconds)))),
+    ("memory peak MiB: each service", |run| {
+        limits(run, |total| Some(format!("{:.0}", total.anonymous_peak as f64 / MIB)))
+    }),
+];
+
+fn version(run: &Run, part: &str) -> String {
+    run.versions.iter().find(|(name, _)| name == part).map(|(_, version)| version.clone()).unwrap_or_default()
+}
+
+fn limits(run: &Run, value: impl Fn(&crate::monitor::Total) -> Option<String>) -> String {
+    let each = run.totals.iter().filter_map(|total| Some(format!("{} {}", total.service, value(total)?)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Writes the page.
+pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
+    let runs: Vec<Run> = directories.iter().map(|directory| Run::read(directory)).collect::<Result<_>>()?;
+    let requests: Vec<_> = directories
+        .iter()
+        .zip(&runs)
+        .map(|(directory, run)| Ok((run.name.clone(), Records::requests_of(directory)?)))
+        .collect::<Result<_>>()?;
+    let body = html! {
+        header { h1 { "Stress tests side by side" } }
+        section { (table(&runs)) }
+        section { h2 { "99th percentile of each second" } (figure(&latencies(&requests))) }
+        @for run in &runs { section { h2 { "Verdict: " (run.name) } (crate::report::verdict(&run.verdict)) } }
+    };
+    Ok(fs::write(file, page("Stress tests side by side", &body).into_string())?)
+}
+
+fn table(runs: &[Run]) -> Markup {
+    html! {
+        table {
+            tr { th {} @for run in runs { th { (run.name) } } }
+            @for (name, value) in ROWS {
+                tr { th { (name) } @for run in runs { td class=[class(name, run)] { (value(run)) } } }
+            }
+        }
+    }
+}
+
+fn class(name: &str, run: &Run) -> Option<&'static str> {
+    let failed = run.verdict.checks.iter().any(|check| check.outcome == Outcome::Failed);
+    (name == "verdict").then_some(if failed { "failed" } else { "passed" })
+}
+
+/// The same figures as a table in Markdown, a run a line: for the README and for a terminal.
+pub fn markdown(runs: &[Run]) -> String {
+    let mut text = String::from(
+        "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | CPU s: instances, services, Gatling, machine | throttled most | verdict |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for run in runs {
+        let (all, services) = (all(run), run.totals.iter().filter(|total| total.is_service()));
+        let cpus: Vec<f64> = services.clone().filter_map(|total| total.limits.cpus).collect();
+        let cpus =
+            if cpus.is_empty() { "–".to_owned() } else { format!("{:.2}", cpus.iter().sum::<f64>()) };
+        let cpu: f64 = services.clone().map(|total| total.cpu_seconds).sum();
+        let of = |name| {
+            run.totals.iter().find(|total| total.service == name).map_or(0.0, |total| total.cpu_seconds)
+        };
+        let (gatling, machine) = (of(GATLING), of(MACHINE));
+        let most = services.max_by(|a, b| a.throttled_periods.total_cmp(&b.throttled_periods));
+        let most = most.filter(|total| total.throttled_periods > 0.0).map_or_else(
+            || "none".to_owned(),
+            |total| format!("{} in {:.0} % of its periods", total.service, 100.0 * total.throttled_periods),
+        );
+        let verdict = run.verdict.checks.iter().find(|check| check.outcome == Outcome::Failed);
+        let verdict = verdict
+            .map_or_else(|| "passed".to_owned(), |check| format!("failed: {}: {}", check.name, check.found));
+        text += &format!(
+            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
+            run.name,
+            thousands(all.count),
+            thousands(all.ko),
+            thousands(created(run)),
+            run.verdict.score.map_or_else(|| "?".to_owned(), thousands),
+            all.p50,
+            all.p95,
+            all.p99,
+            known(all.p999),
+            thousands(all.max),
+            api_cpu(run),
+        );
+    }
+    text
+}

@@ -1,0 +1,23 @@
+//! The contest's stress test: starts a topology, lets Gatling load it, judges what it acknowledged against what it holds, and shows
+//! it in one page.
+//!
+//! [`feeders`] make what is sent; [`gatling`] sends it while [`monitor`] watches the services of the [`target`], by their
+//! [`cgroup`]s; the simulation leaves [`records`], from which [`verdict`] asks what is there
+//! ([`foreign`] where it leaves none); [`run`] does all of that in order,
+//! [`report`] and [`compare`] show it, [`browser`] takes their pictures, and [`sweep`] does several.
+
+pub mod browser;
+pub mod cgroup;
+pub mod compare;
+pub mod feeders;
+pub mod foreign;
+pub mod gatling;
+pub mod http;
+pub mod monitor;
+pub mod process;
+pub mod records;
+pub mod report;
+pub mod run;
+pub mod sweep;
+pub mod target;
+pub mod verdict;

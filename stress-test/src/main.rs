@@ -1,0 +1,259 @@
+//! The command line of the stress test. Run it from the repository's root.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use stress_test::gatling::{CONTEST_SECONDS, Load};
+use stress_test::records::Records;
+use stress_test::run::{Plan, Run, authority, say};
+use stress_test::sweep::Series;
+use stress_test::target::{Kind, OWN, Target};
+use stress_test::verdict::{Outcome, Verdict, judge};
+use stress_test::{browser, compare, feeders, report, sweep};
+
+/// Picture sizes, in CSS pixels.
+const REPORT_SIZE: (u32, u32) = (1160, 2760);
+const COMPARISON_SIZE: (u32, u32) = (1160, 1500);
+
+/// The contest's load against what listens on 9999, the verdict, and a report.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start what does not run, load it, judge it, and write the report
+    Run(Wanted),
+    /// Several runs in a row, and a table of them
+    Sweep {
+        /// Which ones
+        series: Series,
+        /// Where they are kept
+        #[arg(long, default_value = "stress-test/results")]
+        results: PathBuf,
+        /// Further arguments of `run` for each of them
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Judge a run again, whose target must not have been asked to store anything since
+    Check {
+        /// The run's directory
+        run: PathBuf,
+        /// The balancer
+        #[arg(long, default_value = "http://localhost:9999")]
+        base: String,
+        /// What is behind it
+        #[arg(long, default_value = "auto")]
+        topology: Kind,
+        /// Rows that were there before the run
+        #[arg(long, default_value_t = 0)]
+        before: u64,
+    },
+    /// Write the report of a run again
+    Report {
+        /// The run's directory
+        run: PathBuf,
+        /// And take its pictures
+        #[arg(long)]
+        pictures: bool,
+    },
+    /// Put several runs side by side in one page
+    Compare {
+        /// The runs' directories
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Where to
+        #[arg(long, default_value = "comparison.html")]
+        out: PathBuf,
+        /// And take its pictures
+        #[arg(long)]
+        pictures: bool,
+    },
+    /// Only make the two files that feed the simulation
+    Feeders {
+        /// Where to
+        directory: PathBuf,
+        #[command(flatten)]
+        wanted: FeedersWanted,
+    },
+}
+
+#[derive(Args, Clone)]
+struct Wanted {
+    /// What the run is called
+    #[arg(long, default_value = "contest")]
+    name: String,
+    /// The multiplier k of all rates
+    #[arg(long, default_value_t = 1.0)]
+    load: f64,
+    /// How long, with all durations scaled; the contest takes 205 s
+    #[arg(long, default_value_t = CONTEST_SECONDS)]
+    seconds: f64,
+    #[command(flatten)]
+    feeders: FeedersWanted,
+    /// What to test
+    #[arg(long, default_value = "auto")]
+    topology: Kind,
+    /// The Compose project that is started, or with --as-is the one that runs
+    #[arg(long, default_value = OWN)]
+    project: String,
+    /// Where it listens
+    #[arg(long, default_value = "http://localhost:9999")]
+    base: String,
+    /// Test what runs, with what its database holds; any entry's that listens on the port
+    #[arg(long)]
+    as_is: bool,
+    /// Leave running what was started
+    #[arg(long)]
+    keep: bool,
+    /// And take pictures of the report
+    #[arg(long)]
+    pictures: bool,
+    /// Another simulation, such as the contest's own in stress-test/gatling/contest/simulations
+    #[arg(long, default_value = "rinha.Contest")]
+    simulation: String,
+    /// Where runs are kept
+    #[arg(long, default_value = "stress-test/results")]
+    results: PathBuf,
+}
+
+#[derive(Args, Clone, Copy)]
+struct FeedersWanted {
+    /// Payloads to make; 100,000 times the load, rounded up, if not said
+    #[arg(long)]
+    payloads: Option<usize>,
+    /// Terms to make
+    #[arg(long, default_value_t = 5_000)]
+    terms: usize,
+    /// The same seed makes the same files
+    #[arg(long, default_value_t = 2023)]
+    seed: u64,
+}
+
+impl FeedersWanted {
+    fn plan(&self, load: f64) -> feeders::Plan {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive number"
+        )]
+        let payloads = self.payloads.unwrap_or(100_000 * load.ceil().max(1.0) as usize);
+        feeders::Plan { payloads, terms: self.terms, seed: self.seed }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stress-test: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every verdict is good.
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::Run(wanted) => Ok(one(&wanted)?.verdict.passed()),
+        Task::Sweep { series, results, arguments } => sweep(series, &results, &arguments),
+        Task::Check { run, base, topology, before } => {
+            let base = authority(&base)?;
+            let target = Target::find(topology, OWN, &base, true)?;
+            let verdict = judge(&Records::read(&run)?, &target, &base, before);
+            print(&verdict);
+            Ok(verdict.passed())
+        }
+        Task::Report { run, pictures } => {
+            let page = report::write(&run)?;
+            show(&page, pictures.then_some(REPORT_SIZE))?;
+            Ok(true)
+        }
+        Task::Compare { runs, out, pictures } => {
+            compare::write(&runs, &out)?;
+            print!(
+                "{}",
+                compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?)
+            );
+            show(&out, pictures.then_some(COMPARISON_SIZE))?;
+            Ok(true)
+        }
+        Task::Feeders { directory, wanted } => {
+            wanted.plan(1.0).write(&directory)?;
+            Ok(true)
+        }
+    }
+}
+
+fn one(wanted: &Wanted) -> Result<Run> {
+    ensure!(
+        Path::new("stress-test/gatling/pom.xml").exists(),
+        "expected stress-test/gatling/pom.xml: run it from the repository's root"
+    );
+    ensure!(wanted.load > 0.0 && wanted.seconds > 0.0, "expected a load and a time above 0");
+    let plan = Plan {
+        name: wanted.name.clone(),
+        results: wanted.results.clone(),
+        load: Load {
+            scale: wanted.seconds / CONTEST_SECONDS,
+            multiplier: wanted.load,
+            base: wanted.base.clone(),
+            simulation: wanted.simulation.clone(),
+        },
+        feeders: wanted.feeders.plan(wanted.load),
+        topology: wanted.topology,
+        project: wanted.project.clone(),
+        as_is: wanted.as_is,
+        keep: wanted.keep,
+    };
+    let (directory, run) = plan.carry_out()?;
+    print(&run.verdict);
+    print!("{}", compare::markdown(std::slice::from_ref(&run)));
+    show(&report::write(&directory)?, wanted.pictures.then_some(REPORT_SIZE))?;
+    Ok(run)
+}
+
+fn sweep(series: Series, results: &Path, arguments: &[OsString]) -> Result<bool> {
+    let runs = sweep::carry_out(series, arguments, results)?;
+    let page = results.join(format!("{series:?}.html").to_lowercase());
+    compare::write(&runs, &page)?;
+    print!("\n{}", compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?));
+    show(&page, None)?;
+    // A box that is too small and a load that is too large are what is looked for.
+    Ok(!runs.is_empty())
+}
+
+fn print(verdict: &Verdict) {
+    for check in &verdict.checks {
+        let outcome = match check.outcome {
+            Outcome::Passed => "passed ",
+            Outcome::Failed => "FAILED ",
+            Outcome::Skipped => "skipped",
+        };
+        println!("{outcome}  {}: {}", check.name, check.found);
+    }
+    let score = verdict.score.map_or_else(|| "unknown".to_owned(), |score| score.to_string());
+    let word = if verdict.passed() { "passed" } else { "failed" };
+    println!("verdict: {word}; the contest's score: {score}");
+}
+
+fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {
+    say(&format!("written: {}", page.display()));
+    if let Some((width, height)) = pictures {
+        match browser::pictures(page, width, height) {
+            Ok(pictures) => {
+                pictures.iter().for_each(|picture| say(&format!("written: {}", picture.display())))
+            }
+            // A verdict is worth more than its picture.
+            Err(error) => say(&format!("no pictures: {error:#}")),
+        }
+    }
+    Ok(())
+}

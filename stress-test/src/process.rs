@@ -1,0 +1,201 @@
+//! Child processes with a time limit, and what `/proc` says of them. It does not know what they are for.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cgroup::{Limits, Usage};
+
+/// How often a child is looked at.
+const POLL: Duration = Duration::from_millis(20);
+/// Lines of a failed child's output that are worth showing.
+const TAIL_LINES: usize = 20;
+
+/// Runs to the end and returns what was printed on standard output; an error shows the last lines of everything.
+pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
+    output_of(command, b"", limit)
+}
+
+/// The same, with something on standard input.
+pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result<String> {
+    let shown = shown(command);
+    // Files, not pipes: a daemon that the child leaves behind would hold a pipe open.
+    let (mut out, mut err, mut stdin) = (tempfile::tempfile()?, tempfile::tempfile()?, tempfile::tempfile()?);
+    stdin.write_all(input)?;
+    stdin.rewind()?;
+    command.stdin(stdin).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    let mut child = command.spawn().with_context(|| format!("{shown}: could not start it"))?;
+    let status = wait(&mut child, limit).with_context(|| shown.clone())?;
+    let printed = text(&mut out)?;
+    if !status.success() {
+        bail!("{shown}: {status}\n{}{}", tail(&printed), tail(&text(&mut err)?));
+    }
+    Ok(printed)
+}
+
+/// Runs to the end with what is printed going to a file.
+pub fn logged(command: &mut Command, log: &File) -> Result<Child> {
+    let shown = shown(command);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.spawn().with_context(|| format!("{shown}: could not start it"))
+}
+
+/// Waits for the end; past the limit the child and all that it started are killed.
+pub fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if began.elapsed() > limit {
+            let pid = child.id();
+            for pid in Family::of(pid).members {
+                // One that has just ended is what is wanted.
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+            child.wait()?;
+            bail!("killed, as it did not end within {} s", limit.as_secs());
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn text(file: &mut File) -> Result<String> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last lines.
+pub fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(TAIL_LINES);
+    lines[first..].iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// A process and all that it started.
+pub(crate) struct Family {
+    pub(crate) members: Vec<u32>,
+    stats: HashMap<u32, Stat>,
+}
+
+/// From `/proc/PID/stat`, see `proc(5)`.
+struct Stat {
+    parent: u32,
+    /// Of the process and of the children that it has waited for.
+    ticks: u64,
+    pages: u64,
+}
+
+impl Family {
+    pub(crate) fn of(root: u32) -> Self {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let stats: HashMap<u32, Stat> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
+        let mut members = vec![root];
+        let mut next = 0;
+        while let Some(&parent) = members.get(next) {
+            members.extend(stats.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        Self { members, stats }
+    }
+
+    pub(crate) fn cpu(&self) -> Duration {
+        let hertz = sysconf(nix::unistd::SysconfVar::CLK_TCK);
+        Duration::from_micros(self.sum(|stat| stat.ticks) * 1_000_000 / hertz)
+    }
+
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.sum(|stat| stat.pages) * sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+    }
+
+    fn sum(&self, value: impl Fn(&Stat) -> u64) -> u64 {
+        self.members.iter().filter_map(|pid| self.stats.get(pid)).map(value).sum()
+    }
+}
+
+/// The online CPUs, and all memory.
+pub(crate) fn machine_limits() -> Limits {
+    let cpus = sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    Limits { cpus: Some(cpus as f64), memory: Some(memory("MemTotal:")) }
+}
+
+/// Time that CPUs were not idle, that taken by the hypervisor included; see `proc(5)`.
+pub(crate) fn machine_usage() -> Usage {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times: Vec<u64> =
+        stat.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+    // user nice system [idle iowait] irq softirq steal
+    let busy: u64 = times.iter().take(3).chain(times.iter().skip(5).take(3)).sum();
+    let hertz = sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    let used = memory("MemTotal:").saturating_sub(memory("MemAvailable:"));
+    let cpu = Duration::from_micros(busy * 1_000_000 / hertz);
+    Usage { cpu, memory: used, anonymous: used, ..Usage::default() }
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn memory(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn sysconf(variable: nix::unistd::SysconfVar) -> u64 {
+    let value = nix::unistd::sysconf(variable).ok().flatten().expect("every Linux says it");
+    u64::try_from(value).expect("positive")
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let ticks = (14..=17).filter_map(field).sum();
+    Some(Stat { parent: u32::try_from(field(4)?).ok()?, ticks, pages: field(24)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_past_its_limit_is_killed_with_its_children() {
+        let began = Instant::now();
+        let script = "sleep 60 & echo $! ; wait";
+        let error = output(Command::new("sh").args(["-c", script]), Duration::from_millis(300));
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(format!("{:#}", error.expect_err("a time-out")).contains("did not end"));
+        let left = Family::of(std::process::id()).members.into_iter().any(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\x0060"))
+        });
+        assert!(!left);
+    }
+
+    #[test]
+    fn a_failure_shows_what_was_printed() {
+        let error = output(Command::new("sh").args(["-c", "echo why >&2; exit 3"]), Duration::from_secs(5));
+        let error = format!("{:#}", error.expect_err("exit 3"));
+        assert!(error.contains("exit status: 3") && error.contains("why"), "{error}");
+    }
+
+    #[test]
+    fn a_family_uses_time_and_memory() {
+        let family = Family::of(std::process::id());
+        assert!(family.resident_bytes() > 100_000);
+        assert!(family.cpu() < Duration::from_secs(3600));
+    }
+}

@@ -1,0 +1,135 @@
+//! Several runs in a row, each in a process of its own and with limits of its own: how small the box may be, how large the load.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::run::{Run, say};
+
+/// Which runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Series {
+    /// The contest's load on 1.5, 1.0, 0.5 and 0.3 CPUs, the last two with 300 MB
+    Small,
+    /// 1, 2, 4 and 8 times the contest's load, until a run fails
+    Large,
+}
+
+/// One run: its name, its arguments, and what compose.yml is told.
+#[derive(Clone, Debug, PartialEq)]
+struct Step {
+    name: &'static str,
+    load: f64,
+    limits: &'static [(&'static str, &'static str)],
+}
+
+/// The shares are those of compose.yml: a third for the balancer, a third for the two instances, a third for Postgres.
+const SMALL: [Step; 4] = [
+    Step { name: "1.5-cpus", load: 1.0, limits: &[] },
+    Step {
+        name: "1.0-cpu",
+        load: 1.0,
+        limits: &[("HAPROXY_CPUS", "0.34"), ("API_CPUS", "0.16"), ("POSTGRES_CPUS", "0.34")],
+    },
+    Step {
+        name: "0.5-cpus-300MB",
+        load: 1.0,
+        limits: &[
+            ("HAPROXY_CPUS", "0.17"),
+            ("API_CPUS", "0.08"),
+            ("POSTGRES_CPUS", "0.17"),
+            ("HAPROXY_MEMORY", "70M"),
+            ("API_MEMORY", "50M"),
+            ("POSTGRES_MEMORY", "130M"),
+        ],
+    },
+    Step {
+        name: "0.3-cpus-300MB",
+        load: 1.0,
+        limits: &[
+            ("HAPROXY_CPUS", "0.1"),
+            ("API_CPUS", "0.05"),
+            ("POSTGRES_CPUS", "0.1"),
+            ("HAPROXY_MEMORY", "70M"),
+            ("API_MEMORY", "50M"),
+            ("POSTGRES_MEMORY", "130M"),
+        ],
+    },
+];
+const LARGE: [Step; 4] = [
+    Step { name: "k1", load: 1.0, limits: &[] },
+    Step { name: "k2", load: 2.0, limits: &[] },
+    Step { name: "k4", load: 4.0, limits: &[] },
+    Step { name: "k8", load: 8.0, limits: &[] },
+];
+
+/// Does them all; the directories of those that came to a verdict. `arguments` are those of `run` that all have in common.
+pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Result<Vec<PathBuf>> {
+    let steps = match series {
+        Series::Small => &SMALL,
+        Series::Large => &LARGE,
+    };
+    let mut runs = Vec::new();
+    for step in steps {
+        say(&format!("{}: {} times the contest's load, {:?}", step.name, step.load, step.limits));
+        let own = results.join(step.name);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").args(arguments).args(["--name", step.name]);
+        command
+            .arg(format!("--load={}", step.load))
+            .arg("--results")
+            .arg(&own)
+            .envs(step.limits.iter().copied());
+        // Bounded: each thing that a run waits for is.
+        let status = command.status().context("could not start a run")?;
+        let Some(run) = latest(&own) else {
+            say(&format!("{}: came to no verdict ({status})", step.name));
+            continue;
+        };
+        let passed = Run::read(&run)?.verdict.passed();
+        runs.push(run);
+        if series == Series::Large && !passed {
+            say(&format!("{}: failed; larger loads are left out", step.name));
+            break;
+        }
+    }
+    Ok(runs)
+}
+
+fn latest(results: &Path) -> Option<PathBuf> {
+    let runs = fs::read_dir(results).ok()?.flatten().map(|entry| entry.path());
+    runs.filter(|run| run.join("run.json").exists()).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_what_the_names_say() {
+        let check = |step: &Step, cpus: f64, megabytes: u32| {
+            let of =
+                |name: &str| step.limits.iter().find(|(limit, _)| *limit == name).map(|(_, value)| *value);
+            let sum = |unit: &str, of: &dyn Fn(&str) -> f64| {
+                of(&format!("HAPROXY_{unit}"))
+                    + 2.0 * of(&format!("API_{unit}"))
+                    + of(&format!("POSTGRES_{unit}"))
+            };
+            let total = sum("CPUS", &|name| of(name).expect("a limit").parse().expect("a number"));
+            assert!((total - cpus).abs() < 0.001, "{}: {total} CPUs", step.name);
+            if megabytes > 0 {
+                let total = sum("MEMORY", &|name| {
+                    of(name).expect("a limit").trim_end_matches('M').parse().expect("a number")
+                });
+                assert!((total - f64::from(megabytes)).abs() < 0.001, "{}: {total} MB", step.name);
+            }
+        };
+        check(&SMALL[1], 1.0, 0);
+        check(&SMALL[2], 0.5, 300);
+        check(&SMALL[3], 0.3, 300);
+    }
+}

@@ -1,0 +1,248 @@
+//! Whether the target kept its word: what it acknowledged against what it holds. It asks the API and Postgres, and trusts neither
+//! alone. It does not know how the load was made.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::http::{Address, Client, block_on};
+use crate::records::{Acknowledged, Records};
+use crate::target::{Instance, Target};
+
+/// Connections over which one instance is asked for all ids.
+const READERS: usize = 8;
+/// Examples that a failed check names.
+const EXAMPLES: usize = 3;
+const MEMBERS: [&str; 4] = ["apelido", "nome", "nascimento", "stack"];
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It holds.
+    Passed,
+    /// It does not hold.
+    Failed,
+    /// It could not be made, for a reason that is said.
+    Skipped,
+}
+
+/// One line of the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What must hold.
+    pub name: String,
+    /// Whether it does.
+    pub outcome: Outcome,
+    /// The figures.
+    pub found: String,
+}
+
+/// All checks, and the contest's own score.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// In the order in which they are shown.
+    pub checks: Vec<Check>,
+    /// What the contest counts: rows, as `/contagem-pessoas` says.
+    pub score: Option<u64>,
+}
+
+impl Verdict {
+    /// Whether no check failed, and at least the rows were counted.
+    pub fn passed(&self) -> bool {
+        self.score.is_some() && self.checks.iter().all(|check| check.outcome != Outcome::Failed)
+    }
+}
+
+impl Check {
+    pub(crate) fn new(name: impl Into<String>, holds: bool, found: impl Into<String>) -> Self {
+        let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
+        Self { name: name.into(), outcome, found: found.into() }
+    }
+
+    pub(crate) fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { name: name.into(), outcome: Outcome::Skipped, found: why.into() }
+    }
+
+    /// An error while it was made is a failure: what could not be read back is not known to be there.
+    fn made(name: &str, check: Result<Check>) -> Self {
+        check.unwrap_or_else(|error| Check::new(name, false, format!("{error:#}")))
+    }
+}
+
+/// Judges a run whose target still runs and has answered nothing since. `before` is how many rows there were before it.
+pub fn judge(records: &Records, target: &Target, base: &Address, before: u64) -> Verdict {
+    let mut checks = vec![no_ko(records), counted(records, before)];
+    checks.push(Check::made(IN_POSTGRES, in_postgres(records, target, before)));
+    match target.instances() {
+        Ok(instances) if !instances.is_empty() => {
+            for instance in &instances {
+                let (Instance::Socket(name, _) | Instance::Drained(name, _)) = instance;
+                let name = format!("each acknowledged id read back through {name}");
+                checks.push(Check::made(&name, read_back_through(&name, records, target, base, instance)));
+            }
+        }
+        Ok(_) => {
+            let name = format!("each acknowledged id read back through {base}");
+            checks.push(Check::made(&name, read_back(&name, records, base)));
+        }
+        Err(error) => checks.push(Check::new("the instances are known", false, format!("{error:#}"))),
+    }
+    checks.push(no_apelido_twice(records));
+    Verdict { checks, score: records.count.and_then(|count| count.rows) }
+}
+
+fn no_ko(records: &Records) -> Check {
+    let ko: Vec<_> = records.requests.iter().filter(|request| !request.ok).collect();
+    let mut kinds: HashMap<(&str, u16), usize> = HashMap::new();
+    for request in &ko {
+        *kinds.entry((&request.kind, request.status)).or_default() += 1;
+    }
+    let mut kinds: Vec<String> = kinds
+        .into_iter()
+        .map(|((kind, status), count)| match status {
+            0 => format!("{count} {kind} without an answer"),
+            status => format!("{count} {kind} answered {status}"),
+        })
+        .collect();
+    kinds.sort();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+    let count = records.requests.len();
+    Check::new("KO = 0", ko.is_empty() && count > 0, format!("{} KO of {count} requests{kinds}", ko.len()))
+}
+
+fn counted(records: &Records, before: u64) -> Check {
+    let name = "/contagem-pessoas = 201s, right after the last answer";
+    let created = records.created() as u64;
+    let Some((count, rows)) = records.count.and_then(|count| Some((count, count.rows?))) else {
+        return Check::new(name, false, "no count was answered");
+    };
+    let waited = count.at.saturating_sub(records.end().unwrap_or(0));
+    let rows = rows.saturating_sub(before);
+    Check::new(
+        name,
+        rows == created,
+        format!("{rows} rows, {created} 201s, answered {waited} ms after the last one"),
+    )
+}
+
+const IN_POSTGRES: &str = "Postgres holds exactly the acknowledged ids, no apelido twice";
+
+fn in_postgres(records: &Records, target: &Target, before: u64) -> Result<Check> {
+    let Some(rows) = target.sql("SELECT id, apelido FROM pessoas")? else {
+        return Ok(Check::skipped(IN_POSTGRES, "Postgres cannot be reached: the topology is unknown"));
+    };
+    let rows: Vec<(&str, &str)> = rows.iter().filter_map(|row| row.split_once('|')).collect();
+    let ids: HashSet<&str> = rows.iter().map(|(id, _)| *id).collect();
+    let apelidos: HashSet<&str> = rows.iter().map(|(_, apelido)| *apelido).collect();
+    let lost = records.acknowledged.iter().filter(|acknowledged| !ids.contains(&*acknowledged.id));
+    let (lost, acknowledged) = (lost.count(), records.acknowledged.len() as u64);
+    let more = (rows.len() as u64).saturating_sub(before + acknowledged);
+    let twice = rows.len() - apelidos.len();
+    let found = format!(
+        "{} rows, {acknowledged} acknowledged, {lost} of them lost, {more} never acknowledged, {twice} repeated apelidos",
+        rows.len() as u64 - before
+    );
+    Ok(Check::new(IN_POSTGRES, lost == 0 && more == 0 && twice == 0, found))
+}
+
+fn no_apelido_twice(records: &Records) -> Check {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for acknowledged in &records.acknowledged {
+        if let Some(apelido) =
+            records.payloads.get(acknowledged.payload).and_then(|payload| payload["apelido"].as_str())
+        {
+            *seen.entry(apelido).or_default() += 1;
+        }
+    }
+    let twice: Vec<&str> =
+        seen.iter().filter(|(_, count)| **count > 1).map(|(apelido, _)| *apelido).collect();
+    let distinct: HashSet<&str> = records.acknowledged.iter().map(|acknowledged| &*acknowledged.id).collect();
+    let repeated = records.acknowledged.len() - distinct.len();
+    let example = twice.first().map(|apelido| format!(", such as {apelido}")).unwrap_or_default();
+    Check::new(
+        "no apelido and no id acknowledged twice",
+        twice.is_empty() && repeated == 0,
+        format!(
+            "{} apelidos{example} and {repeated} ids twice, of {}",
+            twice.len(),
+            records.acknowledged.len()
+        ),
+    )
+}
+
+fn read_back_through(
+    name: &str,
+    records: &Records,
+    target: &Target,
+    base: &Address,
+    instance: &Instance,
+) -> Result<Check> {
+    match instance {
+        Instance::Socket(_, address) => read_back(name, records, address),
+        Instance::Drained(_, others) => {
+            target.drain(others, "drain")?;
+            let check = read_back(name, records, base);
+            target.drain(others, "ready")?;
+            check
+        }
+    }
+}
+
+/// Asks for every acknowledged id and compares what comes with what was posted.
+fn read_back(name: &str, records: &Records, address: &Address) -> Result<Check> {
+    let acknowledged = &records.acknowledged;
+    let share = acknowledged.len().div_ceil(READERS).max(1);
+    let payloads = Rc::new(records.payloads.clone());
+    let wrong = block_on(tokio::task::LocalSet::new().run_until(async {
+        let readers: Vec<_> = acknowledged
+            .chunks(share)
+            .map(|part| {
+                let (part, payloads, client) =
+                    (part.to_vec(), Rc::clone(&payloads), Client::new(address.clone()));
+                tokio::task::spawn_local(async move { wrong_ones(client, &part, &payloads).await })
+            })
+            .collect();
+        let mut wrong = Vec::new();
+        for reader in readers {
+            wrong.extend(reader.await.context("a reader panicked")??);
+        }
+        anyhow::Ok(wrong)
+    }))?;
+    let examples: String = wrong.iter().take(EXAMPLES).map(|example| format!("; {example}")).collect();
+    let found = format!("{} of {} missing or different{examples}", wrong.len(), acknowledged.len());
+    Ok(Check::new(name, wrong.is_empty(), found))
+}
+
+/// Why, for each that is not as it should be.
+async fn wrong_ones(mut client: Client, part: &[Acknowledged], payloads: &[Value]) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for Acknowledged { id, payload, .. } in part {
+        if !is_id(id) {
+            wrong.push(format!("{id} is no UUID"));
+            continue;
+        }
+        let (status, body) = client.get(&format!("/pessoas/{id}")).await?;
+        let posted = payloads.get(*payload).unwrap_or(&Value::Null);
+        match status {
+            200 if same(&body, id, posted) => {}
+            200 => wrong.push(format!("{id} has another content")),
+            404 => wrong.push(format!("{id} is not found")),
+            status => bail!("{id}: answered {status}"),
+        }
+    }
+    Ok(wrong)
+}
+
+/// What was acknowledged becomes part of a path.
+fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+fn same(body: &[u8], id: &str, posted: &Value) -> bool {
+    let Ok(answered) = serde_json::from_slice::<Value>(body) else { return false };
+    answered["id"] == id && MEMBERS.iter().all(|member| answered[member] == posted[member])
+}

@@ -1,0 +1,353 @@
+//! What is up: containers of an engine, or plain processes. It can be looked into by its processes' pids, and is gone when
+//! dropped, also when the test panics. It knows nothing of what is asked of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::Config;
+
+use crate::cluster::temporary_directory;
+use crate::processes;
+use crate::server::{Address, Connection};
+
+/// Every service of compose.yml.
+pub(crate) const SERVICES: [&str; 4] = ["haproxy", "api1", "api2", "postgres"];
+/// Those that speak the contract.
+pub(crate) const INSTANCES: [&str; 2] = ["api1", "api2"];
+
+/// Not a user's own composition.
+const PROJECT: &str = "rinha-e2e";
+const IMAGE: &str = "localhost/rinha-e2e:latest";
+/// Below the range from which clients' ports are taken.
+const PORT: u16 = 19_999;
+/// The variables of compose.yml, which the machine's environment must not decide.
+const VARIABLES: [&str; 14] = [
+    "API_CORES",
+    "API_CPUS",
+    "API_MEMORY",
+    "DATABASE_URL",
+    "DRIVER",
+    "HAPROXY_CPUS",
+    "HAPROXY_MEMORY",
+    "LOG",
+    "POSTGRES_CPUS",
+    "POSTGRES_HOST_AUTH_METHOD",
+    "POSTGRES_INITDB_ARGS",
+    "POSTGRES_MEMORY",
+    "POSTGRES_PASSWORD",
+    "SECURITY_OPT",
+];
+/// From the start of the last service to answers of both instances, a first initdb within a third of a CPU included.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longer than `stop_grace_period`.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What the tests of every engine need.
+pub(crate) trait Composition {
+    /// The first process of a service, as this machine numbers it.
+    fn pid(&self, service: &str) -> i32;
+
+    /// Where the sockets of the servers and of the balancer's statistics are, for this process.
+    fn sockets(&self) -> PathBuf;
+
+    /// Where the socket of Postgres is, for this process.
+    fn postgres_socket(&self) -> PathBuf;
+
+    /// The one port, as a client sees it.
+    fn address(&self) -> Address {
+        Address::Tcp(SocketAddr::from(([127, 0, 0, 1], PORT)))
+    }
+
+    /// One instance, past the balancer.
+    fn instance(&self, name: &str) -> Address {
+        Address::Unix(self.sockets().join(format!("{name}-0.sock")))
+    }
+
+    /// The database, past everyone.
+    fn database(&self) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.postgres_socket()).user("rinha").dbname("rinha");
+        config
+    }
+
+    /// What HAProxy says of each server.
+    fn statistics(&self) -> HashMap<String, Statistics> {
+        let mut socket = UnixStream::connect(self.sockets().join("haproxy-admin.sock")).unwrap();
+        socket.write_all(b"show stat\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        Statistics::parse(&text)
+    }
+
+    /// Waits until both instances answer through the port.
+    fn wait_until_serving(&self) {
+        let began = Instant::now();
+        let mut seen = BTreeMap::new();
+        while seen.len() < INSTANCES.len() {
+            assert!(began.elapsed() < START_TIME_MAX, "expected both instances to serve, got {seen:?}");
+            match health(&self.address()) {
+                Some(health) => drop(seen.insert(health["cores"].to_string(), health)),
+                None => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+/// `/healthz` of whoever answers with 200.
+pub(crate) fn health(address: &Address) -> Option<Value> {
+    let answer = Connection::try_open(address).ok()?.try_ask("GET", "/healthz", "").ok()?;
+    (answer.status == 200).then(|| answer.json())
+}
+
+/// A line of `show stat`.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    /// `UP`, `DOWN`, or one of their transitions.
+    pub(crate) status: String,
+    /// Requests that were sent there.
+    pub(crate) requests: u64,
+}
+
+impl Statistics {
+    /// Comma-separated; the first line has the names.
+    fn parse(text: &str) -> HashMap<String, Statistics> {
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let names = lines.next().unwrap();
+        let column = |name: &str| names.iter().position(|found| *found == name).unwrap();
+        let (name, status, requests) = (column("svname"), column("status"), column("stot"));
+        let servers = lines.filter(|fields| fields.len() > name && fields[name].starts_with("api"));
+        servers
+            .map(|fields| {
+                let of = Statistics {
+                    status: fields[status].to_owned(),
+                    requests: fields[requests].parse().unwrap(),
+                };
+                (fields[name].to_owned(), of)
+            })
+            .collect()
+    }
+}
+
+/// Containers of Docker or Podman.
+pub(crate) struct Containers {
+    engine: &'static str,
+    /// What a file of variables may hold; see `epoll.env`.
+    pub(crate) variables_file: Option<&'static str>,
+    /// For compose.yml, beside the port and the image.
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
+
+impl Containers {
+    /// None yet; what a run that was killed left behind goes.
+    pub(crate) fn new(engine: &'static str) -> Containers {
+        let containers = Containers { engine, variables_file: None, variables: Vec::new() };
+        containers.down(&["--volumes"]);
+        containers
+    }
+
+    /// Builds the image, unless BUILD=no says that it is there.
+    pub(crate) fn build(&self) {
+        match env::var("BUILD").as_deref() {
+            Ok("no") => println!("   BUILD=no: {IMAGE} as it is"),
+            _ => drop(self.compose(&["build"])),
+        }
+    }
+
+    /// Starts all of them, and waits until they serve.
+    pub(crate) fn up(&self, arguments: &[&str]) {
+        self.compose(&[&["up", "--detach"], arguments].concat());
+        self.wait_until_serving();
+    }
+
+    /// Starts these and nothing else.
+    pub(crate) fn start_alone(&self, services: &[&str]) {
+        self.compose(&[&["up", "--detach", "--no-deps"], services].concat());
+    }
+
+    /// Removes the containers; the volumes too when told so.
+    pub(crate) fn down(&self, arguments: &[&str]) {
+        self.compose(&[&["down"], arguments].concat());
+    }
+
+    /// A command of Compose; what it printed.
+    pub(crate) fn compose(&self, arguments: &[&str]) -> String {
+        self.try_compose(arguments).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    fn try_compose(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = match self.engine {
+            "docker" => {
+                let mut command = Command::new("docker");
+                command.arg("compose");
+                command
+            }
+            _ => Command::new("podman-compose"),
+        };
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("PORT", PORT.to_string()).env("IMAGE", IMAGE);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.args(["-p", PROJECT]);
+        if let Some(file) = self.variables_file {
+            command.args(["--env-file", file]);
+        }
+        run(command.args(arguments))
+    }
+
+    /// A command of the engine; what it printed.
+    pub(crate) fn engine(&self, arguments: &[&str]) -> String {
+        self.try_engine(arguments).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, with what it said when it failed.
+    pub(crate) fn try_engine(&self, arguments: &[&str]) -> Result<String, String> {
+        run(Command::new(self.engine).args(arguments))
+    }
+
+    /// The engine's own name for a service's container.
+    pub(crate) fn container(&self, service: &str) -> String {
+        let project = format!("label=com.docker.compose.project={PROJECT}");
+        let label = format!("label=com.docker.compose.service={service}");
+        let found =
+            self.engine(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &project, "--filter", &label]);
+        assert_eq!(found.lines().count(), 1, "containers of {service}: {found:?}");
+        found.trim().to_owned()
+    }
+
+    /// What the engine knows of it, by a template.
+    pub(crate) fn inspect(&self, service: &str, template: &str) -> String {
+        let container = self.container(service);
+        self.engine(&["inspect", "--format", template, &container]).trim().to_owned()
+    }
+
+    /// The balancer without the engine's forwarding in between, which is another party that may close a connection.
+    pub(crate) fn balancer(&self) -> Address {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = self.inspect("haproxy", template).parse().unwrap();
+        Address::Tcp(SocketAddr::new(address, 9999))
+    }
+
+    /// A directory in a container; it is not there while the container does not run.
+    fn inside(&self, service: &str, directory: &str) -> PathBuf {
+        format!("/proc/{}/root{directory}", self.inspect(service, "{{.State.Pid}}")).into()
+    }
+}
+
+impl Composition for Containers {
+    fn pid(&self, service: &str) -> i32 {
+        let pid = self.inspect(service, "{{.State.Pid}}").parse().unwrap();
+        // Zero would be this process and its family.
+        assert!(pid > 0, "expected {service} to run");
+        pid
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.inside("haproxy", "/run/rinha")
+    }
+
+    fn postgres_socket(&self) -> PathBuf {
+        self.inside("postgres", "/run/postgresql")
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // What they said may be why.
+            eprintln!("{}", self.try_compose(&["logs", "--tail", "30"]).unwrap_or_else(|why| why));
+        }
+        if let Err(why) = self.try_compose(&["down", "--volumes"]) {
+            eprintln!("{why}");
+        }
+    }
+}
+
+/// `examples/local`.
+pub(crate) struct Processes {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Processes {
+    /// Starts them with the release build, as `make up-local` does.
+    pub(crate) fn start() -> Processes {
+        Processes::start_with(&[])
+    }
+
+    /// The same with these variables of compose.yml.
+    pub(crate) fn start_with(variables: &[(String, String)]) -> Processes {
+        let release = Path::new(env!("CARGO_BIN_EXE_rinha")).ancestors().nth(2).unwrap().join("release");
+        let directory = temporary_directory();
+        let mut command = Command::new(release.join("examples/local"));
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("PORT", PORT.to_string()).arg("--directory").arg(directory.path());
+        command.arg("--api").arg(release.join("rinha")).envs(variables.iter().cloned());
+        let child = command.spawn().expect("the release build: make e2e makes it");
+        Processes { child, directory }
+    }
+
+    fn state(&self) -> Value {
+        let text = fs::read(self.directory.path().join("services.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+}
+
+impl Composition for Processes {
+    fn pid(&self, service: &str) -> i32 {
+        self.state()["services"][service]["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.directory.path().join("sockets")
+    }
+
+    fn postgres_socket(&self) -> PathBuf {
+        self.directory.path().join("postgres-socket")
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for service in SERVICES {
+                let log = fs::read_to_string(self.directory.path().join(service).with_extension("log"));
+                eprintln!("{service}: {}", log.unwrap_or_default());
+            }
+        }
+        processes::send(self.child.id().try_into().unwrap(), Signal::SIGTERM);
+        let began = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            assert!(
+                began.elapsed() < STOP_TIME_MAX || thread::panicking(),
+                "expected an end within {STOP_TIME_MAX:?}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What a command printed, or everything it said when it failed.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => {
+            Err(format!("{command:?}: {}: {}{}", output.status, text(&output.stdout), text(&output.stderr)))
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What the services may use and do, read from the kernel: the cgroups and `/proc` of their processes, not from what an
+//! engine was told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tokio_postgres::NoTls;
+
+use crate::cluster::{block_on, query};
+use crate::composition::{Composition, Containers, INSTANCES, Processes, SERVICES, health};
+use crate::rows;
+
+/// The contest's, for all services together.
+const CPUS_MAX: f64 = 1.5;
+const MEMORY_MAX: u64 = 3 << 30;
+
+/// Each service's user, and the most threads it may have.
+const CONFINED: [(&str, u32, u64); 4] =
+    [("haproxy", 99, 32), ("api1", 10_001, 128), ("api2", 10_001, 128), ("postgres", 999, 100)];
+
+pub(crate) fn check(containers: &Containers) {
+    check_limits(containers);
+    for (service, user, pids) in CONFINED {
+        let pid = containers.pid(service);
+        assert_eq!(limit(pid, "pids", "pids.max", "pids.max"), Some(pids), "{service}");
+        for (field, expected) in [
+            ("Uid", format!("{user}\t{user}\t{user}\t{user}").as_str()),
+            ("CapEff", "0000000000000000"),
+            ("CapPrm", "0000000000000000"),
+            ("CapBnd", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            // By a filter.
+            ("Seccomp", "2"),
+        ] {
+            assert_eq!(status(pid, field), expected, "{field} of {service}");
+        }
+        let container = containers.container(service);
+        let written = containers.try_engine(&["exec", &container, "touch", "/written"]);
+        assert!(written.is_err_and(|why| why.contains("Read-only file system")), "the root of {service}");
+        let networks = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
+        let reached = networks.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
+        assert_eq!(reached, service == "haproxy", "{service}: {networks}");
+        let published = containers.engine(&["port", &container]);
+        assert_eq!(published.is_empty(), service != "haproxy", "{service}: {published}");
+        assert!(published.lines().all(|line| line.starts_with("9999/tcp -> ")), "{service}: {published}");
+    }
+    check_driver(containers, &Seccomp::OfTheProject);
+    check_postgres(containers);
+}
+
+/// The limits of all services add up to the contest's, and each has one.
+pub(crate) fn check_limits(composition: &dyn Composition) {
+    let (mut cpus, mut memory) = (0.0, 0);
+    for service in SERVICES {
+        let pid = composition.pid(service);
+        let quota = cpu_quota(pid).unwrap_or_else(|| panic!("expected a limit on the CPU of {service}"));
+        let bytes = limit(pid, "memory", "memory.max", "memory.limit_in_bytes");
+        let bytes = bytes.unwrap_or_else(|| panic!("expected a limit on the memory of {service}"));
+        println!("   {service}: {quota} CPUs, {} MiB", bytes >> 20);
+        cpus += quota;
+        memory += bytes;
+    }
+    assert!(cpus <= CPUS_MAX + 1e-6 && memory <= MEMORY_MAX, "{cpus} CPUs, {memory} bytes");
+}
+
+/// What a 201 rests on, as the running server has it.
+pub(crate) fn check_postgres(composition: &dyn Composition) {
+    let settings = "select name || '=' || setting from pg_settings \
+                    where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'listen_addresses') order by name";
+    let expected = ["fsync=on", "full_page_writes=on", "listen_addresses=", "synchronous_commit=on"];
+    assert_eq!(query(&composition.database(), settings), expected);
+}
+
+/// The four lines of the README: the servers know the password, and without it nobody gets in.
+pub(crate) fn takes_a_password() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let names = ["POSTGRES_PASSWORD", "POSTGRES_HOST_AUTH_METHOD", "POSTGRES_INITDB_ARGS", "DATABASE_URL"];
+    let recipe: Vec<_> = readme
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| names.contains(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(recipe.len(), names.len(), "{recipe:?}");
+    let processes = Processes::start_with(&recipe);
+    processes.wait_until_serving();
+    rows::main_rows(&processes);
+    let mut database = processes.database();
+    assert!(block_on(database.connect(NoTls)).is_err(), "no password was asked for");
+    assert_eq!(query(database.password(&recipe[0].1), "select count(*) > 0 from pessoas"), ["t"]);
+}
+
+/// In HAProxy of the image, with every number of server lines, and without a warning.
+pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
+    for cores in ["1", "2", "4"] {
+        let cores = format!("API_CORES={cores}");
+        let check = ["haproxy", "-dW", "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg"];
+        containers
+            .compose(&[&["run", "--rm", "--no-deps", "-T", "-e", &cores, "haproxy"], &check[..]].concat());
+    }
+}
+
+/// The same with the HAProxy of this machine.
+pub(crate) fn haproxy_takes_its_configuration_here() {
+    for cores in ["1", "2", "4"] {
+        let variables = [("SOCKETS", "/run/rinha"), ("PORT", "9999"), ("API_CORES", cores)];
+        let check = Command::new("haproxy")
+            .args(["-dW", "-c", "-f", "haproxy.cfg"])
+            .envs(variables)
+            .output()
+            .unwrap();
+        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    }
+}
+
+/// What stands between a server and io_uring.
+pub(crate) enum Seccomp {
+    /// The profile of compose.yml.
+    OfTheProject,
+    /// The same, but io_uring is answered with this errno.
+    Refusing(i32),
+    /// `epoll.env`: whatever the engine has.
+    OfTheEngine,
+}
+
+/// For the containers that are made from now on.
+pub(crate) fn choose(containers: &mut Containers, seccomp: &Seccomp) {
+    containers.variables.clear();
+    containers.variables_file = None;
+    match seccomp {
+        Seccomp::OfTheProject => {}
+        Seccomp::OfTheEngine => containers.variables_file = Some("epoll.env"),
+        Seccomp::Refusing(errno) => {
+            let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("seccomp-{errno}.json"));
+            fs::write(&profile, refusing(*errno)).unwrap();
+            containers.variables.push(("SECURITY_OPT", format!("seccomp={}", profile.display())));
+        }
+    }
+}
+
+/// `seccomp/io_uring.json`, but the calls it allows more than others are refused.
+fn refusing(errno: i32) -> String {
+    let mut profile: Value =
+        serde_json::from_str(&fs::read_to_string("seccomp/io_uring.json").unwrap()).unwrap();
+    let rules = profile["syscalls"].as_array_mut().unwrap();
+    let rule =
+        rules.iter_mut().find(|rule| rule["names"][0].as_str().unwrap().starts_with("io_uring_")).unwrap();
+    rule["action"] = json!("SCMP_ACT_ERRNO");
+    rule["errnoRet"] = json!(errno);
+    profile.to_string()
+}
+
+/// Both instances run on what the profile leaves them, and say why.
+pub(crate) fn check_driver(containers: &Containers, seccomp: &Seccomp) {
+    for name in INSTANCES {
+        let driver = health(&containers.instance(name)).unwrap()["driver"].take();
+        let (driver, reason) = (driver["name"].as_str().unwrap(), driver["reason"].as_str().unwrap());
+        println!("   {name}: {driver}: {reason}");
+        let on_epoll = |errno: &str| driver == "epoll" && reason.contains(errno);
+        let (forbidden, hidden) = ("(os error 1)", "(os error 38)");
+        let right = match seccomp {
+            Seccomp::OfTheProject => driver == "io_uring",
+            Seccomp::Refusing(errno) => on_epoll(&format!("(os error {errno})")),
+            // Engines differ, also from one release to the next.
+            Seccomp::OfTheEngine => driver == "io_uring" || on_epoll(forbidden) || on_epoll(hidden),
+        };
+        assert!(right, "{name}: {driver}: {reason}");
+        let custom = containers.inspect(name, "{{.HostConfig.SecurityOpt}}").contains("seccomp=");
+        assert_eq!(custom, !matches!(seccomp, Seccomp::OfTheEngine), "a profile for {name}");
+    }
+}
+
+/// A field of `/proc/PID/status`.
+fn status(pid: i32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.split(':').next() == Some(field)).unwrap();
+    line.split_once(':').unwrap().1.trim().to_owned()
+}
+
+/// In CPUs.
+fn cpu_quota(pid: i32) -> Option<f64> {
+    let read = |directory: &Path| {
+        let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
+        let file = |name: &str| fs::read_to_string(directory.join(name)).ok();
+        if let Some(maximum) = file("cpu.max") {
+            let (quota, period) = maximum.split_once(' ')?;
+            return Some(number(quota)? / number(period)?);
+        }
+        Some(number(&file("cpu.cfs_quota_us")?)? / number(&file("cpu.cfs_period_us")?)?)
+    };
+    groups(pid, "cpu").iter().filter_map(|group| read(group)).min_by(f64::total_cmp)
+}
+
+/// The least of those that bind a process: its cgroup's, and those of the groups above. The file has one name in cgroups of
+/// version 2 and another in version 1.
+fn limit(pid: i32, controller: &str, v2: &str, v1: &str) -> Option<u64> {
+    let read = |directory: &PathBuf| {
+        let text = [v2, v1].iter().find_map(|name| fs::read_to_string(directory.join(name)).ok())?;
+        text.trim().parse().ok()
+    };
+    groups(pid, controller).iter().filter_map(read).min()
+}
+
+/// The directories of a process' cgroup and of those above it, in the hierarchy with this controller.
+fn groups(pid: i32, controller: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let unified = root.join("cgroup.controllers").exists();
+    let root = if unified { root.to_owned() } else { root.join(controller) };
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let matches =
+            if unified { controllers.is_empty() } else { controllers.split(',').any(|it| it == controller) };
+        matches.then(|| root.join(path.trim_start_matches('/')))
+    });
+    let path = path.unwrap_or_else(|| panic!("expected a cgroup with {controller}: {text}"));
+    path.ancestors().take_while(|group| group.starts_with(&root)).map(Path::to_owned).collect()
+}

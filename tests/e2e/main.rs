@@ -1,0 +1,146 @@
+//! The composition from end to end: what `compose.yml` describes, brought up by a real engine, asked through its one port, broken
+//! and mended. `make e2e` runs it on each engine that is there.
+//!
+//! [`composition`] is what is up, and how to look into it; then what is asked of it: [`rows`] of the contract, [`confinement`],
+//! [`faults`]. One test an engine, as a composition costs more than each of the questions.
+
+#![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/processes.rs"]
+mod processes;
+#[path = "../support/race.rs"]
+mod race;
+#[path = "../support/server.rs"]
+mod server;
+
+#[allow(dead_code, reason = "written for the contract's own test")]
+#[path = "../contract/answer.rs"]
+mod answer;
+
+mod composition;
+mod confinement;
+mod faults;
+mod rows;
+
+use std::time::Instant;
+
+use composition::{Composition, Containers, Processes};
+use confinement::Seccomp;
+use faults::Ledger;
+
+#[test]
+#[ignore = "needs a container engine: make e2e"]
+fn docker() {
+    let mut containers = Containers::new("docker");
+    step("build", || containers.build());
+
+    step("haproxy starts first, postgres last", || {
+        containers.start_alone(&["haproxy"]);
+        rows::no_server_yet(&containers);
+        // What goes wrong is in its log, and nothing else is.
+        assert!(containers.engine(&["logs", &containers.container("haproxy")]).contains(" 503 "));
+        containers.start_alone(&["api1", "api2"]);
+        containers.start_alone(&["postgres"]);
+        containers.wait_until_serving();
+    });
+    the_rows(&containers);
+    step("confinement", || confinement::check(&containers));
+    step("haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
+    containers.down(&["--volumes"]);
+
+    step("postgres starts first, haproxy last", || {
+        containers.start_alone(&["postgres"]);
+        containers.start_alone(&["api2", "api1"]);
+        containers.start_alone(&["haproxy"]);
+        containers.wait_until_serving();
+    });
+    let mut ledger = Ledger::new();
+    step("kill -9 of an instance", || faults::kill_instances(&containers, &mut ledger));
+    step("stop of an instance", || faults::stop_an_instance(&containers, &mut ledger));
+
+    step("down, and up in the order of compose.yml", || {
+        // Without --volumes: the data outlives it.
+        containers.down(&[]);
+        containers.up(&["--wait"]);
+        ledger.verify(&containers);
+    });
+    step("restart of Postgres", || faults::restart_postgres(&containers, &mut ledger));
+    step("stop of everything", || faults::stop_everything(&containers, &mut ledger));
+    for (name, seccomp) in [
+        ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
+        ("io_uring is hidden", Seccomp::Refusing(nix::libc::ENOSYS)),
+        ("the engine's own profile", Seccomp::OfTheEngine),
+        ("the profile of compose.yml", Seccomp::OfTheProject),
+    ] {
+        step(name, || {
+            confinement::choose(&mut containers, &seccomp);
+            containers.up(&[]);
+            confinement::check_driver(&containers, &seccomp);
+            ledger.verify(&containers);
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine: make e2e"]
+fn podman() {
+    let mut containers = Containers::new("podman");
+    step("build", || containers.build());
+    step("up", || containers.up(&[]));
+    the_rows(&containers);
+    step("confinement", || confinement::check(&containers));
+    for (name, seccomp) in [
+        ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
+        ("the engine's own profile", Seccomp::OfTheEngine),
+    ] {
+        step(name, || {
+            containers.down(&["--volumes"]);
+            confinement::choose(&mut containers, &seccomp);
+            containers.up(&[]);
+            confinement::check_driver(&containers, &seccomp);
+        });
+    }
+    step("kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
+}
+
+#[test]
+#[ignore = "needs haproxy, and root for the limits: make e2e"]
+fn local() {
+    step("haproxy.cfg", confinement::haproxy_takes_its_configuration_here);
+    let processes = Processes::start();
+    step("up", || processes.wait_until_serving());
+    the_rows(&processes);
+    drop(processes);
+
+    let processes = Processes::start();
+    step("up, with an empty database", || processes.wait_until_serving());
+    if nix::unistd::geteuid().is_root() {
+        step("limits", || confinement::check_limits(&processes));
+    } else {
+        println!("   not checked: the limits, which only root can set");
+    }
+    step("Postgres", || confinement::check_postgres(&processes));
+    step("kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
+    drop(processes);
+
+    step("a password, as the README sets it", confinement::takes_a_password);
+}
+
+fn the_rows(composition: &dyn Composition) {
+    step("rows of the contract", || rows::main_rows(composition));
+    step("read your write", || rows::read_your_write(composition));
+    step("found by the other instance", || rows::found_by_both(composition));
+    step("one winner an apelido", || rows::one_winner(composition));
+}
+
+/// Says how long it took; the last one said is the one that failed.
+fn step(name: &str, run: impl FnOnce()) {
+    println!("-- {name}");
+    let began = Instant::now();
+    run();
+    println!("   {:.1} s", began.elapsed().as_secs_f64());
+}

@@ -1,0 +1,149 @@
+//! The contract's main rows as a client of the one port sees them, and what two instances behind it owe each other.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::answer::{Client, expect};
+use crate::composition::{Composition, INSTANCES};
+use crate::load::wait_until;
+use crate::race::{body, race};
+use crate::server::{Connection, Response};
+
+const ANA: &str = r#"{"apelido":"ana","nome":"Ana Barbosa","nascimento":"1985-09-23","stack":["C#","Node"]}"#;
+const NOBODY: &str = "/pessoas/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c";
+
+/// What is asked once `ANA` is there, and how it is answered: a status, and of a problem the start of its detail.
+const ROWS: &[(&str, &str, &str, &str)] = &[
+    ("POST", "/pessoas", ANA, "422 `apelido`: expected one that no other pessoa has"),
+    ("POST", "/pessoas", r#"{"apelido":null,"nome":"Ana","nascimento":"1985-09-23"}"#, "422 `apelido`"),
+    ("POST", "/pessoas", r#"{"apelido":"b","nome":null,"nascimento":"1985-09-23"}"#, "422 `nome`"),
+    ("POST", "/pessoas", r#"{"apelido":"b","nome":"Ana","nascimento":"1985-02-29"}"#, "422 `nascimento`"),
+    ("POST", "/pessoas", r#"{"apelido":"b","nome":1,"nascimento":"1985-09-23"}"#, "400 `nome`"),
+    (
+        "POST",
+        "/pessoas",
+        r#"{"apelido":"b","nome":"Ana","nascimento":"1985-09-23","stack":[1]}"#,
+        "400 `stack[0]`",
+    ),
+    ("POST", "/pessoas", "{", "400 the body"),
+    ("GET", "/pessoas", "", "400 "),
+    ("GET", "/pessoas?t=%", "", "400 "),
+    ("GET", "/pessoas/1", "", "404 "),
+    ("GET", NOBODY, "", "404 no pessoa has this id"),
+    ("HEAD", NOBODY, "", "404"),
+    ("GET", "/", "", "404 "),
+    ("DELETE", "/pessoas", "", "405 "),
+    ("GET", "/pessoas?t=NODE", "", "200"),
+    ("HEAD", "/pessoas?t=NODE", "", "200"),
+    ("HEAD", "/contagem-pessoas", "", "200"),
+    ("GET", "/healthz", "", "200"),
+];
+
+/// An empty database, and each row in both instances.
+pub(crate) fn main_rows(composition: &dyn Composition) {
+    let mut client = Client::new(Connection::open(&composition.address()));
+    assert_eq!(count(&mut client), 0);
+    let created = client.ask("POST", "/pessoas", ANA);
+    assert_eq!(created.status, 201);
+    let path = format!("/pessoas/{}", created.id());
+    for _ in INSTANCES {
+        let got = client.ask("GET", &path, "");
+        assert_eq!((got.status, &got.body), (200, &created.body));
+        let head = client.ask("HEAD", &path, "");
+        assert_eq!((head.status, head.header("Content-Length")), (200, got.header("Content-Length")));
+    }
+    // The other one learns of it within a second, and no later row must wait for that.
+    wait_until("ana in both instances", || {
+        INSTANCES
+            .iter()
+            .all(|_| client.ask("GET", "/pessoas?t=ana+BARB", "").json().as_array().unwrap().len() == 1)
+    });
+    // Each row as often as there are instances, which take turns.
+    for &(method, target, body, expected) in ROWS {
+        for _ in INSTANCES {
+            let answer = client.ask(method, target, body);
+            match method {
+                "HEAD" => assert_eq!((answer.status.to_string(), answer.text()), (expected.to_owned(), "")),
+                _ => expect(&answer, expected),
+            }
+        }
+    }
+    let found = client.ask("GET", "/pessoas?t=node", "");
+    assert_eq!(found.json(), serde_json::json!([created.json()]));
+    assert_eq!(client.ask("GET", "/pessoas?t=nobody", "").text(), "[]");
+    assert_eq!(count(&mut client), 1);
+}
+
+fn count(client: &mut Client) -> u64 {
+    client.ask("GET", "/contagem-pessoas", "").text().parse().unwrap()
+}
+
+/// A balancer without servers speaks for them.
+pub(crate) fn no_server_yet(composition: &dyn Composition) {
+    wait_until("the balancer's own answer", || {
+        let answer = Connection::try_open(&composition.address())
+            .and_then(|mut connection| connection.try_ask("POST", "/pessoas", ANA));
+        answer.is_ok_and(|answer| {
+            assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("1")), "{answer:?}");
+            assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+            true
+        })
+    });
+}
+
+/// Each create is read at once by the next request, which goes to the other instance.
+pub(crate) fn read_your_write(composition: &dyn Composition) {
+    const PESSOAS: u64 = 300;
+    let before = composition.statistics();
+    let mut connection = Connection::open(&composition.address());
+    for number in 0..PESSOAS {
+        let created = connection.ask("POST", "/pessoas", &body(&format!("mine{number}"), "Mine"));
+        assert_eq!(created.status, 201, "{created:?}");
+        let got = connection.ask("GET", &format!("/pessoas/{}", created.id()), "");
+        assert_eq!((got.status, got.body), (200, created.body));
+    }
+    for (server, after) in composition.statistics() {
+        let requests = after.requests - before[&server].requests;
+        assert_eq!(after.status, "UP", "{server}");
+        // The engine's health check asks now and then.
+        assert!(requests.abs_diff(PESSOAS) <= 5, "{server}: {requests} of {} requests", 2 * PESSOAS);
+    }
+}
+
+/// A search finds a pessoa through either instance within a second of its 201.
+pub(crate) fn found_by_both(composition: &dyn Composition) {
+    let mut slowest = Duration::ZERO;
+    let mut connection = Connection::open(&composition.address());
+    let mut instances = INSTANCES.map(|name| Connection::open(&composition.instance(name)));
+    for number in 0..50 {
+        let apelido = format!("sought{number:02}");
+        let created = connection.ask("POST", "/pessoas", &body(&apelido, "Sought"));
+        let began = Instant::now();
+        assert_eq!(created.status, 201);
+        let expected = [b"[", &created.body[..], b"]"].concat();
+        for instance in &mut instances {
+            wait_until("a search that finds it", || {
+                instance.ask("GET", &format!("/pessoas?t={apelido}"), "").body == expected
+            });
+            slowest = slowest.max(began.elapsed());
+        }
+    }
+    println!("   within {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "the contract's promise");
+}
+
+/// Many clients want the same apelidos; each apelido gets one 201, and everyone can read it.
+pub(crate) fn one_winner(composition: &dyn Composition) {
+    const APELIDOS: usize = 200;
+    let winners = race(&[composition.address()], APELIDOS);
+    let apelidos: HashSet<usize> = winners.iter().map(|winner| winner.apelido).collect();
+    assert_eq!((winners.len(), apelidos.len()), (APELIDOS, APELIDOS), "each apelido has exactly one 201");
+    for name in INSTANCES {
+        let mut connection = Connection::open(&composition.instance(name));
+        for Response { body, .. } in winners.iter().map(|winner| &winner.response) {
+            let id = serde_json::from_slice::<serde_json::Value>(body).unwrap()["id"].take();
+            let got = connection.ask("GET", &format!("/pessoas/{}", id.as_str().unwrap()), "");
+            assert_eq!((got.status, &got.body), (200, body));
+        }
+    }
+}
