@@ -1,0 +1,110 @@
+//! A lookup that another core owns: there and back over two rings, between two pinned threads on the server's own driver. Beside it the
+//! same lookup at home. Neither asks Postgres, which is not there.
+
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use futures_util::future::join_all;
+use rinha::driver::{self, Wanted};
+use rinha::mesh::{self, Mesh, Minter, Wiring, owner_of_apelido, owner_of_id};
+use rinha::partition::Partition;
+use rinha::pessoa::{Record, decode};
+use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners};
+use rinha::topology;
+use tokio_postgres::Config;
+use uuid::Uuid;
+
+/// Cores of the mesh.
+const CORES: usize = 2;
+
+/// Lookups to be timed: so often, so many at once, of this id; and where the time goes.
+struct Order {
+    rounds: u64,
+    at_once: usize,
+    id: Uuid,
+    time: mpsc::Sender<Duration>,
+}
+
+/// With `cpus` to run on, before this thread pinned itself.
+pub(crate) fn bench(criterion: &mut Criterion, cpus: usize) {
+    let records: Vec<Record> = (0..CORES).map(record_of).collect();
+    let orders = start(&records, cpus);
+    let mut group =
+        criterion.benchmark_group(format!("mesh/{}", if cpus < CORES { "one CPU" } else { "a CPU each" }));
+    for (name, core, at_once) in [("at home", 0, 1), ("hop, 1 at once", 1, 1), ("hop, 64 at once", 1, 64)] {
+        let id = records[core].pessoa.id;
+        group.throughput(criterion::Throughput::Elements(at_once as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let (time, timed) = mpsc::channel();
+                orders.send(Order { rounds, at_once, id, time }).expect("the core waits for orders");
+                timed.recv().expect("the core answers every order")
+            });
+        });
+    }
+}
+
+/// A pessoa that this core owns.
+fn record_of(core: usize) -> Record {
+    let mut minter = Minter::new().expect("randomness");
+    let apelido =
+        (0..).map(|number| format!("a{number}")).find(|apelido| owner_of_apelido(apelido, CORES) == core);
+    let body = format!(
+        r#"{{"apelido":"{}","nome":"Ana","nascimento":"1990-02-28","stack":["C#","Node"]}}"#,
+        apelido.expect("some")
+    );
+    let candidate = decode(body.as_bytes()).expect("a right body");
+    let id = minter.mint(&candidate.apelido);
+    assert_eq!(owner_of_id(&id, CORES), core);
+    Record::new(candidate.into_pessoa(id))
+}
+
+/// Two cores that have these; the first takes orders, for as long as this process lives.
+fn start(records: &[Record], cpus: usize) -> mpsc::Sender<Order> {
+    let nowhere: Config = "host=/nonexistent user=nobody".parse().expect("a configuration");
+    let owners = |_: &Record| Owners { row: 0, apelido: 0 };
+    let feed = postgres::feed::spawn(CORES, nowhere.clone(), owners, |_| {}).expect("a thread");
+    let (orders, inbox) = mpsc::channel();
+    let mut inbox = Some(inbox);
+    for (core, (wiring, notice)) in mesh::wire(CORES).into_iter().zip(feed.notices).enumerate() {
+        let (nowhere, records, inbox) = (nowhere.clone(), records.to_vec(), inbox.take());
+        std::thread::spawn(move || serve(core, core % cpus, wiring, notice, nowhere, &records, inbox));
+    }
+    orders
+}
+
+fn serve(
+    core: usize,
+    cpu: usize,
+    wiring: Wiring,
+    notice: FeedNotice,
+    nowhere: Config,
+    records: &[Record],
+    inbox: Option<mpsc::Receiver<Order>>,
+) {
+    topology::pin(cpu).expect("a CPU this process may use");
+    let (mut runtime, _) = driver::build(Wanted::Auto).expect("a driver");
+    runtime.block_on(async {
+        let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
+        let (database, _replies) = link.open();
+        let partition = Partition::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
+        partition.learn(Learnt::Committed(&records[core]));
+        partition.hear(Fed::Loaded);
+        let mesh = Mesh::join(wiring, Rc::new(partition));
+        let Some(inbox) = inbox else { return std::future::pending().await };
+        // Another thread's order blocks this one; it has nothing else to do, and nobody asks it meanwhile.
+        while let Ok(Order { rounds, at_once, id, time }) = inbox.recv() {
+            let expected = records.iter().find(|record| record.pessoa.id == id).expect("one of them");
+            let began = Instant::now();
+            for _ in 0..rounds {
+                for body in join_all((0..at_once).map(|_| mesh.fetch(id))).await {
+                    let body = body.ok().flatten().expect("its owner has it in memory");
+                    assert_eq!(*body, *expected.json);
+                }
+            }
+            time.send(began.elapsed()).expect("the bench waits for it");
+        }
+    });
+}
