@@ -78,6 +78,7 @@ pub(super) fn session_settings(role: Role) -> String {
         Role::Commit => {
             // A backend whose client gave it up while it waits for a lock would keep its connection (Postgres 14).
             "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
+             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
              SELECT set_config(name, '2000', false) FROM pg_settings \
              WHERE name = 'client_connection_check_interval'"
                 .to_owned()
@@ -86,6 +87,7 @@ pub(super) fn session_settings(role: Role) -> String {
         // Loading takes as long as it takes; a row that never comes is noticed by the reader. A nudge need not be
         // durable. Without statistics the planner takes a third of the table for new: it must use the index.
         Role::Feed => "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; \
+                       SET plan_cache_mode = force_generic_plan; \
                        LISTEN rinha"
             .to_owned(),
         Role::Search => format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis()),
