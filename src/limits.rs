@@ -110,6 +110,9 @@ pub const HANDOVER_MAX: usize = 256;
 
 /// Rows of one insert.
 pub const COMMIT_BATCH_MAX: usize = 512;
+/// From the start of one batch to the next while rows wait already. A batch has a cost that its rows share: without the
+/// pause a busy instance commits single rows, and meets its CPU quota.
+pub const COMMIT_GAP: Duration = Duration::from_millis(2);
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// Ids of one point read.

@@ -1,5 +1,5 @@
-//! Group commit: one batch is committed while the next one gathers. It answers tickets with what the database
-//! decided, and never guesses.
+//! Group commit: one batch is committed while the next one gathers, a little longer once several wait. It answers
+//! tickets with what the database decided, and never guesses.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id`, ordered by apelido so that two
 //! instances cannot deadlock. What it returns is committed. What it does not return is looked up by apelido in
@@ -18,7 +18,7 @@ use super::queue::{Queue, Waits, drop_late, until_answered};
 use super::session::{Connector, Failure, Session};
 use super::thread::Outbox;
 use super::{Reply, Ticket, sql};
-use crate::limits::COMMIT_BATCH_MAX;
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
@@ -62,14 +62,22 @@ pub(super) async fn run(
     let mut unsettled: Vec<Pending> = Vec::new();
     loop {
         let mut session = until_answered(&unsettled, &outbox, connector.connect()).await;
+        let mut begun: Option<Instant> = None;
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
             if batch.is_empty() {
+                // Rows that came during the last batch wait for company; a row that finds nobody waiting goes at once.
+                if let Some(begun) = begun
+                    && !queue.is_empty()
+                {
+                    tokio::time::sleep_until((begun + COMMIT_GAP).into()).await;
+                }
                 tokio::select! {
                     () = queue.filled() => {}
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }
+            begun = Some(Instant::now());
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
             if let Err((rest, why)) = settle(&session, batch, &outbox, &feed).await {
                 unsettled = rest;
