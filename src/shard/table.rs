@@ -51,26 +51,26 @@ impl<T> Column<T> {
     }
 }
 
-/// A hash index: finds a 32-bit value by the hash of a key that is stored elsewhere.
-pub(super) struct Slots {
-    tables: Box<[HashTable<u32>]>,
+/// A hash index: finds a small value by the hash of a key, which the value holds or leads to.
+pub(super) struct Slots<V = u32> {
+    tables: Box<[HashTable<V>]>,
     allocated: usize,
 }
 
-impl Slots {
+impl<V: Copy> Slots<V> {
     /// Empty; `tables`, a power of two, is how many parts grow by themselves.
-    pub(super) fn new(tables: usize) -> Slots {
+    pub(super) fn new(tables: usize) -> Slots<V> {
         assert!(tables.is_power_of_two());
         Slots { tables: (0..tables).map(|_| HashTable::new()).collect(), allocated: 0 }
     }
 
     /// The value under `hash` for which `is_it` holds.
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(V) -> bool) -> Option<V> {
         self.tables[self.table(hash)].find(hash, |&value| is_it(value)).copied()
     }
 
     /// Adds a value that `find` does not find; `hash_of` gives the hash of any value added so far.
-    pub(super) fn insert(&mut self, hash: u64, value: u32, hash_of: impl Fn(u32) -> u64) {
+    pub(super) fn insert(&mut self, hash: u64, value: V, hash_of: impl Fn(V) -> u64) {
         let table = &mut self.tables[self.table(hash)];
         if table.len() == table.capacity() {
             let before = table.allocation_size();
@@ -81,7 +81,7 @@ impl Slots {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.allocated + self.tables.len() * size_of::<HashTable<u32>>()
+        self.allocated + self.tables.len() * size_of::<HashTable<V>>()
     }
 
     /// hashbrown takes the lowest bits for the place and the highest seven for the tag: these are neither.

@@ -8,6 +8,7 @@ use super::postings::{Postings, common};
 use super::table::{Column, Slots};
 use crate::pessoa::SEPARATOR;
 use ahash::RandomState;
+use std::hint::black_box;
 use std::ops::ControlFlow;
 
 /// Lists that are intersected for one term: the rarest of it. It bounds the work of a long term, and what
@@ -25,21 +26,27 @@ const TABLES_MAX: usize = 64;
 /// The length of a trigram in bytes.
 pub(super) const TRIGRAM: usize = 3;
 
+/// Trigrams of a text whose lists are found before the first of them grows.
+const LOOK_AHEAD: usize = 32;
+
 /// Trigram -> texts.
 pub(super) struct Trigrams {
-    slots: Slots,
-    /// By list, apart from the lists so that comparing them touches little memory.
-    trigrams: Column<u32>,
+    slots: Slots<Slot>,
     lists: Column<Postings>,
     hasher: RandomState,
     postings_bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    trigram: u32,
+    list: u32,
 }
 
 impl Trigrams {
     pub(super) fn new(tables: usize) -> Trigrams {
         Trigrams {
             slots: Slots::new(tables.min(TABLES_MAX)),
-            trigrams: Column::new(),
             lists: Column::new(),
             hasher: RandomState::new(),
             postings_bytes: 0,
@@ -48,9 +55,23 @@ impl Trigrams {
 
     /// Adds a text; ordinals ascend.
     pub(super) fn add(&mut self, text: &[u8], ordinal: u32) {
-        for trigram in trigrams_of(text) {
-            let list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
-            self.lists.get_mut(list).add(ordinal, &mut self.postings_bytes);
+        let mut trigrams = trigrams_of(text);
+        let mut lists = [0; LOOK_AHEAD];
+        loop {
+            let mut len = 0;
+            for (list, trigram) in lists.iter_mut().zip(&mut trigrams) {
+                *list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
+                len += 1;
+            }
+            // Each list is a cache miss. Looking at all of them first lets the misses overlap; behind the branches of a list
+            // that grows they would not.
+            black_box(lists[..len].iter().map(|&list| self.lists.get(list).count()).fold(0, u32::max));
+            for &list in &lists[..len] {
+                self.lists.get_mut(list).add(ordinal, &mut self.postings_bytes);
+            }
+            if len < LOOK_AHEAD {
+                return;
+            }
         }
     }
 
@@ -69,14 +90,16 @@ impl Trigrams {
     }
 
     fn new_list(&mut self, trigram: u32) -> u32 {
-        let Trigrams { slots, trigrams, hasher, .. } = self;
-        let list = trigrams.push(trigram);
-        slots.insert(hasher.hash_one(trigram), list, |list| hasher.hash_one(*trigrams.get(list)));
-        self.lists.push(Postings::new())
+        let list = self.lists.push(Postings::new());
+        let hasher = &self.hasher;
+        let slot = Slot { trigram, list };
+        self.slots.insert(hasher.hash_one(trigram), slot, |slot| hasher.hash_one(slot.trigram));
+        list
     }
 
     fn find(&self, trigram: u32) -> Option<u32> {
-        self.slots.find(self.hasher.hash_one(trigram), |list| *self.trigrams.get(list) == trigram)
+        let slot = self.slots.find(self.hasher.hash_one(trigram), |slot| slot.trigram == trigram)?;
+        Some(slot.list)
     }
 
     /// Visits, newest first, every text that may contain `term` (of at least three bytes, none the separator).
@@ -102,7 +125,7 @@ impl Trigrams {
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.bytes() + self.trigrams.bytes() + self.lists.bytes() + self.postings_bytes
+        self.slots.bytes() + self.lists.bytes() + self.postings_bytes
     }
 }
 
