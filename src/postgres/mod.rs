@@ -21,6 +21,7 @@ mod queue;
 mod read;
 mod search;
 mod session;
+mod socket;
 mod sql;
 mod thread;
 

@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tracing::{info, warn};
 
 use super::Role;
+use super::socket::Socket;
 use super::sql::{self, Statements};
 use crate::limits::{
     CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, CONNECT_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX,
@@ -157,21 +160,38 @@ impl Session {
 }
 
 async fn connect(config: &Config, nudges: Rc<Nudges>) -> Result<(Client, JoinHandle<()>), Failure> {
-    let (client, mut connection) = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls))
-        .await
-        .map_err(|_| Failure::Lost(format!("no connection within {CONNECT_TIME_MAX:?}")))??;
-    let connection = tokio::task::spawn_local(async move {
-        loop {
-            match poll_fn(|cx| connection.poll_message(cx)).await {
-                Some(Ok(AsyncMessage::Notification(nudge))) => nudges.add(nudge.process_id()),
-                Some(Ok(message)) => tracing::debug!(?message, "the database says"),
-                // The statement that was under way gets it too; here it is only worth a line for debugging.
-                Some(Err(error)) => return tracing::debug!(error = %describe(&error), "connection ended"),
-                None => return,
+    let attempt = async {
+        let socket = Socket::connect(config).await;
+        Ok(match socket.map_err(|error| Failure::Lost(format!("error connecting to server: {error}")))? {
+            Some(socket) => {
+                let (client, connection) = config.connect_raw(socket, NoTls).await?;
+                (client, tokio::task::spawn_local(attend(connection, nudges)))
             }
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, tokio::task::spawn_local(attend(connection, nudges)))
+            }
+        })
+    };
+    tokio::time::timeout(CONNECT_TIME_MAX, attempt)
+        .await
+        .map_err(|_| Failure::Lost(format!("no connection within {CONNECT_TIME_MAX:?}")))?
+}
+
+/// Runs a connection to its end.
+async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<S, NoTlsStream>,
+    nudges: Rc<Nudges>,
+) {
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notification(nudge))) => nudges.add(nudge.process_id()),
+            Some(Ok(message)) => tracing::debug!(?message, "the database says"),
+            // The statement that was under way gets it too; here it is only worth a line for debugging.
+            Some(Err(error)) => return tracing::debug!(error = %describe(&error), "connection ended"),
+            None => return,
         }
-    });
-    Ok((client, connection))
+    }
 }
 
 /// Makes sessions of one role, for as long as it takes.

@@ -1,0 +1,158 @@
+//! The way to a Postgres on the same machine. It knows bytes, not messages.
+//!
+//! tokio's own streams ask to hear of both directions, and a unix socket tells of room to write whenever its peer has read:
+//! every statement would wake its thread once for nothing. This one listens for what can be read, and only while a
+//! write did not fit for room.
+
+#![allow(unsafe_code, reason = "tokio takes it on trust that the descriptor stays open")]
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+
+/// Where a database that nobody named another port of listens.
+const PORT_DEFAULT: u16 = 5432;
+
+/// A connected unix socket.
+pub(super) struct Socket {
+    readable: AsyncFd<UnixStream>,
+    /// The same socket, while a write did not fit.
+    writable: Option<AsyncFd<UnixStream>>,
+}
+
+impl Socket {
+    /// Connects when `config` names one unix socket and nothing to choose from; `None` is left to tokio-postgres.
+    pub(super) async fn connect(config: &Config) -> io::Result<Option<Socket>> {
+        let [Host::Unix(directory)] = config.get_hosts() else { return Ok(None) };
+        if !config.get_hostaddrs().is_empty() || config.get_target_session_attrs() != TargetSessionAttrs::Any
+        {
+            return Ok(None);
+        }
+        let port = config.get_ports().first().unwrap_or(&PORT_DEFAULT);
+        let stream = tokio::net::UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await?;
+        let readable = watch(stream.into_std()?, Interest::READABLE)?;
+        Ok(Some(Socket { readable, writable: None }))
+    }
+}
+
+fn watch(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: the stream owns its descriptor, and nobody closes or replaces that while `AsyncFd` owns the stream.
+    Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.readable.poll_read_ready(cx))?;
+            let unfilled = buffer.initialize_unfilled();
+            let room = unfilled.len();
+            match self.readable.get_ref().read(unfilled) {
+                Ok(bytes) => {
+                    // Less than there was room for is all there was: the next read would find nothing.
+                    if (1..room).contains(&bytes) {
+                        ready.clear_ready();
+                    }
+                    buffer.advance(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let ready = match &self.writable {
+                Some(writable) => Some(ready!(writable.poll_write_ready(cx))?),
+                None => None,
+            };
+            match (self.readable.get_ref().write(bytes), ready) {
+                (Err(error), Some(mut ready)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready()
+                }
+                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let same = self.readable.get_ref().try_clone()?;
+                    self.writable = Some(watch(same, Interest::WRITABLE)?);
+                }
+                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
+                (written, _) => {
+                    self.writable = None;
+                    return Poll::Ready(written);
+                }
+            }
+        }
+    }
+
+    /// Nothing is held back.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.readable.get_ref().shutdown(std::net::Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_does_not_fit_at_once_arrives_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.77")).unwrap();
+        let config = format!("host={} port=77", directory.path().display()).parse().unwrap();
+        let mut socket = Socket::connect(&config).await.unwrap().expect("it is the one socket");
+        let mut peer = listener.accept().await.unwrap().0;
+
+        // More than both buffers of the socket hold, so that each side waits for the other.
+        let sent: Vec<u8> = (0..4 << 20).map(|i: u32| i.to_le_bytes()[i as usize % 3]).collect();
+        let echo = async {
+            let mut bytes = vec![0; sent.len()];
+            peer.read_exact(&mut bytes).await.unwrap();
+            peer.write_all(&bytes).await.unwrap();
+        };
+        let there_and_back = async {
+            socket.write_all(&sent).await.unwrap();
+            assert!(socket.writable.is_none(), "it waits for room only while there is none");
+            let mut back = vec![0; sent.len()];
+            socket.read_exact(&mut back).await.unwrap();
+            assert!(back == sent);
+        };
+        tokio::join!(echo, there_and_back);
+
+        drop(peer);
+        assert_eq!(socket.read(&mut [0; 8]).await.unwrap(), 0, "the end of the stream");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_leaves_a_choice_is_left_to_tokio_postgres() {
+        for config in [
+            "host=localhost",
+            "host=/a,/b",
+            "host=/a hostaddr=127.0.0.1",
+            "host=/a target_session_attrs=read-write",
+        ] {
+            assert!(Socket::connect(&config.parse().unwrap()).await.unwrap().is_none(), "{config}");
+        }
+        let missing = Socket::connect(&"host=/nowhere".parse().unwrap()).await;
+        assert_eq!(missing.err().unwrap().kind(), io::ErrorKind::NotFound);
+    }
+}
