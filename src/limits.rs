@@ -71,7 +71,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for everything of the process that is not a client connection.
 pub const FILE_RESERVE: usize = 48;
 /// The same for everything of one core and its database thread.
-pub const FILE_RESERVE_PER_CORE: usize = 16;
+pub const FILE_RESERVE_PER_CORE: usize = 20;
 /// From the first byte of a request to its last (`408`).
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// From the start of a write to its end; the connection is then closed.
@@ -110,8 +110,8 @@ pub const HANDOVER_MAX: usize = 256;
 
 /// Rows of one insert.
 pub const COMMIT_BATCH_MAX: usize = 512;
-/// From the start of one batch to the next while rows wait already. A batch has a cost that its rows share: without the
-/// pause a busy instance commits single rows, and meets its CPU quota.
+/// From the start of one batch to the next while rows wait already, to the next whole millisecond. A batch has a cost that
+/// its rows share: without the pause a busy instance commits single rows, and meets its CPU quota.
 pub const COMMIT_GAP: Duration = Duration::from_millis(2);
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
@@ -193,6 +193,7 @@ const _: () = {
     assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);
     assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    assert!(COMMIT_GAP.as_millis() * 100 <= COMMIT_TIME_MAX.as_millis());
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);

@@ -1,5 +1,5 @@
-//! Group commit: one batch is committed while the next one gathers, a little longer once several wait. It answers
-//! tickets with what the database decided, and never guesses.
+//! Group commit: one batch is committed while the next one gathers, and while rows wait batches start at least
+//! `COMMIT_GAP` apart. It answers tickets with what the database decided, and never guesses.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id`, ordered by apelido so that two
 //! instances cannot deadlock. What it returns is committed. What it does not return is looked up by apelido in
@@ -66,11 +66,8 @@ pub(super) async fn run(
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
             if batch.is_empty() {
-                // Rows that came during the last batch wait for company; a row that finds nobody waiting goes at once.
-                if let Some(begun) = begun
-                    && !queue.is_empty()
-                {
-                    tokio::time::sleep_until((begun + COMMIT_GAP).into()).await;
+                if let Some(until) = pause(begun, !queue.is_empty(), Instant::now()) {
+                    tokio::time::sleep_until(until.into()).await;
                 }
                 tokio::select! {
                     () = queue.filled() => {}
@@ -87,6 +84,11 @@ pub(super) async fn run(
         };
         connector.lost(&why);
     }
+}
+
+/// How long rows that came during the last batch wait for company. A row that finds nobody waiting goes at once.
+fn pause(begun: Option<Instant>, waiting: bool, now: Instant) -> Option<Instant> {
+    begun.map(|begun| begun + COMMIT_GAP).filter(|&until| waiting && until > now)
 }
 
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
@@ -200,4 +202,20 @@ fn refuse(rows: Vec<Pending>, sqlstate: &str, outbox: &Outbox) {
         }
     }
     outbox.wake();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_keep_apart_while_rows_wait() {
+        let begun = Instant::now();
+        let until = begun + COMMIT_GAP;
+        let soon = begun + COMMIT_GAP / 2;
+        assert_eq!(pause(Some(begun), true, soon), Some(until));
+        assert_eq!(pause(Some(begun), false, soon), None, "the row to come shall not wait");
+        assert_eq!(pause(Some(begun), true, until), None, "the batch took longer than the gap");
+        assert_eq!(pause(None, true, begun), None, "the first batch of a connection");
+    }
 }

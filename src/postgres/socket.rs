@@ -109,6 +109,8 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
@@ -129,8 +131,18 @@ mod tests {
             peer.read_exact(&mut bytes).await.unwrap();
             peer.write_all(&bytes).await.unwrap();
         };
+        // Until the peer reads there is no more room; the rest waits for some.
+        let mut filled = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(written) = Pin::new(&mut socket).poll_write(cx, &sent[filled..]) {
+                filled += written.unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(socket.writable.is_some() && filled < sent.len());
         let there_and_back = async {
-            socket.write_all(&sent).await.unwrap();
+            socket.write_all(&sent[filled..]).await.unwrap();
             assert!(socket.writable.is_none(), "it waits for room only while there is none");
             let mut back = vec![0; sent.len()];
             socket.read_exact(&mut back).await.unwrap();

@@ -76,9 +76,11 @@ const COUNT: &str = "SELECT count(*) FROM pessoas";
 pub(super) fn session_settings(role: Role) -> String {
     let limits = match role {
         Role::Commit => {
+            // Postgres would plan each batch anew: it thinks the generic plan dearer. That plan outlives the size of the table
+            // that it was made for, so it must not read all of it, nor be compiled because it looks as if it did.
             // A backend whose client gave it up while it waits for a lock would keep its connection (Postgres 14).
             "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
-             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
              SELECT set_config(name, '2000', false) FROM pg_settings \
              WHERE name = 'client_connection_check_interval'"
                 .to_owned()
@@ -87,7 +89,6 @@ pub(super) fn session_settings(role: Role) -> String {
         // Loading takes as long as it takes; a row that never comes is noticed by the reader. A nudge need not be
         // durable. Without statistics the planner takes a third of the table for new: it must use the index.
         Role::Feed => "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; \
-                       SET plan_cache_mode = force_generic_plan; \
                        LISTEN rinha"
             .to_owned(),
         Role::Search => format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis()),

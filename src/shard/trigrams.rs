@@ -190,6 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn every_trigram_is_added_however_many_there_are() {
+        for count in [LOOK_AHEAD - 1, LOOK_AHEAD, LOOK_AHEAD + 1, 2 * LOOK_AHEAD, 2 * LOOK_AHEAD + 1] {
+            let text: Vec<u8> = (1u8..).take(count + TRIGRAM - 1).collect();
+            let mut trigrams = Trigrams::new(1);
+            trigrams.add(&text, 7);
+            assert_eq!(trigrams_of(&text).count(), count);
+            for trigram in trigrams_of(&text) {
+                let list = trigrams.find(trigram).expect("it was added");
+                assert_eq!(trigrams.lists.get(list).count(), 1);
+            }
+        }
+    }
+
+    #[test]
     fn the_rarest_lists_are_kept_in_order_and_once() {
         let lists: Vec<Postings> = [9, 3, 7, 1, 8, 2, 6, 4, 5, 0, 3]
             .iter()
