@@ -80,8 +80,8 @@ function done(summary, latency, requests)
   for _, thread in ipairs(threads) do expected = expected + thread:get("refused") end
   -- Those under way at the end were sent and not answered.
   local status = math.max(0, summary.errors.status - expected)
-  print(string.format("errors: status %d, timeout %d, read %d, write %d", status, summary.errors.timeout, summary.errors.read,
-    summary.errors.write))
+  print(string.format("errors: connect %d, status %d, timeout %d, read %d, write %d", summary.errors.connect, status,
+    summary.errors.timeout, summary.errors.read, summary.errors.write))
   print(string.format("latency ms: p50 %.2f p99 %.2f p99.9 %.2f max %.2f", latency:percentile(50) / 1000,
     latency:percentile(99) / 1000, latency:percentile(99.9) / 1000, latency.max / 1000))
 end
