@@ -2,7 +2,7 @@
 //! it in one page.
 //!
 //! [`feeders`] make what is sent; [`gatling`] sends it while [`monitor`] watches the services of the [`target`], by their
-//! [`cgroup`]s; the simulation leaves [`records`], from which [`verdict`] asks what is there
+//! [`cgroup`]s, with as many [`ports`] as it takes; the simulation leaves [`records`], from which [`verdict`] asks what is there
 //! ([`foreign`] where it leaves none); [`run`] does all of that in order,
 //! [`report`] and [`compare`] show it, [`browser`] takes their pictures, and [`sweep`] does several.
 
@@ -14,6 +14,7 @@ pub mod foreign;
 pub mod gatling;
 pub mod http;
 pub mod monitor;
+pub mod ports;
 pub mod process;
 pub mod records;
 pub mod report;

@@ -16,6 +16,7 @@ use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
 use crate::monitor::{self, GATLING, Monitor, Total};
+use crate::ports::{self, Ports};
 use crate::process::{clean_up, output, undisturbed};
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::{Instance, Kind, Service, Target};
@@ -107,6 +108,8 @@ impl Plan {
 
         let as_is = self.as_is || self.topology == Kind::Unknown;
         let target = Target::find(self.topology, &self.project, &base, as_is)?;
+        // Plain processes are reached by loopback, where ports are reused anyway.
+        let _ports = if matches!(target, Target::Local(_)) { None } else { self.provide_ports() };
         let run = if as_is {
             say(&format!(
                 "testing what listens on {base} ({}) as it is: its database is not emptied",
@@ -119,6 +122,27 @@ impl Plan {
         let run = run?;
         run.write(&directory)?;
         Ok((directory, run))
+    }
+
+    /// Says what was done about the ports that one connection a user takes; they are reused until this is dropped.
+    fn provide_ports(&self) -> Option<Ports> {
+        let needed = ports::needed(self.load.multiplier, self.load.seconds());
+        let ports = match ports::provide(Path::new("/proc/sys"), needed) {
+            Ok(ports) => ports,
+            Err(error) => {
+                say(&format!("ports may run out, which cannot be told: {error:#}"));
+                return None;
+            }
+        };
+        match &ports {
+            Ports::Suffice => {}
+            Ports::Reused(_) => say("net.ipv4.tcp_tw_reuse is 1 meanwhile: ports would run out"),
+            Ports::Scarce { needed, available } => say(&format!(
+                "{needed} connections a minute may run out of {available} ports where a container's port is proxied: \
+                 as root, sysctl net.ipv4.tcp_tw_reuse=1"
+            )),
+        }
+        Some(ports)
     }
 
     /// Between a start with an empty database and a stop.

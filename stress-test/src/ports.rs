@@ -1,0 +1,124 @@
+//! The local ports that one connection a user takes. It knows the kernel's settings, not who connects.
+//!
+//! A closed connection keeps its port for 60 s. Over loopback Linux reuses it after a second; between an engine's port
+//! proxy and a container it does not, unless told to, and a contest's last minute needs more ports than there are. The settings
+//! are those of this network namespace: a rootless engine's proxy has another one, of which nothing is known here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// How long a closed connection keeps its port.
+const REST_SECONDS: f64 = 60.0;
+/// Users a second at the end of the contest, and by how much they become more each second of the ramp.
+const USERS_PEAK: f64 = 740.0;
+const USERS_RAMP: f64 = (740.0 - 18.0) / 180.0;
+
+const RANGE: &str = "net/ipv4/ip_local_port_range";
+const REUSE: &str = "net/ipv4/tcp_tw_reuse";
+/// Reused after a second, wherever the connection led.
+const REUSE_ALL: &str = "1";
+
+/// The setting as it was, until this is dropped.
+#[derive(Debug)]
+pub struct Reuse {
+    setting: PathBuf,
+    before: String,
+}
+
+/// What was done about the ports.
+#[derive(Debug)]
+pub enum Ports {
+    /// There are enough, or they are reused already.
+    Suffice,
+    /// They are reused as long as this lives.
+    Reused(Reuse),
+    /// They may run out, and only root can help.
+    Scarce {
+        /// That one load needs within the time that a port rests.
+        needed: u64,
+        /// That there are.
+        available: u64,
+    },
+}
+
+/// Ports that the busiest 60 s of a load need, of so many times the contest's users and all durations scaled.
+pub fn needed(multiplier: f64, seconds: f64) -> u64 {
+    let scale = seconds / crate::gatling::CONTEST_SECONDS;
+    let window = REST_SECONDS.min(seconds);
+    let users = multiplier * (USERS_PEAK * window - USERS_RAMP / scale * window * window / 2.0);
+    // A short run ends before its ramp would have begun so far back.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of users")]
+    let users = users.max(multiplier * USERS_PEAK * window / 2.0).ceil() as u64;
+    users
+}
+
+/// Sees to it that `needed` ports are there, as far as this user may; `sysctls` is `/proc/sys`.
+pub fn provide(sysctls: &Path, needed: u64) -> Result<Ports> {
+    let read = |name: &str| {
+        let file = sysctls.join(name);
+        fs::read_to_string(&file).with_context(|| format!("{}: expected a setting", file.display()))
+    };
+    let range = read(RANGE)?;
+    let mut bounds = range.split_whitespace().map(str::parse::<u64>);
+    let (Some(Ok(first)), Some(Ok(last))) = (bounds.next(), bounds.next()) else {
+        anyhow::bail!("{RANGE}: expected two ports, got {range:?}");
+    };
+    let available = (last + 1).saturating_sub(first);
+    let before = read(REUSE)?;
+    if needed <= available || before.trim() == REUSE_ALL {
+        return Ok(Ports::Suffice);
+    }
+    let setting = sysctls.join(REUSE);
+    Ok(match fs::write(&setting, REUSE_ALL) {
+        Ok(()) => Ports::Reused(Reuse { setting, before }),
+        Err(_) => Ports::Scarce { needed, available },
+    })
+}
+
+impl Drop for Reuse {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.setting, &self.before) {
+            crate::run::say(&format!("{}: not set back to {}: {error}", self.setting.display(), self.before));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sysctls(range: &str, reuse: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("net/ipv4")).unwrap();
+        fs::write(directory.path().join(RANGE), range).unwrap();
+        fs::write(directory.path().join(REUSE), reuse).unwrap();
+        directory
+    }
+
+    #[test]
+    fn the_contest_needs_more_than_there_are_and_its_smoke_does_not() {
+        assert!((36_000..39_000).contains(&needed(1.0, 205.0)), "{}", needed(1.0, 205.0));
+        assert!(needed(2.0, 205.0) > 65_535);
+        assert!((7_000..12_000).contains(&needed(1.0, 20.0)), "{}", needed(1.0, 20.0));
+    }
+
+    #[test]
+    fn ports_are_reused_while_they_are_scarce_and_as_before_afterwards() {
+        let scarce = sysctls("32768\t60999\n", "2\n");
+        let reuse = || fs::read_to_string(scarce.path().join(REUSE)).unwrap();
+        assert!(matches!(provide(scarce.path(), 28_232).unwrap(), Ports::Suffice));
+        assert_eq!(reuse(), "2\n");
+        let provided = provide(scarce.path(), 28_233).unwrap();
+        assert!(matches!(provided, Ports::Reused(_)), "{provided:?}");
+        assert_eq!(reuse(), "1");
+        // Another run beside it leaves it to the first one.
+        assert!(matches!(provide(scarce.path(), 28_233).unwrap(), Ports::Suffice));
+        drop(provided);
+        assert_eq!(reuse(), "2\n");
+
+        let error = provide(sysctls("a b", "2").path(), 1).unwrap_err();
+        assert!(error.to_string().contains("expected two ports"), "{error}");
+    }
+}
