@@ -113,6 +113,8 @@ pub const COMMIT_BATCH_MAX: usize = 512;
 /// From the start of one batch to the next while rows wait already, to the next whole millisecond. A batch has a cost that
 /// its rows share: without the pause a busy instance commits single rows, and meets its CPU quota.
 pub const COMMIT_GAP: Duration = Duration::from_millis(2);
+/// Rows that do not wait for that: a larger batch is hardly cheaper a row.
+pub const COMMIT_BATCH_ENOUGH: usize = 32;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// Ids of one point read.
@@ -192,7 +194,7 @@ const _: () = {
     // A chunk-size line has room for any `usize` and its CRLF; the last one for everything the others left.
     assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);
     assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);
-    assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    assert!(COMMIT_BATCH_ENOUGH <= COMMIT_BATCH_MAX && COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(COMMIT_GAP.as_millis() * 100 <= COMMIT_TIME_MAX.as_millis());
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);

@@ -18,7 +18,7 @@ use super::queue::{Queue, Waits, drop_late, until_answered};
 use super::session::{Connector, Failure, Session};
 use super::thread::Outbox;
 use super::{Reply, Ticket, sql};
-use crate::limits::{COMMIT_BATCH_MAX, COMMIT_GAP};
+use crate::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
@@ -66,11 +66,14 @@ pub(super) async fn run(
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
             if batch.is_empty() {
-                if let Some(until) = pause(begun, !queue.is_empty(), Instant::now()) {
-                    tokio::time::sleep_until(until.into()).await;
+                if let Some(until) = pause(begun, queue.len(), Instant::now()) {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = queue.holds(COMMIT_BATCH_ENOUGH) => {}
+                    }
                 }
                 tokio::select! {
-                    () = queue.filled() => {}
+                    () = queue.holds(1) => {}
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }
@@ -87,8 +90,9 @@ pub(super) async fn run(
 }
 
 /// How long rows that came during the last batch wait for company. A row that finds nobody waiting goes at once.
-fn pause(begun: Option<Instant>, waiting: bool, now: Instant) -> Option<Instant> {
-    begun.map(|begun| begun + COMMIT_GAP).filter(|&until| waiting && until > now)
+fn pause(begun: Option<Instant>, waiting: usize, now: Instant) -> Option<Instant> {
+    let few = (1..COMMIT_BATCH_ENOUGH).contains(&waiting);
+    begun.map(|begun| begun + COMMIT_GAP).filter(|&until| few && until > now)
 }
 
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
@@ -213,9 +217,10 @@ mod tests {
         let begun = Instant::now();
         let until = begun + COMMIT_GAP;
         let soon = begun + COMMIT_GAP / 2;
-        assert_eq!(pause(Some(begun), true, soon), Some(until));
-        assert_eq!(pause(Some(begun), false, soon), None, "the row to come shall not wait");
-        assert_eq!(pause(Some(begun), true, until), None, "the batch took longer than the gap");
-        assert_eq!(pause(None, true, begun), None, "the first batch of a connection");
+        assert_eq!(pause(Some(begun), 1, soon), Some(until));
+        assert_eq!(pause(Some(begun), 0, soon), None, "the row to come shall not wait");
+        assert_eq!(pause(Some(begun), COMMIT_BATCH_ENOUGH, soon), None, "they are many already");
+        assert_eq!(pause(Some(begun), 1, until), None, "the batch took longer than the gap");
+        assert_eq!(pause(None, 1, begun), None, "the first batch of a connection");
     }
 }

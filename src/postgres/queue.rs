@@ -39,9 +39,13 @@ impl<T: Waits> Queue<T> {
         self.items.borrow().is_empty()
     }
 
-    /// Returns once something waits.
-    pub(super) async fn filled(&self) {
-        while self.is_empty() {
+    pub(super) fn len(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    /// Returns once so many wait.
+    pub(super) async fn holds(&self, count: usize) {
+        while self.len() < count {
             self.arrived.notified().await;
         }
     }

@@ -53,7 +53,7 @@ pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: C
             let mut batch = std::mem::take(&mut unanswered);
             if batch.is_empty() {
                 tokio::select! {
-                    () = queue.filled() => {}
+                    () = queue.holds(1) => {}
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }

@@ -40,7 +40,7 @@ pub(super) async fn run(queue: Rc<Queue<Search>>, outbox: Rc<Outbox>, connector:
     let mut current: Vec<Search> = Vec::new();
     loop {
         if current.is_empty() {
-            queue.filled().await;
+            queue.holds(1).await;
             queue.fill(&mut current, 1);
         }
         let live = match session.take() {
