@@ -36,7 +36,7 @@ struct Step {
     limits: &'static [(&'static str, &'static str)],
 }
 
-/// The shares are those of compose.yml: a third for the balancer, a third for the two instances, a third for Postgres.
+/// The shares are roughly those of compose.yml: a third for the balancer, a third for the two instances, a third for Postgres.
 const SMALL: [Step; 4] = [
     Step { name: "1.5-cpus", load: 1.0, limits: &[] },
     Step {

@@ -198,6 +198,8 @@ impl Containers {
             command.env_remove(name);
         }
         command.env("PORT", PORT.to_string()).env("IMAGE", IMAGE);
+        // Else `up --wait` waits for the first check.
+        command.env("HEALTH_INTERVAL", "5s");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(["-p", PROJECT]);
         if let Some(file) = self.variables_file {
