@@ -113,8 +113,8 @@ pub const COMMIT_BATCH_MAX: usize = 512;
 /// From the start of one batch to the next while rows wait already, to the next whole millisecond. A batch has a cost that
 /// its rows share: without the pause a busy instance commits single rows, and meets its CPU quota.
 pub const COMMIT_GAP: Duration = Duration::from_millis(2);
-/// Rows that do not wait for that: a larger batch is hardly cheaper a row.
-pub const COMMIT_BATCH_ENOUGH: usize = 32;
+/// Rows that do not wait for that: few clients that wait for their answers would be slowed down, and gain nothing.
+pub const COMMIT_BATCH_ENOUGH: usize = 8;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// Ids of one point read.

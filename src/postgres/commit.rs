@@ -62,14 +62,14 @@ pub(super) async fn run(
     let mut unsettled: Vec<Pending> = Vec::new();
     loop {
         let mut session = until_answered(&unsettled, &outbox, connector.connect()).await;
-        let mut begun: Option<Instant> = None;
+        let mut last: Option<Begun> = None;
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
             if batch.is_empty() {
-                if let Some(until) = pause(begun, queue.len(), Instant::now()) {
+                if let Some((until, rows)) = pause(last, queue.len(), Instant::now()) {
                     tokio::select! {
                         () = tokio::time::sleep_until(until.into()) => {}
-                        () = queue.holds(COMMIT_BATCH_ENOUGH) => {}
+                        () = queue.holds(rows) => {}
                     }
                 }
                 tokio::select! {
@@ -77,8 +77,8 @@ pub(super) async fn run(
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }
-            begun = Some(Instant::now());
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
+            last = Some(Begun { at: Instant::now(), rows: batch.len() });
             if let Err((rest, why)) = settle(&session, batch, &outbox, &feed).await {
                 unsettled = rest;
                 break why;
@@ -89,10 +89,19 @@ pub(super) async fn run(
     }
 }
 
-/// How long rows that came during the last batch wait for company. A row that finds nobody waiting goes at once.
-fn pause(begun: Option<Instant>, waiting: usize, now: Instant) -> Option<Instant> {
-    let few = (1..COMMIT_BATCH_ENOUGH).contains(&waiting);
-    begun.map(|begun| begun + COMMIT_GAP).filter(|&until| few && until > now)
+/// A batch that was sent.
+#[derive(Clone, Copy)]
+struct Begun {
+    at: Instant,
+    rows: usize,
+}
+
+/// Until when rows that came during the last batch wait for company, and for how much of it at most: few clients, each of which waits
+/// for its answer, are complete when those who were just answered are back. A row that finds nobody waiting goes at once.
+fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, usize)> {
+    let last = last?;
+    let (until, rows) = (last.at + COMMIT_GAP, COMMIT_BATCH_ENOUGH.min(last.rows + waiting));
+    (until > now && (1..rows).contains(&waiting)).then_some((until, rows))
 }
 
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
@@ -214,13 +223,15 @@ mod tests {
 
     #[test]
     fn batches_keep_apart_while_rows_wait() {
-        let begun = Instant::now();
-        let until = begun + COMMIT_GAP;
-        let soon = begun + COMMIT_GAP / 2;
-        assert_eq!(pause(Some(begun), 1, soon), Some(until));
-        assert_eq!(pause(Some(begun), 0, soon), None, "the row to come shall not wait");
-        assert_eq!(pause(Some(begun), COMMIT_BATCH_ENOUGH, soon), None, "they are many already");
-        assert_eq!(pause(Some(begun), 1, until), None, "the batch took longer than the gap");
-        assert_eq!(pause(None, 1, begun), None, "the first batch of a connection");
+        let at = Instant::now();
+        let until = at + COMMIT_GAP;
+        let soon = at + COMMIT_GAP / 2;
+        let after = |rows| Some(Begun { at, rows });
+        assert_eq!(pause(after(1), 1, soon), Some((until, 2)), "the one who was answered may come back");
+        assert_eq!(pause(after(100), 1, soon), Some((until, COMMIT_BATCH_ENOUGH)));
+        assert_eq!(pause(after(1), 0, soon), None, "the row to come shall not wait");
+        assert_eq!(pause(after(1), COMMIT_BATCH_ENOUGH, soon), None, "they are many already");
+        assert_eq!(pause(after(1), 1, until), None, "the batch took longer than the gap");
+        assert_eq!(pause(None, 1, at), None, "the first batch of a connection");
     }
 }
