@@ -110,7 +110,7 @@ pub const HANDOVER_MAX: usize = 256;
 
 /// Rows of one insert.
 pub const COMMIT_BATCH_MAX: usize = 512;
-/// From the start of one batch to the next while rows wait already, to the next whole millisecond. A batch has a cost that
+/// From the start of one batch to the next while few rows wait, to the next whole millisecond. A batch has a cost that
 /// its rows share: without the pause a busy instance commits single rows, and meets its CPU quota.
 pub const COMMIT_GAP: Duration = Duration::from_millis(2);
 /// Rows that do not wait for that: few clients that wait for their answers would be slowed down, and gain nothing.

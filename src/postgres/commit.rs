@@ -1,5 +1,5 @@
-//! Group commit: one batch is committed while the next one gathers, and while rows wait batches start at least
-//! `COMMIT_GAP` apart. It answers tickets with what the database decided, and never guesses.
+//! Group commit: one batch is committed while the next one gathers, and one of few rows waits a moment for more. It answers
+//! tickets with what the database decided, and never guesses.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id`, ordered by apelido so that two
 //! instances cannot deadlock. What it returns is committed. What it does not return is looked up by apelido in
