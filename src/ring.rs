@@ -1,12 +1,13 @@
 //! A bounded queue from one thread to one other, with a wake. It knows nothing of what travels in it.
 //!
-//! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake. The
-//! receiver sleeps on whatever runtime polls it: a monoio core and a tokio database thread are both just a
-//! [`Waker`] here.
+//! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake, and a receiver
+//! that is busy, or that waits for more than there is, costs none. It sleeps on whatever runtime polls it: a monoio core
+//! and a tokio database thread are both just a [`Waker`] here.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
@@ -16,15 +17,25 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub struct Sender<T> {
     ring: Producer<T>,
     /// Dropped after `ring`: whoever is woken by it finds the ring abandoned.
-    receiver: Wake,
+    receiver: LastWake,
 }
 
-/// Wakes the receiver, at last when it is dropped.
-struct Wake(Arc<AtomicWaker>);
+/// How the receiver sleeps.
+struct Sleeper {
+    waker: AtomicWaker,
+    /// Items that it sleeps for.
+    wanted: AtomicUsize,
+}
 
-impl Drop for Wake {
+/// The sleeper is not to be woken: its task is busy, and will look by itself.
+const AWAKE: usize = usize::MAX;
+
+/// Wakes the receiver when the sender is dropped, whatever it sleeps for.
+struct LastWake(Arc<Sleeper>);
+
+impl Drop for LastWake {
     fn drop(&mut self) {
-        self.0.wake();
+        self.0.waker.wake();
     }
 }
 
@@ -40,14 +51,17 @@ pub struct SharedSender<T> {
 /// The end that pops.
 pub struct Receiver<T> {
     ring: Consumer<T>,
-    waker: Arc<AtomicWaker>,
+    sleeper: Arc<Sleeper>,
 }
 
 /// A queue of at most `capacity` items.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (producer, consumer) = RingBuffer::new(capacity);
-    let waker = Arc::new(AtomicWaker::new());
-    (Sender { ring: producer, receiver: Wake(Arc::clone(&waker)) }, Receiver { ring: consumer, waker })
+    let sleeper = Arc::new(Sleeper { waker: AtomicWaker::new(), wanted: AtomicUsize::new(AWAKE) });
+    (
+        Sender { ring: producer, receiver: LastWake(Arc::clone(&sleeper)) },
+        Receiver { ring: consumer, sleeper },
+    )
 }
 
 impl<T> Sender<T> {
@@ -56,9 +70,14 @@ impl<T> Sender<T> {
         self.ring.push(item).map_err(|rtrb::PushError::Full(item)| item)
     }
 
-    /// Wakes the receiver if it sleeps. A receiver that is awake costs two atomic operations and no syscall.
+    /// Wakes the receiver if it sleeps for no more than there is. Else this costs a fence and no syscall.
     pub fn wake(&self) {
-        self.receiver.0.wake();
+        // Either this sees what the receiver wants, or the receiver's last look before its sleep sees what was pushed.
+        fence(Ordering::SeqCst);
+        let queued = self.ring.buffer().capacity() - self.ring.slots();
+        if queued >= self.receiver.0.wanted.load(Ordering::Relaxed) {
+            self.receiver.0.waker.wake();
+        }
     }
 }
 
@@ -116,12 +135,27 @@ impl<T> Receiver<T> {
         self.ring.pop().ok()
     }
 
+    /// The next item, if one is there and `which` says so.
+    pub fn pop_if(&mut self, which: impl FnOnce(&T) -> bool) -> Option<T> {
+        if which(self.ring.peek().ok()?) { self.ring.pop().ok() } else { None }
+    }
+
+    /// Items that are there.
+    pub fn len(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether none is there.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// The next item; `None` when the sender is gone and the queue empty.
     pub fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Ok(item) = self.ring.pop() {
             return Poll::Ready(Some(item));
         }
-        self.waker.register(cx.waker());
+        self.fall_asleep(1, cx);
         // Again: a push between the first look and the registration found no one to wake.
         match self.ring.pop() {
             Ok(item) => Poll::Ready(Some(item)),
@@ -134,11 +168,118 @@ impl<T> Receiver<T> {
     pub async fn pop(&mut self) -> Option<T> {
         poll_fn(|cx| self.poll_pop(cx)).await
     }
+
+    /// Returns once so many items are there, and sleeps until then; never, when the sender is gone and they are fewer.
+    /// Afterwards, and when this is dropped, nobody is woken any more until the receiver waits again.
+    pub async fn holds(&mut self, items: usize) {
+        let asleep = Asleep(self);
+        poll_fn(|cx| {
+            if asleep.0.len() >= items {
+                return Poll::Ready(());
+            }
+            asleep.0.fall_asleep(items, cx);
+            if asleep.0.len() >= items { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// From now on the sender wakes the task of `cx` when it has so many items. What it queued before is seen by whoever looks
+    /// after this.
+    fn fall_asleep(&self, items: usize, cx: &Context<'_>) {
+        self.sleeper.wanted.store(items, Ordering::Relaxed);
+        self.sleeper.waker.register(cx.waker());
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A receiver that may sleep; when this is dropped it is awake.
+struct Asleep<'a, T>(&'a Receiver<T>);
+
+impl<T> Drop for Asleep<'_, T> {
+    fn drop(&mut self) {
+        self.0.sleeper.wanted.store(AWAKE, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
     use super::channel;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_a_sleeper_that_has_what_it_wants_is_woken() {
+        let (mut sender, mut receiver) = channel(8);
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        let mut send = |item| {
+            sender.push(item).unwrap();
+            sender.wake();
+            bell.0.load(Ordering::Relaxed)
+        };
+        assert!(receiver.poll_pop(&mut cx).is_pending());
+        assert_eq!(send(1), 1, "it slept for any item");
+        assert_eq!(receiver.try_pop(), Some(1));
+        {
+            let mut two = pin!(receiver.holds(2));
+            assert!(two.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(send(2), 1, "one is not two");
+            assert_eq!(send(3), 2);
+            assert!(two.as_mut().poll(&mut cx).is_ready());
+        }
+        assert_eq!(send(4), 2, "it is awake");
+        {
+            let mut many = pin!(receiver.holds(5));
+            assert!(many.as_mut().poll(&mut cx).is_pending());
+        }
+        assert_eq!((send(5), send(6)), (2, 2), "it gave up waiting");
+        assert_eq!(receiver.len(), 5);
+        assert_eq!(receiver.pop_if(|&item| item != 2), None);
+        assert_eq!(receiver.pop_if(|&item| item == 2), Some(2));
+    }
+
+    #[test]
+    fn a_sleeper_for_many_misses_no_wake() {
+        const ITEMS: usize = 100_000;
+        let (mut sender, mut receiver) = channel(64);
+        let producer = std::thread::spawn(move || {
+            for item in 0..ITEMS {
+                let mut item = item;
+                while let Err(back) = sender.push(item) {
+                    item = back;
+                    std::thread::yield_now();
+                }
+                sender.wake();
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut received = 0;
+            while received < ITEMS {
+                receiver.holds((1 + received % 7).min(ITEMS - received)).await;
+                while let Some(item) = receiver.try_pop() {
+                    assert_eq!(item, received);
+                    received += 1;
+                }
+            }
+        });
+        producer.join().unwrap();
+    }
 
     #[test]
     fn full_gives_the_item_back() {

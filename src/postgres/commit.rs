@@ -7,14 +7,13 @@
 //! no row at all an id collision. When the connection dies mid-batch the rows go again, with the same ids.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ahash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::feed::FeedNotice;
-use super::queue::{Queue, Waits, drop_late, until_answered};
+use super::queue::{Queue, Waits};
 use super::session::{Connector, Failure, Session};
 use super::thread::Outbox;
 use super::{Reply, Ticket, sql};
@@ -52,16 +51,11 @@ impl Waits for Pending {
 }
 
 /// Commits what arrives in `queue`, for ever.
-pub(super) async fn run(
-    queue: Rc<Queue<Pending>>,
-    outbox: Rc<Outbox>,
-    feed: FeedNotice,
-    connector: Connector,
-) {
+pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: Connector) {
     // Rows of a batch whose connection died: they go again before anything else.
     let mut unsettled: Vec<Pending> = Vec::new();
     loop {
-        let mut session = until_answered(&unsettled, &outbox, connector.connect()).await;
+        let mut session = queue.until_answered(&unsettled, connector.connect()).await;
         let mut last: Option<Begun> = None;
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
@@ -79,7 +73,7 @@ pub(super) async fn run(
             }
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
             last = Some(Begun { at: Instant::now(), rows: batch.len() });
-            if let Err((rest, why)) = settle(&session, batch, &outbox, &feed).await {
+            if let Err((rest, why)) = settle(&session, batch, &mut queue, &feed).await {
                 unsettled = rest;
                 break why;
             }
@@ -108,26 +102,26 @@ fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, 
 async fn settle(
     session: &Session,
     batch: Vec<Pending>,
-    outbox: &Outbox,
+    queue: &mut Queue<Pending>,
     feed: &FeedNotice,
 ) -> Result<(), (Vec<Pending>, String)> {
     // Parts of the batch, the next one last. More than one only after a row at fault split it.
     let mut parts = vec![batch];
     while let Some(mut rows) = parts.pop() {
-        drop_late(&mut rows, outbox);
+        queue.drop_late(&mut rows);
         if rows.is_empty() {
             continue;
         }
-        let Err((mut rows, failure)) = attempt(session, rows, outbox, feed).await else { continue };
+        let Err((mut rows, failure)) = attempt(session, rows, queue, feed).await else { continue };
         match failure {
-            Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, outbox),
+            Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, queue.outbox()),
             Failure::Row(_) => {
                 let second = rows.split_off(rows.len() / 2);
                 parts.push(second);
                 parts.push(rows);
             }
             Failure::Conflict => {
-                until_answered(&rows, outbox, tokio::time::sleep(CONFLICT_PAUSE)).await;
+                queue.until_answered(&rows, tokio::time::sleep(CONFLICT_PAUSE)).await;
                 parts.push(rows);
             }
             Failure::Lost(why) => {
@@ -143,16 +137,16 @@ async fn settle(
 async fn attempt(
     session: &Session,
     mut rows: Vec<Pending>,
-    outbox: &Outbox,
+    queue: &mut Queue<Pending>,
     feed: &FeedNotice,
 ) -> Result<(), (Vec<Pending>, Failure)> {
     // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
     rows.sort_by(|a, b| a.record.pessoa.apelido.as_bytes().cmp(b.record.pessoa.apelido.as_bytes()));
-    let inserted = match until_answered(&rows, outbox, sql::insert(session, &rows)).await {
+    let inserted = match queue.until_answered(&rows, sql::insert(session, &rows)).await {
         Ok(inserted) => inserted,
         Err(failure) => return Err((rows, failure)),
     };
-    let rest = answer_inserted(rows, &inserted.ids, outbox);
+    let rest = answer_inserted(rows, &inserted.ids, queue.outbox());
     // Only now: whoever hears of this transaction need not read its rows again, since they are on their way.
     if let Some(tx) = inserted.tx {
         feed.committed(tx);
@@ -160,9 +154,9 @@ async fn attempt(
     if rest.is_empty() {
         return Ok(());
     }
-    match until_answered(&rest, outbox, sql::owners(session, &rest)).await {
+    match queue.until_answered(&rest, sql::owners(session, &rest)).await {
         Ok(owners) => {
-            answer_conflicting(rest, &owners, outbox);
+            answer_conflicting(rest, &owners, queue.outbox());
             Ok(())
         }
         // A lookup has no row at fault: whatever this is, another connection may do better.

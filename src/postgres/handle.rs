@@ -2,11 +2,18 @@
 //! names a socket, SQL or the shard; what was learnt about committed rows goes to a callback.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::Instant;
 
+use futures_util::future::join3;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Reply, Request, Role};
+use super::commit::Pending;
+use super::read::{Read, ReadKind};
+use super::search::Search;
+use super::thread::Requests;
+use super::{Reply, Role};
 use crate::limits::{
     COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
 };
@@ -45,25 +52,45 @@ pub enum Learnt<'a> {
 
 /// A core's handle on its Postgres thread.
 pub struct Database {
-    requests: SharedSender<Request>,
+    creates: Line<Pending>,
+    reads: Line<Read>,
+    searches: Line<Search>,
     tickets: Tickets<Role, Reply>,
-    creates: Cell<usize>,
-    reads: Cell<usize>,
-    searches: Cell<usize>,
     commit_reachable: Cell<bool>,
     read_reachable: Cell<bool>,
+    open: Cell<Option<oneshot::Sender<Infallible>>>,
+}
+
+/// What was asked of one connection.
+struct Line<T> {
+    requests: SharedSender<T>,
+    waiting: Cell<usize>,
+}
+
+impl<T> Line<T> {
+    fn new(requests: ring::Sender<T>) -> Line<T> {
+        Line { requests: SharedSender::new(requests), waiting: Cell::new(0) }
+    }
+
+    fn push(&self, request: T) {
+        let pushed = self.requests.push(request);
+        assert!(
+            pushed.is_ok(),
+            "the ring holds as many requests as there are tickets, and nothing is asked after the close"
+        );
+    }
 }
 
 impl Database {
-    pub(super) fn new(requests: ring::Sender<Request>) -> Database {
+    pub(super) fn new(requests: Requests) -> Database {
         Database {
-            requests: SharedSender::new(requests),
+            creates: Line::new(requests.creates),
+            reads: Line::new(requests.reads),
+            searches: Line::new(requests.searches),
             tickets: Tickets::with_capacity(1024),
-            creates: Cell::new(0),
-            reads: Cell::new(0),
-            searches: Cell::new(0),
             commit_reachable: Cell::new(false),
             read_reachable: Cell::new(false),
+            open: Cell::new(Some(requests.open)),
         }
     }
 
@@ -71,7 +98,7 @@ impl Database {
     pub async fn create(&self, record: Box<Record>) -> Result<Create, Unavailable> {
         let deadline = Instant::now() + COMMIT_TIME_MAX;
         let slot = self.wait_as(Role::Commit)?;
-        self.push(Request::Create { ticket: slot.ticket(), record, deadline });
+        self.creates.push(Pending::new(slot.ticket(), record, deadline));
         match slot.await {
             Reply::Committed { record, .. } => Ok(Create::Created(record)),
             Reply::Duplicate { .. } => Ok(Create::Duplicate),
@@ -86,7 +113,7 @@ impl Database {
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.push(Request::Fetch { ticket: slot.ticket(), id, deadline });
+        self.reads.push(Read::new(slot.ticket(), deadline, ReadKind::Fetch(id)));
         match slot.await {
             Reply::Fetched { found, .. } => Ok(found),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -98,7 +125,7 @@ impl Database {
     pub async fn count(&self) -> Result<u64, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.push(Request::Count { ticket: slot.ticket(), deadline });
+        self.reads.push(Read::new(slot.ticket(), deadline, ReadKind::Count));
         match slot.await {
             Reply::Counted { rows, .. } => Ok(rows),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -111,7 +138,7 @@ impl Database {
     pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unavailable> {
         let deadline = Instant::now() + SEARCH_TIME_MAX;
         let slot = self.wait_as(Role::Search)?;
-        self.push(Request::Search { ticket: slot.ticket(), term: term.into(), deadline });
+        self.searches.push(Search::new(slot.ticket(), deadline, term.into()));
         match slot.await {
             Reply::Searched { found, .. } => Ok(found),
             Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
@@ -126,30 +153,26 @@ impl Database {
 
     /// Creates that wait for their commit.
     pub fn creates_waiting(&self) -> usize {
-        self.creates.get()
+        self.creates.waiting.get()
     }
 
     /// Point reads and counts that wait.
     pub fn reads_waiting(&self) -> usize {
-        self.reads.get()
+        self.reads.waiting.get()
     }
 
     /// Ends the Postgres thread. The core asks nothing any more.
     pub fn close(&self) {
-        self.requests.close();
+        self.creates.requests.close();
+        self.reads.requests.close();
+        self.searches.requests.close();
+        drop(self.open.take());
     }
 
-    fn push(&self, request: Request) {
-        let pushed = self.requests.push(request);
-        assert!(
-            pushed.is_ok(),
-            "the ring holds as many requests as there are tickets, and nothing is asked after the close"
-        );
-    }
-
-    /// For ever: wakes the thread once for all that was asked in one turn of the core.
+    /// For ever: wakes the thread once for all that was asked of a connection in one turn of the core.
     pub async fn flush(&self) {
-        self.requests.flush().await;
+        join3(self.creates.requests.flush(), self.reads.requests.flush(), self.searches.requests.flush())
+            .await;
     }
 
     /// Hands replies to those who wait, and to `learn` what they say about rows, before any waiter runs.
@@ -206,9 +229,9 @@ impl Database {
 
     fn bound(&self, role: Role) -> (&Cell<usize>, usize) {
         match role {
-            Role::Commit => (&self.creates, COMMIT_QUEUE_MAX),
-            Role::Read => (&self.reads, READ_QUEUE_MAX),
-            Role::Search => (&self.searches, SEARCH_QUEUE_MAX),
+            Role::Commit => (&self.creates.waiting, COMMIT_QUEUE_MAX),
+            Role::Read => (&self.reads.waiting, READ_QUEUE_MAX),
+            Role::Search => (&self.searches.waiting, SEARCH_QUEUE_MAX),
             Role::Feed => unreachable!("no core asks the feed"),
         }
     }

@@ -3,15 +3,16 @@
 //!
 //! ```text
 //! core thread                         postgres thread (tokio, current-thread)
-//! Database::create ---- requests ---> dispatcher -> commit queue -> commit::run  (connection 1)
-//! Database::fetch                              \-> read queue   -> read::run    (connection 2)
-//!                                              \-> search queue -> search::run  (connection 3, when needed)
-//! Database::run    <--- replies  -------------------------------------'
+//! Database::create ---- creates ----> commit::run  (connection 1)
+//! Database::fetch  ----- reads -----> read::run    (connection 2)
+//! Database::search ---- searches ---> search::run  (connection 3, when needed)
+//! Database::run    <---- replies ------------'
 //!
 //! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4)
 //! ```
 //!
-//! Both rings are bounded by the tickets a core may hold, so neither can overflow.
+//! Every ring is bounded by the tickets a core may hold, so none can overflow. A connection's task takes from its ring when it is
+//! free: while it is busy the core does not wake it.
 
 mod commit;
 pub mod embedded;
@@ -25,10 +26,6 @@ mod socket;
 mod sql;
 mod thread;
 
-use std::time::Instant;
-
-use uuid::Uuid;
-
 use crate::pessoa::Record;
 use crate::tickets::Ticket;
 
@@ -36,14 +33,6 @@ pub use feed::{Fed, FeedLinks, FeedNotice, Owners};
 pub use handle::{Create, Database, Learnt, Unavailable};
 pub use session::{ServerFacts, StartError, prepare_database};
 pub use thread::{Link, spawn};
-
-/// What a core asks. The deadline is the client's: past it the answer is `Unavailable`.
-enum Request {
-    Create { ticket: Ticket, record: Box<Record>, deadline: Instant },
-    Fetch { ticket: Ticket, id: Uuid, deadline: Instant },
-    Count { ticket: Ticket, deadline: Instant },
-    Search { ticket: Ticket, term: Box<[u8]>, deadline: Instant },
-}
 
 /// What a core hears.
 enum Reply {

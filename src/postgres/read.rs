@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::queue::{Queue, Waits, drop_late, until_answered};
+use super::queue::{Queue, Waits};
 use super::session::{Connector, Failure, Session};
 use super::thread::Outbox;
 use super::{Reply, Ticket, sql};
@@ -44,11 +44,11 @@ impl Waits for Read {
 }
 
 /// Answers what arrives in `queue`, for ever.
-pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: Connector) {
+pub(super) async fn run(mut queue: Queue<Read>, outbox: Rc<Outbox>, connector: Connector) {
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Read> = Vec::new();
     loop {
-        let mut session = until_answered(&unanswered, &outbox, connector.connect()).await;
+        let mut session = queue.until_answered(&unanswered, connector.connect()).await;
         let why = loop {
             let mut batch = std::mem::take(&mut unanswered);
             if batch.is_empty() {
@@ -58,8 +58,8 @@ pub(super) async fn run(queue: Rc<Queue<Read>>, outbox: Rc<Outbox>, connector: C
                 }
             }
             queue.fill(&mut batch, READ_BATCH_MAX);
-            drop_late(&mut batch, &outbox);
-            if let Err(failure) = until_answered(&batch, &outbox, answer(&session, &batch, &outbox)).await {
+            queue.drop_late(&mut batch);
+            if let Err(failure) = queue.until_answered(&batch, answer(&session, &batch, &outbox)).await {
                 unanswered = batch;
                 break failure.to_string();
             }

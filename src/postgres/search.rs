@@ -2,12 +2,10 @@
 //! their own that is made when the first one comes. It knows nothing of commits and point reads.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Instant;
 
-use super::queue::{Queue, Waits, drop_late, until_answered};
+use super::queue::{Queue, Waits};
 use super::session::{Connector, Session};
-use super::thread::Outbox;
 use super::{Reply, Ticket, sql};
 
 /// A search that waits for its answer.
@@ -34,7 +32,7 @@ impl Waits for Search {
 }
 
 /// Answers what arrives in `queue`, for ever.
-pub(super) async fn run(queue: Rc<Queue<Search>>, outbox: Rc<Outbox>, connector: Connector) {
+pub(super) async fn run(mut queue: Queue<Search>, connector: Connector) {
     let mut session: Option<Session> = None;
     // At most one: the search under way. It changes nothing, so after a failure it simply goes again.
     let mut current: Vec<Search> = Vec::new();
@@ -45,18 +43,18 @@ pub(super) async fn run(queue: Rc<Queue<Search>>, outbox: Rc<Outbox>, connector:
         }
         let live = match session.take() {
             Some(live) if live.is_open() => live,
-            _ => until_answered(&current, &outbox, connector.connect()).await,
+            _ => queue.until_answered(&current, connector.connect()).await,
         };
-        drop_late(&mut current, &outbox);
+        queue.drop_late(&mut current);
         let Some(search) = current.first() else {
             session = Some(live);
             continue;
         };
-        match until_answered(&current, &outbox, sql::search(&live, &search.term)).await {
+        match queue.until_answered(&current, sql::search(&live, &search.term)).await {
             Ok(found) => {
                 if let Some(ticket) = search.ticket.take() {
-                    outbox.push(Reply::Searched { ticket, found });
-                    outbox.wake();
+                    queue.outbox().push(Reply::Searched { ticket, found });
+                    queue.outbox().wake();
                 }
                 current.clear();
                 connector.worked();

@@ -1,11 +1,12 @@
-//! One core's Postgres thread: a tokio runtime that sorts requests into a queue for each connection. It
-//! never sees a client, only tickets.
+//! One core's Postgres thread: a tokio runtime with a task and a queue for each connection. It never sees a client,
+//! only tickets.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio_postgres::Config;
 
@@ -13,10 +14,10 @@ use super::commit::{self, Pending};
 use super::feed::FeedNotice;
 use super::handle::{Database, Learnt};
 use super::queue::Queue;
-use super::read::{self, Read, ReadKind};
+use super::read::{self, Read};
 use super::search::{self, Search};
 use super::session::Connector;
-use super::{Reply, Request, Role};
+use super::{Reply, Role};
 use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 use crate::ring;
 
@@ -24,13 +25,20 @@ use crate::ring;
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Replies to them, the rows that outlived their clients, and the states of the connections.
 const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + 64;
-/// How often the queues are searched for requests past their deadline, while they hold any.
-const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 
-/// The core's ends of the two rings, on their way to the core.
+/// The core's ends of the rings, on their way to the core.
 pub struct Link {
-    requests: ring::Sender<Request>,
+    requests: Requests,
     replies: ring::Receiver<Reply>,
+}
+
+/// Where a core asks, by connection.
+pub(super) struct Requests {
+    pub(super) creates: ring::Sender<Pending>,
+    pub(super) reads: ring::Sender<Read>,
+    pub(super) searches: ring::Sender<Search>,
+    /// Dropped when the core asks nothing any more.
+    pub(super) open: oneshot::Sender<Infallible>,
 }
 
 impl Link {
@@ -62,9 +70,13 @@ pub fn spawn(
     feed: FeedNotice,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<(Link, JoinHandle<()>)> {
-    let (requests, inbox) = ring::channel(REQUESTS_MAX);
+    let (creates, created) = ring::channel(COMMIT_QUEUE_MAX);
+    let (reads, read) = ring::channel(READ_QUEUE_MAX);
+    let (searches, searched) = ring::channel(SEARCH_QUEUE_MAX);
+    let (open, closed) = oneshot::channel();
     let (outbox, replies) = ring::channel(REPLIES_MAX);
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
+        let inbox = Inbox { creates: created, reads: read, searches: searched, closed };
         let ended =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox, feed)));
         match ended {
@@ -74,20 +86,20 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link { requests, replies }, thread))
+    Ok((Link { requests: Requests { creates, reads, searches, open }, replies }, thread))
 }
 
-fn serve(
-    config: Config,
-    inbox: ring::Receiver<Request>,
-    outbox: ring::Sender<Reply>,
-    feed: FeedNotice,
-) -> std::io::Result<()> {
+/// The thread's ends of [`Requests`].
+struct Inbox {
+    creates: ring::Receiver<Pending>,
+    reads: ring::Receiver<Read>,
+    searches: ring::Receiver<Search>,
+    closed: oneshot::Receiver<Infallible>,
+}
+
+fn serve(config: Config, inbox: Inbox, outbox: ring::Sender<Reply>, feed: FeedNotice) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outbox = Rc::new(Outbox { replies: RefCell::new(outbox) });
-    let creates = Rc::new(Queue::default());
-    let reads = Rc::new(Queue::default());
-    let searches = Rc::new(Queue::default());
     let connector = |role| {
         let outbox = Rc::clone(&outbox);
         Connector::new(config.clone(), role, move |reachable| {
@@ -95,73 +107,22 @@ fn serve(
             outbox.wake();
         })
     };
+    let creates = Queue::new(inbox.creates, Rc::clone(&outbox));
+    let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
+    let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
     let tasks = LocalSet::new();
-    let committer = tasks.spawn_local(commit::run(
-        Rc::clone(&creates),
-        Rc::clone(&outbox),
-        feed,
-        connector(Role::Commit),
-    ));
-    let reader = tasks.spawn_local(read::run(Rc::clone(&reads), Rc::clone(&outbox), connector(Role::Read)));
-    let searcher =
-        tasks.spawn_local(search::run(Rc::clone(&searches), Rc::clone(&outbox), connector(Role::Search)));
+    let committer = tasks.spawn_local(commit::run(creates, feed, connector(Role::Commit)));
+    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), connector(Role::Read)));
+    let searcher = tasks.spawn_local(search::run(searches, connector(Role::Search)));
     tasks.block_on(&runtime, async move {
         tokio::select! {
-            () = dispatch(inbox, &creates, &reads, &searches, &outbox) => {}
+            Err(_) = inbox.closed => {}
             ended = committer => ended.expect("the committer does not panic"),
             ended = reader => ended.expect("the reader does not panic"),
             ended = searcher => ended.expect("the searcher does not panic"),
         }
     });
     Ok(())
-}
-
-/// Sorts requests into their queues and answers those whose deadline passes there.
-async fn dispatch(
-    mut inbox: ring::Receiver<Request>,
-    creates: &Queue<Pending>,
-    reads: &Queue<Read>,
-    searches: &Queue<Search>,
-    outbox: &Outbox,
-) {
-    let mut expire_at = Instant::now() + EXPIRY_PERIOD;
-    loop {
-        let waiting = !(creates.is_empty() && reads.is_empty() && searches.is_empty());
-        // Not only while nothing arrives: under a steady load there is no such moment.
-        if waiting && Instant::now() >= expire_at {
-            let now = Instant::now();
-            creates.expire(now, outbox);
-            reads.expire(now, outbox);
-            searches.expire(now, outbox);
-            expire_at = now + EXPIRY_PERIOD;
-        }
-        let request = tokio::select! {
-            biased;
-            request = inbox.pop() => request,
-            () = tokio::time::sleep_until(expire_at.into()), if waiting => continue,
-        };
-        let Some(mut request) = request else { return };
-        loop {
-            match request {
-                Request::Create { ticket, record, deadline } => {
-                    creates.push(Pending::new(ticket, record, deadline));
-                }
-                Request::Fetch { ticket, id, deadline } => {
-                    reads.push(Read::new(ticket, deadline, ReadKind::Fetch(id)));
-                }
-                Request::Search { ticket, term, deadline } => {
-                    searches.push(Search::new(ticket, deadline, term));
-                }
-                Request::Count { ticket, deadline } => {
-                    reads.push(Read::new(ticket, deadline, ReadKind::Count));
-                }
-            }
-            match inbox.try_pop() {
-                Some(next) => request = next,
-                None => break,
-            }
-        }
-    }
 }
 
 /// The thread's end of the reply ring.
