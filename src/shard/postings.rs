@@ -17,8 +17,8 @@ const SPARSE_MAX: usize = WORDS * 8 / size_of::<u16>();
 const SEARCH_RATIO: usize = 16;
 /// At this few candidates the caller's look at each is cheaper than one more list.
 const CANDIDATES_FEW: usize = 4;
-/// Ordinals in the head of a set: with them it fills half a cache line.
-const NEWEST: usize = 8;
+/// Ordinals in the head of a set: with them it fills a cache line.
+const NEWEST: usize = 24;
 
 /// A growing set of ordinals.
 pub(super) struct Postings {
@@ -66,7 +66,7 @@ enum Set<'a> {
     Dense(&'a Bits),
 }
 
-const _: () = assert!(size_of::<Postings>() == 32);
+const _: () = assert!(size_of::<Postings>() == 64);
 
 impl Postings {
     pub(super) const fn new() -> Postings {
