@@ -4,7 +4,7 @@
 //! client -> listener -> connection -> http -> route -> handlers -> mesh -> partition -> shard     answered from memory
 //!                                                                   |            \-> database handle  by Postgres
 //!                      core thread (monoio, io_uring, pinned)       \-> ring -> the owner's mesh and partition
-//!                        | two rings, one wake a batch
+//!                        | rings, one wake a batch
 //!                      postgres thread of that core (tokio): group commit, point reads, count
 //!                      feed thread of the instance: what others committed -> ring -> every core's partition
 //! ```

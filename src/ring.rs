@@ -1,8 +1,8 @@
 //! A bounded queue from one thread to one other, with a wake. It knows nothing of what travels in it.
 //!
-//! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake, and a receiver
-//! that is busy, or that waits for more than there is, costs none. It sleeps on whatever runtime polls it: a monoio core
-//! and a tokio database thread are both just a [`Waker`] here.
+//! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake, and a
+//! receiver that is busy, or that waits for more than there is, costs none. It sleeps on whatever runtime polls
+//! it: a monoio core and a tokio database thread are both just a [`Waker`] here.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -23,7 +23,8 @@ pub struct Sender<T> {
 /// How the receiver sleeps.
 struct Sleeper {
     waker: AtomicWaker,
-    /// Items that it sleeps for.
+    /// Items that it sleeps for. After a wait for one item ([`Receiver::pop`]) this stays 1, so that one needless wake may
+    /// follow; after [`Receiver::holds`] it is [`AWAKE`].
     wanted: AtomicUsize,
 }
 
@@ -140,14 +141,9 @@ impl<T> Receiver<T> {
         if which(self.ring.peek().ok()?) { self.ring.pop().ok() } else { None }
     }
 
-    /// Items that are there.
-    pub fn len(&self) -> usize {
+    /// How many items are there.
+    pub fn queued(&self) -> usize {
         self.ring.slots()
-    }
-
-    /// Whether none is there.
-    pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
     }
 
     /// The next item; `None` when the sender is gone and the queue empty.
@@ -169,22 +165,23 @@ impl<T> Receiver<T> {
         poll_fn(|cx| self.poll_pop(cx)).await
     }
 
-    /// Returns once so many items are there, and sleeps until then; never, when the sender is gone and they are fewer.
-    /// Afterwards, and when this is dropped, nobody is woken any more until the receiver waits again.
+    /// Returns once so many items are there; never, when the sender is gone and they are fewer. Afterwards, and
+    /// when this is dropped, nobody is woken until the receiver waits again.
     pub async fn holds(&mut self, items: usize) {
         let asleep = Asleep(self);
         poll_fn(|cx| {
-            if asleep.0.len() >= items {
+            if asleep.0.queued() >= items {
                 return Poll::Ready(());
             }
             asleep.0.fall_asleep(items, cx);
-            if asleep.0.len() >= items { Poll::Ready(()) } else { Poll::Pending }
+            if asleep.0.queued() >= items { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// From now on the sender wakes the task of `cx` when it has so many items. What it queued before is seen by whoever looks
-    /// after this.
+    /// From now on the sender wakes the task of `cx` when there are so many items. The caller looks once more before it
+    /// sleeps: a sender that found no waker, or the old number, had pushed before, and that is seen then. So the
+    /// order is number, waker, fence, look; in the sender push, fence, number, waker.
     fn fall_asleep(&self, items: usize, cx: &Context<'_>) {
         self.sleeper.wanted.store(items, Ordering::Relaxed);
         self.sleeper.waker.register(cx.waker());
@@ -208,6 +205,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Wake, Waker};
+    use std::time::Duration;
 
     use super::channel;
 
@@ -242,40 +240,51 @@ mod tests {
             assert_eq!(send(3), 2);
             assert!(two.as_mut().poll(&mut cx).is_ready());
         }
-        assert_eq!(send(4), 2, "it is awake");
         {
-            let mut many = pin!(receiver.holds(5));
+            let mut many = pin!(receiver.holds(4));
             assert!(many.as_mut().poll(&mut cx).is_pending());
         }
-        assert_eq!((send(5), send(6)), (2, 2), "it gave up waiting");
-        assert_eq!(receiver.len(), 5);
+        assert_eq!((send(4), send(5)), (2, 2), "it gave up waiting");
+        assert_eq!(receiver.queued(), 4);
         assert_eq!(receiver.pop_if(|&item| item != 2), None);
         assert_eq!(receiver.pop_if(|&item| item == 2), Some(2));
+        while receiver.try_pop().is_some() {}
+        assert!(receiver.poll_pop(&mut cx).is_pending());
+        assert_eq!(send(6), 3, "it slept for any item again");
     }
 
+    /// The sender pushes as many as are wanted and then waits for their receipt: one lost wake is one for ever.
     #[test]
     fn a_sleeper_for_many_misses_no_wake() {
-        const ITEMS: usize = 100_000;
-        let (mut sender, mut receiver) = channel(64);
+        const ROUNDS: usize = 100_000;
+        let wanted = |round: usize| 1 + round % 7;
+        let (mut sender, mut receiver) = channel(8);
+        let received = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&received);
         let producer = std::thread::spawn(move || {
-            for item in 0..ITEMS {
-                let mut item = item;
-                while let Err(back) = sender.push(item) {
-                    item = back;
+            for round in 0..ROUNDS {
+                while seen.load(Ordering::Acquire) < round {
                     std::thread::yield_now();
                 }
+                (0..wanted(round)).for_each(|item| sender.push(item).unwrap());
                 sender.wake();
             }
+            // Its drop would wake as well.
+            while seen.load(Ordering::Acquire) < ROUNDS {
+                std::thread::yield_now();
+            }
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut received = 0;
-            while received < ITEMS {
-                receiver.holds((1 + received % 7).min(ITEMS - received)).await;
-                while let Some(item) = receiver.try_pop() {
-                    assert_eq!(item, received);
-                    received += 1;
+            for round in 0..ROUNDS {
+                tokio::select! {
+                    // First: what is there would be found now, woken or not.
+                    biased;
+                    () = tokio::time::sleep(Duration::from_secs(10)) => panic!("no wake in round {round}"),
+                    () = receiver.holds(wanted(round)) => {}
                 }
+                while receiver.try_pop().is_some() {}
+                received.store(round + 1, Ordering::Release);
             }
         });
         producer.join().unwrap();

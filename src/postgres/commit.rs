@@ -55,7 +55,7 @@ pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: 
     // Rows of a batch whose connection died: they go again before anything else.
     let mut unsettled: Vec<Pending> = Vec::new();
     loop {
-        let mut session = queue.until_answered(&unsettled, connector.connect()).await;
+        let mut session = queue.until_answered(unsettled.iter(), connector.connect()).await;
         let mut last: Option<Begun> = None;
         let why = loop {
             let mut batch = std::mem::take(&mut unsettled);
@@ -72,6 +72,10 @@ pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: 
                 }
             }
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
+            queue.drop_late(&mut batch);
+            if batch.is_empty() {
+                continue;
+            }
             last = Some(Begun { at: Instant::now(), rows: batch.len() });
             if let Err((rest, why)) = settle(&session, batch, &mut queue, &feed).await {
                 unsettled = rest;
@@ -112,7 +116,7 @@ async fn settle(
         if rows.is_empty() {
             continue;
         }
-        let Err((mut rows, failure)) = attempt(session, rows, queue, feed).await else { continue };
+        let Err((mut rows, failure)) = attempt(session, rows, &parts, queue, feed).await else { continue };
         match failure {
             Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, queue.outbox()),
             Failure::Row(_) => {
@@ -121,7 +125,7 @@ async fn settle(
                 parts.push(rows);
             }
             Failure::Conflict => {
-                queue.until_answered(&rows, tokio::time::sleep(CONFLICT_PAUSE)).await;
+                queue.until_answered(waiting(&rows, &parts), tokio::time::sleep(CONFLICT_PAUSE)).await;
                 parts.push(rows);
             }
             Failure::Lost(why) => {
@@ -133,16 +137,22 @@ async fn settle(
     Ok(())
 }
 
-/// Inserts `rows` and answers them; gives back those that a failure left without an answer.
+/// What a client may wait for: rows, and the parts after them.
+fn waiting<'a>(rows: &'a [Pending], parts: &'a [Vec<Pending>]) -> impl Iterator<Item = &'a Pending> + Clone {
+    rows.iter().chain(parts.iter().flatten())
+}
+
+/// Inserts `rows` and answers them; gives back those that a failure left without an answer. `parts` come after them.
 async fn attempt(
     session: &Session,
     mut rows: Vec<Pending>,
+    parts: &[Vec<Pending>],
     queue: &mut Queue<Pending>,
     feed: &FeedNotice,
 ) -> Result<(), (Vec<Pending>, Failure)> {
     // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
     rows.sort_by(|a, b| a.record.pessoa.apelido.as_bytes().cmp(b.record.pessoa.apelido.as_bytes()));
-    let inserted = match queue.until_answered(&rows, sql::insert(session, &rows)).await {
+    let inserted = match queue.until_answered(waiting(&rows, parts), sql::insert(session, &rows)).await {
         Ok(inserted) => inserted,
         Err(failure) => return Err((rows, failure)),
     };
@@ -154,7 +164,7 @@ async fn attempt(
     if rest.is_empty() {
         return Ok(());
     }
-    match queue.until_answered(&rest, sql::owners(session, &rest)).await {
+    match queue.until_answered(waiting(&rest, parts), sql::owners(session, &rest)).await {
         Ok(owners) => {
             answer_conflicting(rest, &owners, queue.outbox());
             Ok(())

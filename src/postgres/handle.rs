@@ -169,7 +169,7 @@ impl Database {
         drop(self.open.take());
     }
 
-    /// For ever: wakes the thread once for all that was asked of a connection in one turn of the core.
+    /// For ever: wakes the thread for what was asked in one turn of the core, once a connection that waits for so much.
     pub async fn flush(&self) {
         join3(self.creates.requests.flush(), self.reads.requests.flush(), self.searches.requests.flush())
             .await;

@@ -11,8 +11,8 @@
 //! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4)
 //! ```
 //!
-//! Every ring is bounded by the tickets a core may hold, so none can overflow. A connection's task takes from its ring when it is
-//! free: while it is busy the core does not wake it.
+//! The rings have room for every ticket a core may hold, and for what is said without one. A connection's task
+//! takes from its ring when it is free: while it is busy the core does not wake it.
 
 mod commit;
 pub mod embedded;

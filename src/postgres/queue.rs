@@ -19,16 +19,18 @@ pub(super) trait Waits {
     fn ticket(&self) -> &Cell<Option<Ticket>>;
 }
 
-/// Requests that wait for one connection, oldest first. Bounded by the core, which holds the tickets. The core wakes this
-/// thread for them only while the connection waits for them.
+/// Requests that wait for one connection, oldest first. Bounded by the core, which holds the tickets. The core
+/// wakes this thread for them only while the connection waits for them.
 pub(super) struct Queue<T> {
     waiting: ring::Receiver<T>,
     outbox: Rc<Outbox>,
+    /// When to look for late requests next.
+    look_at: Instant,
 }
 
 impl<T: Waits> Queue<T> {
     pub(super) fn new(waiting: ring::Receiver<T>, outbox: Rc<Outbox>) -> Queue<T> {
-        Queue { waiting, outbox }
+        Queue { waiting, outbox, look_at: Instant::now() }
     }
 
     pub(super) fn outbox(&self) -> &Outbox {
@@ -36,7 +38,7 @@ impl<T: Waits> Queue<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.queued()
     }
 
     /// Returns once so many wait.
@@ -55,25 +57,32 @@ impl<T: Waits> Queue<T> {
 
     /// Removes the requests that must not be sent (again): their clients were, or are now, told that time is up.
     pub(super) fn drop_late(&self, items: &mut Vec<T>) {
-        self.answer_late(items, Instant::now());
+        self.answer_late(items.iter(), Instant::now());
         items.retain(|item| item.ticket().get().is_some());
     }
 
-    /// Runs `work` to its end, while requests whose deadline passes meanwhile are answered: those of `items`, which it is
-    /// about, and those that wait. The work goes on for them: a statement that was sent is never cancelled.
-    pub(super) async fn until_answered<R>(&mut self, items: &[T], work: impl Future<Output = R>) -> R {
+    /// Runs `work` to its end, while requests whose deadline passes meanwhile are answered: those in hand, and, within
+    /// [`EXPIRY_PERIOD`], those that wait. The work goes on for them: a statement that was sent is never cancelled.
+    pub(super) async fn until_answered<'a, R>(
+        &mut self,
+        in_hand: impl Iterator<Item = &'a T> + Clone,
+        work: impl Future<Output = R>,
+    ) -> R
+    where
+        T: 'a,
+    {
         let mut work = std::pin::pin!(work);
         loop {
-            let open = items.iter().filter(|item| item.ticket().get().is_some());
-            let look_again = Instant::now() + EXPIRY_PERIOD;
-            let next = open.map(Waits::deadline).fold(look_again, Instant::min);
+            let open = in_hand.clone().filter(|item| item.ticket().get().is_some());
+            let next = open.map(Waits::deadline).fold(self.look_at, Instant::min);
             tokio::select! {
                 biased;
                 done = &mut work => return done,
                 () = tokio::time::sleep_until(next.into()) => {
                     let now = Instant::now();
-                    self.answer_late(items, now);
+                    self.answer_late(in_hand.clone(), now);
                     self.expire(now);
+                    self.look_at = now + EXPIRY_PERIOD;
                 }
             }
         }
@@ -81,14 +90,17 @@ impl<T: Waits> Queue<T> {
 
     /// Every request of a queue has the same time to live, so the front is the first to expire.
     fn expire(&mut self, now: Instant) {
-        while let Some(item) = self.waiting.pop_if(|item| item.deadline() <= now) {
-            self.answer_late(&[item], now);
-        }
+        let late: Vec<T> =
+            std::iter::from_fn(|| self.waiting.pop_if(|item| item.deadline() <= now)).collect();
+        self.answer_late(late.iter(), now);
     }
 
-    fn answer_late(&self, items: &[T], now: Instant) {
+    fn answer_late<'a>(&self, items: impl Iterator<Item = &'a T>, now: Instant)
+    where
+        T: 'a,
+    {
         let mut answered = false;
-        for item in items.iter().filter(|item| item.deadline() <= now) {
+        for item in items.filter(|item| item.deadline() <= now) {
             if let Some(ticket) = item.ticket().take() {
                 self.outbox.push(Reply::Unavailable { ticket });
                 answered = true;

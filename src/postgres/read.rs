@@ -43,12 +43,12 @@ impl Waits for Read {
     }
 }
 
-/// Answers what arrives in `queue`, for ever.
+/// Answers what arrives in `queue`, for ever. `outbox` is the queue's, which is busy with late reads while some are answered.
 pub(super) async fn run(mut queue: Queue<Read>, outbox: Rc<Outbox>, connector: Connector) {
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Read> = Vec::new();
     loop {
-        let mut session = queue.until_answered(&unanswered, connector.connect()).await;
+        let mut session = queue.until_answered(unanswered.iter(), connector.connect()).await;
         let why = loop {
             let mut batch = std::mem::take(&mut unanswered);
             if batch.is_empty() {
@@ -59,7 +59,11 @@ pub(super) async fn run(mut queue: Queue<Read>, outbox: Rc<Outbox>, connector: C
             }
             queue.fill(&mut batch, READ_BATCH_MAX);
             queue.drop_late(&mut batch);
-            if let Err(failure) = queue.until_answered(&batch, answer(&session, &batch, &outbox)).await {
+            if batch.is_empty() {
+                continue;
+            }
+            if let Err(failure) = queue.until_answered(batch.iter(), answer(&session, &batch, &outbox)).await
+            {
                 unanswered = batch;
                 break failure.to_string();
             }

@@ -43,14 +43,14 @@ pub(super) async fn run(mut queue: Queue<Search>, connector: Connector) {
         }
         let live = match session.take() {
             Some(live) if live.is_open() => live,
-            _ => queue.until_answered(&current, connector.connect()).await,
+            _ => queue.until_answered(current.iter(), connector.connect()).await,
         };
         queue.drop_late(&mut current);
         let Some(search) = current.first() else {
             session = Some(live);
             continue;
         };
-        match queue.until_answered(&current, sql::search(&live, &search.term)).await {
+        match queue.until_answered(current.iter(), sql::search(&live, &search.term)).await {
             Ok(found) => {
                 if let Some(ticket) = search.ticket.take() {
                     queue.outbox().push(Reply::Searched { ticket, found });

@@ -18,13 +18,13 @@ use super::read::{self, Read};
 use super::search::{self, Search};
 use super::session::Connector;
 use super::{Reply, Role};
-use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 use crate::ring;
 
 /// Requests of one core that can be under way.
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Replies to them, the rows that outlived their clients, and the states of the connections.
-const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + 64;
+const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 
 /// The core's ends of the rings, on their way to the core.
 pub struct Link {
@@ -70,13 +70,13 @@ pub fn spawn(
     feed: FeedNotice,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<(Link, JoinHandle<()>)> {
-    let (creates, created) = ring::channel(COMMIT_QUEUE_MAX);
-    let (reads, read) = ring::channel(READ_QUEUE_MAX);
-    let (searches, searched) = ring::channel(SEARCH_QUEUE_MAX);
+    let (creates, creates_inbox) = ring::channel(COMMIT_QUEUE_MAX);
+    let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
+    let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
     let (open, closed) = oneshot::channel();
     let (outbox, replies) = ring::channel(REPLIES_MAX);
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
-        let inbox = Inbox { creates: created, reads: read, searches: searched, closed };
+        let inbox = Inbox { creates: creates_inbox, reads: reads_inbox, searches: searches_inbox, closed };
         let ended =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox, feed)));
         match ended {

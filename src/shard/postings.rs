@@ -4,7 +4,7 @@
 //! they are few (2 bytes each), else a bitmap (8 KiB): the idea of Roaring bitmaps. So a posting costs about two
 //! bytes, and intersecting with a trigram that is in every text costs at most a pass over one bit per text.
 //! All arrays of a set lie in one piece, which is read from end to end; the newest few ordinals stand in the
-//! set's head, so that adding one touches a single cache line, seven times in eight.
+//! set's head, so that adding one touches a single cache line, 23 times in 24.
 
 use std::ops::ControlFlow;
 
@@ -17,10 +17,11 @@ const SPARSE_MAX: usize = WORDS * 8 / size_of::<u16>();
 const SEARCH_RATIO: usize = 16;
 /// At this few candidates the caller's look at each is cheaper than one more list.
 const CANDIDATES_FEW: usize = 4;
-/// Ordinals in the head of a set: with them it fills a cache line.
+/// Ordinals in the head of a set: with them it is a cache line.
 const NEWEST: usize = 24;
 
 /// A growing set of ordinals.
+#[repr(align(64))]
 pub(super) struct Postings {
     count: u32,
     /// The range of `newest`.
@@ -66,7 +67,7 @@ enum Set<'a> {
     Dense(&'a Bits),
 }
 
-const _: () = assert!(size_of::<Postings>() == 64);
+const _: () = assert!(size_of::<Postings>() == 64 && align_of::<Postings>() == 64);
 
 impl Postings {
     pub(super) const fn new() -> Postings {
@@ -362,7 +363,7 @@ mod tests {
     fn set() -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
         let start = prop_oneof![0..200_000u32, Just(65_535), Just(65_536), Just(131_071)];
         let step = prop_oneof![Just(1u32), 2..20u32, 20..3_000u32];
-        prop::collection::vec((start, step, 0..9_000u32), 1..4)
+        prop::collection::vec((start, step, prop_oneof![0..60u32, 0..9_000u32]), 1..4)
     }
 
     fn ordinals(parts: &[(u32, u32, u32)]) -> BTreeSet<u32> {
