@@ -71,7 +71,8 @@ impl<T> Sender<T> {
         self.ring.push(item).map_err(|rtrb::PushError::Full(item)| item)
     }
 
-    /// Wakes the receiver if it sleeps for no more than there is. Else this costs a fence and no syscall.
+    /// Wakes the receiver if it sleeps for no more than there is. Else this costs a fence and no syscall; only one that is
+    /// busy after [`Receiver::pop`] may be woken once for nothing.
     pub fn wake(&self) {
         // Either this sees what the receiver wants, or the receiver's last look before its sleep sees what was pushed.
         fence(Ordering::SeqCst);

@@ -43,7 +43,7 @@ impl Waits for Read {
     }
 }
 
-/// Answers what arrives in `queue`, for ever. `outbox` is the queue's, which is busy with late reads while some are answered.
+/// Answers what arrives in `queue`, for ever. `outbox` is the queue's own, which is borrowed while reads are answered.
 pub(super) async fn run(mut queue: Queue<Read>, outbox: Rc<Outbox>, connector: Connector) {
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Read> = Vec::new();
