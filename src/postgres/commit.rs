@@ -72,16 +72,15 @@ pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: 
                 }
             }
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
-            queue.drop_late(&mut batch);
-            if batch.is_empty() {
-                continue;
-            }
             last = Some(Begun { at: Instant::now(), rows: batch.len() });
-            if let Err((rest, why)) = settle(&session, batch, &mut queue, &feed).await {
-                unsettled = rest;
-                break why;
+            match settle(&session, batch, &mut queue, &feed).await {
+                Ok(Sent(true)) => connector.worked(),
+                Ok(Sent(false)) => {}
+                Err((rest, why)) => {
+                    unsettled = rest;
+                    break why;
+                }
             }
-            connector.worked();
         };
         connector.lost(&why);
     }
@@ -102,13 +101,17 @@ fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, 
     (until > now && (1..rows).contains(&waiting)).then_some((until, rows))
 }
 
+/// Whether the database was asked at all: of rows that are late it is not.
+struct Sent(bool);
+
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
 async fn settle(
     session: &Session,
     batch: Vec<Pending>,
     queue: &mut Queue<Pending>,
     feed: &FeedNotice,
-) -> Result<(), (Vec<Pending>, String)> {
+) -> Result<Sent, (Vec<Pending>, String)> {
+    let mut sent = Sent(false);
     // Parts of the batch, the next one last. More than one only after a row at fault split it.
     let mut parts = vec![batch];
     while let Some(mut rows) = parts.pop() {
@@ -116,6 +119,7 @@ async fn settle(
         if rows.is_empty() {
             continue;
         }
+        sent = Sent(true);
         let Err((mut rows, failure)) = attempt(session, rows, &parts, queue, feed).await else { continue };
         match failure {
             Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, queue.outbox()),
@@ -134,7 +138,7 @@ async fn settle(
             }
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// What a client may wait for: rows, and the parts after them.
