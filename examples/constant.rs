@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::ValueEnum;
 use monoio::net::{TcpListener, UnixListener};
 use nix::sys::resource::{UsageWho, getrusage};
-use rinha::connection::{Connections, Request, Service};
-use rinha::driver::{self, Wanted};
+use rinha::core::driver::{self, Wanted};
+use rinha::core::topology::{self, Machine};
+use rinha::core::worker;
 use rinha::http::Status;
+use rinha::http::reply::Reply;
 use rinha::limits::{CONNECTIONS_MAX, LISTEN_BACKLOG};
-use rinha::listener::{Bound, Socket};
-use rinha::reply::Reply;
-use rinha::topology::{self, Machine};
-use rinha::worker;
+use rinha::net::conversation::{Connections, Request, Service};
+use rinha::net::listener::{Bound, Socket};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

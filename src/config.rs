@@ -11,9 +11,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::driver::Wanted;
+use crate::core::driver::Wanted;
+use crate::core::topology::{Cores, Machine};
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
-use crate::topology::{Cores, Machine};
 
 /// Exit status of a wrong command line.
 const EXIT_USAGE: i32 = 2;

@@ -25,26 +25,15 @@
 //! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
 //! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.
 
-pub mod acceptor;
+pub mod api;
+pub mod channel;
 pub mod config;
-pub mod connection;
-pub mod driver;
-pub mod handlers;
-pub mod health;
-pub mod healthcheck;
+pub mod core;
+pub mod embedded;
 pub mod http;
 pub mod limits;
-pub mod listener;
-pub mod mesh;
-pub mod partition;
+pub mod net;
+pub mod people;
 pub mod pessoa;
 pub mod postgres;
-pub mod reply;
-pub mod ring;
-pub mod route;
-pub mod shard;
-pub mod supervisor;
-pub mod telemetry;
-pub mod tickets;
-pub mod topology;
-pub mod worker;
+pub mod process;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rinha::config::{self, Command};
-use rinha::{healthcheck, supervisor, telemetry};
+use rinha::process::{healthcheck, log, supervisor};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             None => fail("expected a listener to ask"),
         },
         Command::Serve(serve) => {
-            telemetry::start(&serve.log, serve.log_format);
+            log::start(&serve.log, serve.log_format);
             match supervisor::serve(&serve) {
                 // Threads still hold rings and connections: leaving at once is what closes them all.
                 Ok(()) => std::process::exit(0),

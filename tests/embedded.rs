@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, block_on, connect, is_root_or_skip, processes_with, settings, temporary_directory};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getpgrp};
-use rinha::postgres::embedded::{Embedded, Settings};
+use rinha::embedded::{Embedded, Settings};
 use tempfile::TempDir;
 
 /// Starts and expects a refusal: one line that holds every one of `words`.

@@ -15,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    if let Err(errno) = rinha::topology::pin(cpus - 1) {
+    if let Err(errno) = rinha::core::topology::pin(cpus - 1) {
         eprintln!("not pinned: {errno}");
     }
     let mut criterion = Criterion::default().configure_from_args();

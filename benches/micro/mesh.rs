@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use futures_util::future::join_all;
-use rinha::driver::{self, Wanted};
-use rinha::mesh::{self, Mesh, Minter, Wiring, owner_of_apelido, owner_of_id};
-use rinha::partition::Partition;
+use rinha::core::driver::{self, Wanted};
+use rinha::core::topology;
+use rinha::people::home::{Minter, owner_of_apelido, owner_of_id};
+use rinha::people::mesh::{self, Mesh, Wiring};
+use rinha::people::partition::Partition;
 use rinha::pessoa::{Record, decode};
 use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners};
-use rinha::topology;
 use tokio_postgres::Config;
 use uuid::Uuid;
 

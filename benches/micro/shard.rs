@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use memchr::memmem;
-use rinha::mesh::Minter;
+use rinha::people::home::Minter;
+use rinha::people::shard::{Found, Lookup, NoAnswer, Shard};
 use rinha::pessoa::{Pessoa, Record, lower};
-use rinha::shard::{Found, Lookup, NoAnswer, Shard};
 use uuid::Uuid;
 
 use crate::checks_only;

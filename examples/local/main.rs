@@ -25,7 +25,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
-use rinha::postgres::embedded::default_search;
+use rinha::embedded::default_search;
 
 use cgroup::Group;
 use compose::{Compose, Service};

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod date;
 mod octets;
 pub mod reject;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod target;

@@ -28,12 +28,12 @@ use tracing::{info, warn};
 use super::Role;
 use super::session::{Connector, Failure, Session};
 use super::sql::{self, Identity, Snapshot, Xid8};
+use crate::channel::ring;
 use crate::limits::{
     FEED_CHUNK, FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET,
     FEED_QUEUE_MAX,
 };
 use crate::pessoa::Record;
-use crate::ring;
 
 /// How often a long load says how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);

@@ -14,12 +14,12 @@ use super::read::{Read, ReadKind};
 use super::search::Search;
 use super::thread::Requests;
 use super::{Reply, Role};
+use crate::channel::ring::{self, SharedSender};
+use crate::channel::tickets::{Slot, Tickets};
 use crate::limits::{
     COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
 };
 use crate::pessoa::Record;
-use crate::ring::{self, SharedSender};
-use crate::tickets::{Slot, Tickets};
 
 /// The outcome of a create that the database decided.
 pub enum Create {

@@ -15,7 +15,6 @@
 //! takes from its ring when it is free: while it is busy the core does not wake it.
 
 mod commit;
-pub mod embedded;
 pub mod feed;
 mod handle;
 mod queue;
@@ -26,8 +25,8 @@ mod socket;
 mod sql;
 mod thread;
 
+use crate::channel::tickets::Ticket;
 use crate::pessoa::Record;
-use crate::tickets::Ticket;
 
 pub use feed::{Fed, FeedLinks, FeedNotice, Owners};
 pub use handle::{Create, Database, Learnt, Unavailable};

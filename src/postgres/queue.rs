@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::thread::Outbox;
 use super::{Reply, Ticket};
-use crate::ring;
+use crate::channel::ring;
 
 /// How often the queue of a connection that is busy, or not there, is searched for requests past their deadline.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);

@@ -18,8 +18,8 @@ use super::read::{self, Read};
 use super::search::{self, Search};
 use super::session::Connector;
 use super::{Reply, Role};
+use crate::channel::ring;
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
-use crate::ring;
 
 /// Requests of one core that can be under way.
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rinha::postgres::embedded::{Embedded, Settings};
+use rinha::embedded::{Embedded, Settings};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use rinha::postgres::embedded::{DATABASE, Embedded, Settings, USER};
+use rinha::embedded::{DATABASE, Embedded, Settings, USER};
 use tempfile::TempDir;
 use tokio_postgres::Config;
 

@@ -11,21 +11,22 @@ use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use monoio::time::sleep;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::acceptor::Accepted;
-use crate::connection::{Connections, Service, serve};
-use crate::driver::{self, Chosen, Wanted};
-use crate::handlers::Api;
-use crate::health::Health;
+use crate::api::handlers::Api;
+use crate::api::health::Health;
+use crate::channel::ring;
+use crate::core::driver::{self, Chosen, Wanted};
+use crate::core::topology;
 use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, DRAIN_TIME_MAX, FEED_PAUSE,
     FEED_TURN_MAX, LISTEN_BACKLOG, SWEEP_PERIOD,
 };
-use crate::listener::{Bound, Socket};
-use crate::mesh::{Mesh, Minter, Wiring};
-use crate::partition::Partition;
+use crate::net::acceptor::Accepted;
+use crate::net::conversation::{Connections, Service, serve};
+use crate::net::listener::{Bound, Socket};
+use crate::people::home::Minter;
+use crate::people::mesh::{Mesh, Wiring};
+use crate::people::partition::Partition;
 use crate::postgres::{Fed, Link, ServerFacts};
-use crate::ring;
-use crate::topology;
 
 /// All that one core is made of.
 pub struct Plan {
@@ -206,7 +207,7 @@ struct Gate {
 
 impl Gate {
     /// Listens, and serves what connects; the listener's file descriptor, to end that one day.
-    fn open(&self, bound: Bound, paths: &mut Vec<crate::listener::UnixPath>) -> io::Result<RawFd> {
+    fn open(&self, bound: Bound, paths: &mut Vec<crate::net::listener::UnixPath>) -> io::Result<RawFd> {
         match bound.listen(LISTEN_BACKLOG, self.nonblocking)? {
             Socket::Tcp(socket) => Ok(self.accept_from(TcpListener::from_std(socket)?)),
             Socket::Unix(socket, path) => {

@@ -4,15 +4,15 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use crate::connection::{Request, Service};
-use crate::health::Health;
+use crate::api::health::Health;
+use crate::api::route::{Route, route};
+use crate::http::reply::{JSON, Reply, TEXT};
 use crate::http::{BadEncoding, Status, decode_form_utf8, first_value};
-use crate::mesh::Mesh;
-use crate::partition::Creation;
+use crate::net::conversation::{Request, Service};
+use crate::people::mesh::Mesh;
+use crate::people::partition::Creation;
 use crate::pessoa::{self, Record, Refusal, lower};
 use crate::postgres::Unavailable;
-use crate::reply::{JSON, Reply, TEXT};
-use crate::route::{Route, route};
 
 /// Everything that one core needs to answer.
 pub struct Api {

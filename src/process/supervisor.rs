@@ -12,18 +12,19 @@ use tokio_postgres::Config;
 use tokio_postgres::config::TargetSessionAttrs;
 use tracing::{error, info, warn};
 
-use crate::acceptor::{Accepting, Acceptor};
+use crate::channel::ring;
 use crate::config::{Listen, Serve};
+use crate::core::topology::Machine;
+use crate::core::worker::{self, Command, Plan, Serving};
+use crate::embedded::{Embedded, Settings};
 use crate::limits::{
     CONNECT_BACKOFF_MAX, CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE, HANG_UP_TIME_MAX,
 };
-use crate::listener::Bound;
-use crate::mesh::{self, owner_of_apelido, owner_of_id};
-use crate::postgres::embedded::{Embedded, Settings};
+use crate::net::acceptor::{Accepting, Acceptor};
+use crate::net::listener::Bound;
+use crate::people::home::{owner_of_apelido, owner_of_id};
+use crate::people::mesh;
 use crate::postgres::{self, Owners, ServerFacts, StartError};
-use crate::ring;
-use crate::topology::Machine;
-use crate::worker::{self, Command, Plan, Serving};
 
 /// How often the database threads are looked at while they end.
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
@@ -145,7 +146,7 @@ struct Sockets {
     own: Vec<Vec<Bound>>,
     shared: Vec<Acceptor>,
     /// By core.
-    handed: Vec<Vec<ring::Receiver<crate::acceptor::Accepted>>>,
+    handed: Vec<Vec<ring::Receiver<crate::net::acceptor::Accepted>>>,
     addresses: Vec<String>,
 }
 
@@ -187,7 +188,7 @@ impl Sockets {
         std::mem::take(&mut self.shared)
     }
 
-    fn of_core(&mut self, core: usize) -> (Vec<Bound>, Vec<ring::Receiver<crate::acceptor::Accepted>>) {
+    fn of_core(&mut self, core: usize) -> (Vec<Bound>, Vec<ring::Receiver<crate::net::acceptor::Accepted>>) {
         (std::mem::take(&mut self.own[core]), std::mem::take(&mut self.handed[core]))
     }
 }

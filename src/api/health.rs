@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::connection::Connections;
-use crate::driver::Chosen;
-use crate::partition::PartitionState;
+use crate::core::driver::Chosen;
+use crate::net::conversation::Connections;
+use crate::people::partition::PartitionState;
 use crate::postgres::ServerFacts;
 
 /// The lasting facts of one core's instance, and where that core's counters are.

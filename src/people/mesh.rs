@@ -5,22 +5,20 @@
 //! its own; what one core says to another in one turn costs one wake. A key that this core owns takes no hop and
 //! no message.
 
-mod home;
-
 use std::cell::{Cell, Ref};
 use std::ops::Deref;
 use std::rc::Rc;
 
 use uuid::Uuid;
 
+use crate::channel::ring::{self, SharedSender};
+use crate::channel::tickets::{Slot, Ticket, Tickets};
 use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX};
-use crate::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
+use crate::people::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
-use crate::ring::{self, SharedSender};
-use crate::tickets::{Slot, Ticket, Tickets};
 
-pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
+use super::home::{owner_of_apelido, owner_of_id};
 
 /// A ring holds every question its sender may have open, and the answers to all of the other's.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);

@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::limits::MINTS_MAX;
-use crate::mesh::{Minter, owner_of_apelido, owner_of_id};
+use crate::people::home::{Minter, owner_of_apelido, owner_of_id};
+use crate::people::shard::{Found, Lookup, Memory, Shard};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
-use crate::shard::{Found, Lookup, Memory, Shard};
 
 /// What became of a create.
 pub enum Creation {

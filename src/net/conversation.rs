@@ -14,6 +14,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use nix::sys::socket::{Shutdown, shutdown};
 use slab::Slab;
 
+use crate::http::reply::Reply;
 use crate::http::{
     CONTINUE, ChunkedDecoder, Framing, Head, HeadParser, HttpDate, Method, Persistence, Progress, Reject,
     Status, Version,
@@ -22,7 +23,6 @@ use crate::limits::{
     IDLE_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX, READ_BUFFER_INITIAL, READ_BUFFER_MAX, REQUEST_TIME_MAX,
     SWEEP_PERIOD, UNSENT_BYTES_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_KEEP, WRITE_TIME_MAX,
 };
-use crate::reply::Reply;
 
 /// A request, borrowed from its connection's read buffer.
 pub struct Request<'a> {
