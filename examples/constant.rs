@@ -10,16 +10,11 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
-use monoio::net::{TcpListener, UnixListener};
 use nix::sys::resource::{UsageWho, getrusage};
-use rinha::core::driver::{self, Wanted};
-use rinha::core::topology::{self, Machine};
-use rinha::core::worker;
-use rinha::http::Status;
-use rinha::http::reply::Reply;
-use rinha::limits::{CONNECTIONS_MAX, LISTEN_BACKLOG};
-use rinha::net::conversation::{Connections, Request, Service};
-use rinha::net::listener::{Bound, Socket};
+use rinha::core::{Driver, Machine, Wanted, topology};
+use rinha::http::{Persistence, Reply, Request, Service, Status};
+use rinha::limits::CONNECTIONS_MAX;
+use rinha::net::{Bound, Intake, Shared, clock};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,9 +28,9 @@ struct Constant {
 }
 
 impl Service for Constant {
-    async fn respond(&self, _: Request<'_>, reply: Reply<'_>) {
+    async fn respond(&self, _: Request<'_>, reply: Reply<'_>) -> Persistence {
         self.answered.set(self.answered.get() + 1);
-        reply.json(Status::OK, &self.body);
+        reply.json(Status::OK, &self.body)
     }
 }
 
@@ -73,27 +68,17 @@ fn main() {
     });
 
     topology::pin(cpu).expect("a CPU this process may use");
-    let (mut runtime, chosen) = driver::build(wanted).expect("a driver");
-    eprintln!("constant: {address}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.name, chosen.reason);
+    let (mut runtime, chosen) = Driver::build(wanted).expect("a driver");
+    eprintln!("constant: {address}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.kind.name(), chosen.reason);
+    let nonblocking = runtime.needs_nonblocking();
     runtime.block_on(async {
-        let connections = Connections::new(CONNECTIONS_MAX);
+        let shared = Shared::new(CONNECTIONS_MAX);
         let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
-        let bound = Bound::bind(&listen, 0).expect("a free address");
-        let accepting = (Rc::clone(&connections), Rc::clone(&service));
         // Held, as it removes its path when dropped.
-        let _path = match bound.listen(LISTEN_BACKLOG, chosen.name == "epoll").expect("a listener") {
-            Socket::Tcp(socket) => {
-                let listener = TcpListener::from_std(socket).expect("a listener");
-                monoio::spawn(worker::accept(listener, accepting.0, accepting.1));
-                None
-            }
-            Socket::Unix(socket, path) => {
-                let listener = UnixListener::from_std(socket).expect("a listener");
-                monoio::spawn(worker::accept(listener, accepting.0, accepting.1));
-                Some(path)
-            }
-        };
-        monoio::spawn(worker::sweep(connections));
+        let mut intake = Intake::new(Rc::clone(&shared), Rc::clone(&service), nonblocking);
+        let bound = Bound::bind(&listen, 0).expect("a free address");
+        intake.listen(bound).expect("a listener");
+        monoio::spawn(clock::every_second(move || shared.tick()));
         loop {
             monoio::time::sleep(std::time::Duration::from_millis(200)).await;
             ANSWERED.store(service.answered.get(), Ordering::Relaxed);

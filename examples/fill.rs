@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use contest::Random;
-use rinha::people::home::Minter;
+use rinha::people::Minter;
 use rinha::pessoa::{Pessoa, Record};
 use tokio_postgres::NoTls;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;

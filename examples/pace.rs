@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use contest::Random;
 use hdrhistogram::Histogram;
-use rinha::people::home::Minter;
+use rinha::people::Minter;
 
 /// How late the last answers may be before the rest is given up.
 const OVERTIME: Duration = Duration::from_secs(10);

@@ -1,7 +1,5 @@
 //! The only reader of flags and environment. It checks values; it opens nothing.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::exit;
 use std::str::FromStr;
@@ -11,9 +9,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::core::driver::Wanted;
-use crate::core::topology::{Cores, Machine};
+use crate::core::{Cores, Machine, Wanted};
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
+use crate::net::Listen;
 
 /// Exit status of a wrong command line.
 const EXIT_USAGE: i32 = 2;
@@ -112,57 +110,6 @@ impl Serve {
     }
 }
 
-/// A place to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// The path of a unix socket; `{core}` in it stands for the core's number.
-    Unix(String),
-}
-
-/// The longest path of a unix socket, in bytes.
-const UNIX_PATH_MAX: usize = 107;
-
-impl Listen {
-    /// Whether every core has a socket of its own here.
-    pub fn is_one_a_core(&self) -> bool {
-        matches!(self, Listen::Unix(pattern) if pattern.contains("{core}"))
-    }
-
-    /// The path of `core`'s socket.
-    pub fn unix_path(pattern: &str, core: usize) -> PathBuf {
-        PathBuf::from(pattern.replace("{core}", &core.to_string()))
-    }
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Listen, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("expected a path after unix:".to_owned()),
-            Some(path) if path.len() > UNIX_PATH_MAX => {
-                Err(format!("expected a socket path of at most {UNIX_PATH_MAX} bytes, got {}", path.len()))
-            }
-            Some(path) => Ok(Listen::Unix(path.to_owned())),
-            None => text
-                .parse()
-                .map(Listen::Tcp)
-                .map_err(|_| "expected an address such as 0.0.0.0:9999, or unix:/run/rinha.sock".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listen::Tcp(address) => write!(f, "{address}"),
-            Listen::Unix(path) => write!(f, "unix:{path}"),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CacheBytes {
     Auto,
@@ -238,6 +185,7 @@ fn one_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::UNIX_PATH_MAX;
 
     fn parse(arguments: &[&str]) -> Result<Cli, String> {
         Cli::try_parse_from([&["rinha"], arguments].concat()).map_err(|error| one_line(&error.to_string()))

@@ -59,6 +59,8 @@ pub const CORES_MAX: usize = 256;
 
 // Connections and their waits.
 
+/// Longest path of a unix socket, in bytes (`sun_path` without its NUL).
+pub const UNIX_PATH_MAX: usize = 107;
 /// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// How long a start waits for an address that another process still has: of one that was killed, the kernel
@@ -81,7 +83,7 @@ pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// The read-and-discard before the close that follows an error answer.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often a core looks for late connections and renews its `Date`.
-pub const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+pub const CLOCK_PERIOD: Duration = Duration::from_secs(1);
 /// Pause of an accept loop that ran out of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// How often an accept loop in that state says so.
@@ -175,6 +177,45 @@ pub const CACHE_BYTES_DEFAULT: usize = 1024 * MIB;
 /// `--cache-bytes` takes no less.
 pub const CACHE_BYTES_MIN: usize = 64 * KIB;
 
+// The private Postgres.
+
+/// Oldest major version that has what `schema.sql` needs (`xid8`).
+pub const POSTGRES_MAJOR_MIN: u32 = 13;
+/// The log is kept aside and begun again above this.
+pub const EMBEDDED_LOG_BYTES_MAX: u64 = 8 * MIB as u64;
+/// How much of the end of a program's output is searched for the reason of a failure.
+pub const EMBEDDED_LOG_TAIL_BYTES: u64 = 64 * KIB as u64;
+/// Enough of a process' command line: the settings, and two paths of 4096 bytes.
+pub const EMBEDDED_COMMAND_LINE_BYTES: usize = 16 * KIB;
+/// How long initdb may take; it takes about a second.
+pub const EMBEDDED_INITDB_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a start may take, crash recovery included.
+pub const EMBEDDED_READY_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long an orphan that calls itself ready has to answer; then it is stopped.
+pub const EMBEDDED_ADOPT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a start waits for a server that is just exiting to let go of the data directory.
+pub const EMBEDDED_LOCK_TIME_MAX: Duration = Duration::from_millis(500);
+/// One question whether Postgres answers.
+pub const EMBEDDED_PROBE_TIME_MAX: Duration = Duration::from_secs(1);
+/// The children of a dead postmaster may finish their statement for this long, then they are killed.
+pub const EMBEDDED_STRAY_GRACE: Duration = Duration::from_millis(500);
+/// And have this long to be gone.
+pub const EMBEDDED_STRAY_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a start is repeated that found the shared memory of a dead postmaster still in use.
+pub const EMBEDDED_BUSY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Pause between such attempts.
+pub const EMBEDDED_BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// A stop that writes everything out (SIGINT).
+pub const EMBEDDED_STOP_FAST_MAX: Duration = Duration::from_secs(2);
+/// A stop that leaves the rest to the next start's recovery (SIGQUIT), which loses nothing.
+pub const EMBEDDED_STOP_QUIT_MAX: Duration = Duration::from_millis(400);
+/// The end of a killed process.
+pub const EMBEDDED_STOP_KILL_MAX: Duration = Duration::from_millis(400);
+/// How often a condition is looked at while it is waited for.
+pub const EMBEDDED_POLL_PERIOD: Duration = Duration::from_millis(5);
+/// What all those waits may be late together.
+pub const EMBEDDED_SLACK: Duration = Duration::from_millis(200);
+
 // io_uring.
 
 /// Entries of the submission queue, first choice; halved while the kernel refuses.
@@ -210,6 +251,18 @@ const _: () = {
     assert!(REQUEST_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(DRAIN_IDLE_TIME_MAX.as_millis() <= DRAIN_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < DRAIN_TIME_MAX.as_millis());
+    // The contract: after SIGTERM the server is gone within 10 s, its database included.
+    assert!(
+        DRAIN_TIME_MAX.as_millis()
+            + HANG_UP_TIME_MAX.as_millis()
+            + EMBEDDED_STOP_FAST_MAX.as_millis()
+            + EMBEDDED_STOP_QUIT_MAX.as_millis()
+            + EMBEDDED_STOP_KILL_MAX.as_millis()
+            // Strays of a postmaster that had to be killed.
+            + EMBEDDED_STOP_KILL_MAX.as_millis()
+            + EMBEDDED_SLACK.as_millis()
+            < 10_000
+    );
     // The connect backoff must notice a database that came back well within five seconds.
     assert!(CONNECT_BACKOFF_MAX.as_millis() + CONNECT_TIME_MAX.as_millis() < 5_000);
 };

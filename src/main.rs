@@ -3,21 +3,21 @@
 use std::process::ExitCode;
 
 use rinha::config::{self, Command};
-use rinha::process::{healthcheck, log, supervisor};
+use rinha::process;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match config::read() {
-        Command::Healthcheck(healthcheck) => match healthcheck.listen.first().map(healthcheck::check) {
+        Command::Healthcheck(healthcheck) => match healthcheck.listen.first().map(process::check) {
             Some(Ok(())) => ExitCode::SUCCESS,
             Some(Err(why)) => fail(&why),
             None => fail("expected a listener to ask"),
         },
         Command::Serve(serve) => {
-            log::start(&serve.log, serve.log_format);
-            match supervisor::serve(&serve) {
+            process::start_log(&serve.log, serve.log_format);
+            match process::serve(&serve) {
                 // Threads still hold rings and connections: leaving at once is what closes them all.
                 Ok(()) => std::process::exit(0),
                 Err(why) => {

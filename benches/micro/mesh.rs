@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use futures_util::future::join_all;
-use rinha::core::driver::{self, Wanted};
-use rinha::core::topology;
-use rinha::people::home::{Minter, owner_of_apelido, owner_of_id};
-use rinha::people::mesh::{self, Mesh, Wiring};
-use rinha::people::partition::Partition;
+use rinha::core::{Driver, Wanted, topology};
+use rinha::people::Partition;
+use rinha::people::{self, Mesh, Wiring};
+use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
 use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners};
 use tokio_postgres::Config;
@@ -69,7 +68,7 @@ fn start(records: &[Record], cpus: usize) -> mpsc::Sender<Order> {
     let feed = postgres::feed::spawn(CORES, nowhere.clone(), owners, |_| {}).expect("a thread");
     let (orders, inbox) = mpsc::channel();
     let mut inbox = Some(inbox);
-    for (core, (wiring, notice)) in mesh::wire(CORES).into_iter().zip(feed.notices).enumerate() {
+    for (core, (wiring, notice)) in people::wire(CORES).into_iter().zip(feed.notices).enumerate() {
         let (nowhere, records, inbox) = (nowhere.clone(), records.to_vec(), inbox.take());
         std::thread::spawn(move || serve(core, core % cpus, wiring, notice, nowhere, &records, inbox));
     }
@@ -86,10 +85,10 @@ fn serve(
     inbox: Option<mpsc::Receiver<Order>>,
 ) {
     topology::pin(cpu).expect("a CPU this process may use");
-    let (mut runtime, _) = driver::build(Wanted::Auto).expect("a driver");
+    let (mut runtime, _) = Driver::build(Wanted::Auto).expect("a driver");
     runtime.block_on(async {
         let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
-        let (database, _replies) = link.open();
+        let (database, _reports) = link.open();
         let partition = Partition::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
         partition.learn(Learnt::Committed(&records[core]));
         partition.hear(Fed::Loaded);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use memchr::memmem;
-use rinha::people::home::Minter;
+use rinha::people::Minter;
 use rinha::people::shard::{Found, Lookup, NoAnswer, Shard};
 use rinha::pessoa::{Pessoa, Record, lower};
 use uuid::Uuid;

@@ -4,15 +4,12 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use crate::api::health::Health;
-use crate::api::route::{Route, route};
-use crate::http::reply::{JSON, Reply, TEXT};
-use crate::http::{BadEncoding, Status, decode_form_utf8, first_value};
-use crate::net::conversation::{Request, Service};
-use crate::people::mesh::Mesh;
-use crate::people::partition::Creation;
+use super::health::Health;
+use super::route::{Route, route};
+use crate::http::reply::{JSON, TEXT};
+use crate::http::{BadEncoding, Persistence, Reply, Request, Service, Status, decode_form_utf8, first_value};
+use crate::people::{Creation, Mesh, Unavailable};
 use crate::pessoa::{self, Record, Refusal, lower};
-use crate::postgres::Unavailable;
 
 /// Everything that one core needs to answer.
 pub struct Api {
@@ -23,7 +20,7 @@ pub struct Api {
 }
 
 impl Service for Api {
-    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) {
+    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) -> Persistence {
         match route(request.method, request.target) {
             Route::Fetch(Some(id)) => self.fetch(id, reply).await,
             Route::Create => self.create(request.body, reply).await,
@@ -31,7 +28,7 @@ impl Service for Api {
             Route::Count => self.count(reply).await,
             Route::Health => self.health(reply).await,
             Route::Fetch(None) => {
-                reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None);
+                reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None)
             }
             Route::Unknown => reply.problem(
                 Status::NOT_FOUND,
@@ -40,10 +37,10 @@ impl Service for Api {
             ),
             Route::NotAllowed(allow) => {
                 let detail = format!("expected one of the methods {allow}");
-                reply.problem(Status::METHOD_NOT_ALLOWED, &detail, Some(("Allow", allow.as_bytes())));
+                reply.problem(Status::METHOD_NOT_ALLOWED, &detail, Some(("Allow", allow.as_bytes())))
             }
             Route::NotImplemented => {
-                reply.problem(Status::NOT_IMPLEMENTED, "expected a method that HTTP defines", None);
+                reply.problem(Status::NOT_IMPLEMENTED, "expected a method that HTTP defines", None)
             }
         }
     }
@@ -51,7 +48,7 @@ impl Service for Api {
 
 impl Api {
     /// `POST /pessoas`: 201 once the row is committed, never before.
-    async fn create(&self, body: &[u8], reply: Reply<'_>) {
+    async fn create(&self, body: &[u8], reply: Reply<'_>) -> Persistence {
         let candidate = match pessoa::decode(body) {
             Ok(candidate) => candidate,
             Err(Refusal::Malformed(reason)) => {
@@ -65,25 +62,22 @@ impl Api {
             Creation::Created(record) => created(&record, reply),
             Creation::Duplicate => {
                 let detail = "`apelido`: expected one that no other pessoa has";
-                reply.problem(Status::UNPROCESSABLE_CONTENT, detail, None);
+                reply.problem(Status::UNPROCESSABLE_CONTENT, detail, None)
             }
             Creation::Refused(sqlstate) => {
                 let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
-                reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None);
+                reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None)
             }
             Creation::Unavailable(Unavailable::QueueFull) => {
-                reply.unavailable("too many creates are waiting; nothing was stored, try again");
+                reply.unavailable("too many creates are waiting; nothing was stored, try again")
             }
-            Creation::Unavailable(Unavailable::TimedOut) => {
-                reply.unavailable(
-                    "the database did not answer in time; the pessoa may exist, try again to learn",
-                );
-            }
+            Creation::Unavailable(Unavailable::TimedOut) => reply
+                .unavailable("the database did not answer in time; the pessoa may exist, try again to learn"),
         }
     }
 
     /// `GET /pessoas/:id`: from memory, else from Postgres; 404 only when Postgres has no such row.
-    async fn fetch(&self, id: Uuid, reply: Reply<'_>) {
+    async fn fetch(&self, id: Uuid, reply: Reply<'_>) -> Persistence {
         match self.mesh.fetch(id).await {
             Ok(Some(body)) => reply.json(Status::OK, &body),
             Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
@@ -92,7 +86,7 @@ impl Api {
     }
 
     /// `GET /pessoas?t=:termo`: at most 50 pessoas that contain the term, in ascending order of id.
-    async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) {
+    async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) -> Persistence {
         let Some(raw) = first_value(query.unwrap_or_default(), b"t") else {
             return reply.problem(
                 Status::BAD_REQUEST,
@@ -125,7 +119,7 @@ impl Api {
     }
 
     /// `GET /contagem-pessoas`: what Postgres counts now, never what a cache holds.
-    async fn count(&self, reply: Reply<'_>) {
+    async fn count(&self, reply: Reply<'_>) -> Persistence {
         match self.mesh.count().await {
             Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
             Err(why) => reply.unavailable(read_unavailable(why)),
@@ -133,24 +127,23 @@ impl Api {
     }
 
     /// `GET /healthz`: speaks of this instance; the database's state is a member.
-    async fn health(&self, reply: Reply<'_>) {
-        let cores = self.mesh.states().await;
-        let serving = self.health.serving(&cores);
+    async fn health(&self, reply: Reply<'_>) -> Persistence {
+        let (serving, document) = self.health.render(&self.mesh.states().await);
         let status = if serving { Status::OK } else { Status::SERVICE_UNAVAILABLE };
-        reply.body(status, JSON, None, self.health.render(&cores).as_bytes());
+        reply.body(status, JSON, None, document.as_bytes())
     }
 }
 
-fn created(record: &Record, reply: Reply<'_>) {
+fn created(record: &Record, reply: Reply<'_>) -> Persistence {
     const PREFIX: &[u8] = b"/pessoas/";
     let mut location = [0; PREFIX.len() + uuid::fmt::Hyphenated::LENGTH];
     location[..PREFIX.len()].copy_from_slice(PREFIX);
     record.pessoa.id.as_hyphenated().encode_lower(&mut location[PREFIX.len()..]);
-    reply.body(Status::CREATED, JSON, Some(("Location", &location)), &record.json);
+    reply.body(Status::CREATED, JSON, Some(("Location", &location)), &record.json)
 }
 
 /// `200` with a JSON array of bodies as they are.
-fn array(bodies: &[&[u8]], reply: Reply<'_>) {
+fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
     let separators = bodies.len().saturating_sub(1);
     let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();
     reply.with_body(Status::OK, JSON, None, length, |out| {
@@ -162,7 +155,7 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) {
             out.extend_from_slice(body);
         }
         out.push(b']');
-    });
+    })
 }
 
 fn read_unavailable(why: Unavailable) -> &'static str {

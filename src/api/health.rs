@@ -1,29 +1,50 @@
 //! What an instance says of itself in `/healthz`. It reads counters and states; it decides nothing.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::core::driver::Chosen;
-use crate::net::conversation::Connections;
-use crate::people::partition::PartitionState;
-use crate::postgres::ServerFacts;
+use crate::people::PartitionState;
 
 /// The lasting facts of one core's instance, and where that core's counters are.
 pub struct Health {
     /// When the core was started.
     pub started: Instant,
-    /// The driver that runs it, and why.
-    pub driver: Chosen,
+    /// What drives its sockets.
+    pub driver: DriverState,
     /// The logical CPUs of the instance's cores.
     pub cpus: Vec<usize>,
     /// The budget of each core's memory.
     pub cache_bytes: usize,
-    /// What the database server said at start.
-    pub server: ServerFacts,
-    /// This core's connections.
-    pub connections: Rc<Connections>,
+    /// The version of the database server, as it said at the start.
+    pub database_version: String,
+    /// Whether a commit survives a crash of the database's machine, by the settings that it had then.
+    pub durable: bool,
+    /// Asks what this core's connections are now.
+    pub connections: Box<dyn Fn() -> ConnectionState>,
+}
+
+/// What drives a core's sockets.
+#[derive(Serialize)]
+pub struct DriverState {
+    /// `io_uring` or `epoll`.
+    pub name: &'static str,
+    /// Why this one, and how it is set up.
+    pub reason: String,
+}
+
+/// The connections of one core.
+#[derive(Serialize)]
+pub struct ConnectionState {
+    /// Those that are open.
+    pub open: usize,
+    /// Those that were ever accepted.
+    pub accepted: u64,
+    /// Those that a panic ended.
+    pub panics: u64,
+    /// Whether they are to end: no balancer should send more.
+    #[serde(skip)]
+    pub draining: bool,
 }
 
 #[derive(Serialize)]
@@ -31,17 +52,12 @@ struct Document<'a> {
     status: &'static str,
     version: &'static str,
     uptime_seconds: u64,
-    driver: DriverState<'a>,
+    driver: &'a DriverState,
     cores: &'a [usize],
     database: DatabaseState<'a>,
     cache: CacheState,
+    /// Those of the core that answers.
     connections: ConnectionState,
-}
-
-#[derive(Serialize)]
-struct DriverState<'a> {
-    name: &'a str,
-    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -62,37 +78,27 @@ struct CacheState {
     search_complete: bool,
 }
 
-/// Those of the core that answers.
-#[derive(Serialize)]
-struct ConnectionState {
-    open: usize,
-    accepted: u64,
-    panics: u64,
-}
-
 impl Health {
-    /// Whether a balancer should send requests here.
-    pub fn serving(&self, cores: &[PartitionState]) -> bool {
-        !self.connections.draining() && cores.len() == self.cpus.len() && cores.iter().all(|core| core.loaded)
-    }
-
-    /// The document, as JSON.
-    pub fn render(&self, cores: &[PartitionState]) -> String {
+    /// Whether a balancer should send requests here, and the document that says so, as JSON.
+    pub fn render(&self, cores: &[PartitionState]) -> (bool, String) {
+        let connections = (self.connections)();
+        let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.loaded);
+        let serving = loaded && !connections.draining;
         let sum = |of: fn(&PartitionState) -> usize| cores.iter().map(of).sum();
         let document = Document {
-            status: match (self.serving(cores), self.connections.draining()) {
+            status: match (serving, connections.draining) {
                 (true, _) => "serving",
                 (false, true) => "draining",
                 (false, false) => "loading",
             },
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
-            driver: DriverState { name: self.driver.name, reason: &self.driver.reason },
+            driver: &self.driver,
             cores: &self.cpus,
             database: DatabaseState {
                 reachable: cores.iter().all(|core| core.reachable),
-                version: &self.server.version,
-                durable: self.server.durable,
+                version: &self.database_version,
+                durable: self.durable,
                 creates_waiting: sum(|core| core.creates_waiting),
                 reads_waiting: sum(|core| core.reads_waiting),
             },
@@ -103,12 +109,8 @@ impl Health {
                 bodies_dropped: sum(|core| core.memory.bodies_dropped),
                 search_complete: cores.iter().all(|core| core.loaded && core.memory.complete),
             },
-            connections: ConnectionState {
-                open: self.connections.open(),
-                accepted: self.connections.accepted(),
-                panics: self.connections.panics(),
-            },
+            connections,
         };
-        sonic_rs::to_string(&document).expect("numbers and strings are always JSON")
+        (serving, sonic_rs::to_string(&document).expect("numbers and strings are always JSON"))
     }
 }

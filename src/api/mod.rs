@@ -1,5 +1,11 @@
-//! The endpoints: a request's method and path to a function, and its answer. It knows the people and HTTP, never a socket.
+//! The endpoints: what the contract says of each path. It knows the people and HTTP's form, never a socket or SQL.
+//!
+//! A request's way through the files: `route` (method and path to endpoint), `handlers` (one function each);
+//! `health` is what the instance says of itself.
 
-pub mod handlers;
-pub mod health;
-pub mod route;
+mod handlers;
+mod health;
+mod route;
+
+pub use handlers::Api;
+pub use health::{ConnectionState, DriverState, Health};

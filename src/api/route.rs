@@ -6,7 +6,7 @@ use crate::http::{Method, path_and_query};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Route<'a> {
+pub(super) enum Route<'a> {
     /// `POST /pessoas`.
     Create,
     /// `GET /pessoas/:id`; `None` when `:id` is not a UUID in the 36-character form.
@@ -26,7 +26,7 @@ pub enum Route<'a> {
 }
 
 /// Paths are compared byte for byte: a percent-encoded letter is another path.
-pub fn route(method: Method, target: &[u8]) -> Route<'_> {
+pub(super) fn route(method: Method, target: &[u8]) -> Route<'_> {
     if method == Method::Unknown {
         return Route::NotImplemented;
     }

@@ -1,4 +1,7 @@
-//! To another thread and back. It knows nothing of what travels.
+//! To another thread and back: a bounded ring with a wake, and tickets for what is to be answered. It knows nothing of
+//! what travels.
 
 pub mod ring;
-pub mod tickets;
+mod tickets;
+
+pub use tickets::{Slot, Ticket, Tickets};

@@ -24,11 +24,30 @@ pub enum Wanted {
     Epoll,
 }
 
-/// What was chosen, in words for people.
+/// What drives the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// io_uring.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Kind {
+    /// `io_uring` or `epoll`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::IoUring => "io_uring",
+            Kind::Epoll => "epoll",
+        }
+    }
+}
+
+/// What was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// `io_uring` or `epoll`.
-    pub name: &'static str,
+    /// What drives the sockets.
+    pub kind: Kind,
     /// Why this one, and how it is set up.
     pub reason: String,
 }
@@ -42,12 +61,36 @@ pub enum Driver {
 }
 
 impl Driver {
+    /// Builds the runtime of the current thread.
+    ///
+    /// # Errors
+    ///
+    /// One line with the cause and its remedy: io_uring was demanded and refused, or epoll failed too.
+    pub fn build(wanted: Wanted) -> io::Result<(Driver, Chosen)> {
+        if wanted == Wanted::Epoll {
+            return epoll("asked for".to_owned());
+        }
+        match uring() {
+            Ok((runtime, reason)) => Ok((Driver::IoUring(runtime), Chosen { kind: Kind::IoUring, reason })),
+            Err(error) if wanted == Wanted::IoUring => {
+                Err(io::Error::new(error.kind(), format!("--driver io_uring: {}", explain(&error))))
+            }
+            Err(error) => epoll(explain(&error)),
+        }
+    }
+
     /// Runs `main` to its end.
     pub fn block_on<F: Future>(&mut self, main: F) -> F::Output {
         match self {
             Driver::IoUring(runtime) => runtime.block_on(main),
             Driver::Epoll(runtime) => runtime.block_on(main),
         }
+    }
+
+    /// Whether its sockets must not block; where they may, they have to: io_uring would be told that an operation is not
+    /// ready instead of waiting for it.
+    pub fn needs_nonblocking(&self) -> bool {
+        matches!(self, Driver::Epoll(_))
     }
 }
 
@@ -83,27 +126,9 @@ impl Flags {
     }
 }
 
-/// Builds the runtime of the current thread.
-///
-/// # Errors
-///
-/// One line with the cause and its remedy: io_uring was demanded and refused, or epoll failed too.
-pub fn build(wanted: Wanted) -> io::Result<(Driver, Chosen)> {
-    if wanted == Wanted::Epoll {
-        return epoll("asked for".to_owned());
-    }
-    match uring() {
-        Ok((runtime, reason)) => Ok((Driver::IoUring(runtime), Chosen { name: "io_uring", reason })),
-        Err(error) if wanted == Wanted::IoUring => {
-            Err(io::Error::new(error.kind(), format!("--driver io_uring: {}", explain(&error))))
-        }
-        Err(error) => epoll(explain(&error)),
-    }
-}
-
 fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
     let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-    Ok((Driver::Epoll(runtime), Chosen { name: "epoll", reason }))
+    Ok((Driver::Epoll(runtime), Chosen { kind: Kind::Epoll, reason }))
 }
 
 /// Down the ladder: fewer flags where the kernel does not know them (`EINVAL`), fewer entries where memory may
@@ -166,8 +191,9 @@ mod tests {
 
     #[test]
     fn epoll_is_taken_when_asked_for() {
-        let (mut driver, chosen) = build(Wanted::Epoll).unwrap();
-        assert_eq!((chosen.name, chosen.reason.as_str()), ("epoll", "asked for"));
+        let (mut driver, chosen) = Driver::build(Wanted::Epoll).unwrap();
+        assert_eq!((chosen.kind, chosen.reason.as_str()), (Kind::Epoll, "asked for"));
+        assert!(driver.needs_nonblocking());
         assert_eq!(driver.block_on(async { 7 }), 7);
     }
 

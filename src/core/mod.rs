@@ -1,5 +1,10 @@
-//! One core: a pinned thread, what drives its sockets, and which CPUs there are.
+//! One core: a pinned thread (`worker`), what drives its sockets (`driver`), and which CPUs it may have ([`topology`]). It
+//! builds what the rooms below it are for; it answers nothing itself.
 
-pub mod driver;
+mod driver;
 pub mod topology;
-pub mod worker;
+mod worker;
+
+pub use driver::{Chosen, Driver, Kind, Wanted};
+pub use topology::{Cores, Machine};
+pub use worker::{Command, Event, Plan, Serving, run};

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::MAJOR_MIN;
 use super::error::EmbeddedError;
+use crate::limits::POSTGRES_MAJOR_MIN;
 
 /// The programs of one installed version.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ fn major_of(candidate: &Binaries) -> Option<u32> {
     }
     let output = Command::new(&candidate.postgres).arg("--version").stdin(Stdio::null()).output().ok()?;
     let major = parse_version(&String::from_utf8_lossy(&output.stdout))?;
-    (major >= MAJOR_MIN).then_some(major)
+    (major >= POSTGRES_MAJOR_MIN).then_some(major)
 }
 
 /// `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`, `postgres (PostgreSQL) 18beta1` -> the major version.

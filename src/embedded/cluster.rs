@@ -16,8 +16,9 @@ use super::binaries::Binaries;
 use super::error::EmbeddedError;
 use super::inherit::only_standard_streams;
 use super::layout::{Layout, private_directory, quoted, reason_in};
-use super::process::wait_until;
-use super::{INITDB_TIME_MAX, LOG_TAIL_BYTES, PORT, Settings, USER};
+use super::settings::{PORT, Settings, USER};
+use super::wait::wait_until;
+use crate::limits::{EMBEDDED_INITDB_TIME_MAX, EMBEDDED_LOG_TAIL_BYTES};
 
 /// What does not depend on the data directory: name, value.
 const FIXED: [(&str, &str); 24] = [
@@ -150,12 +151,12 @@ fn initdb(
     let mut pipe = child.stderr.take().expect("stderr is piped");
     let reader = thread::spawn(move || {
         let mut said = Vec::new();
-        let _ = Read::by_ref(&mut pipe).take(LOG_TAIL_BYTES).read_to_end(&mut said);
+        let _ = Read::by_ref(&mut pipe).take(EMBEDDED_LOG_TAIL_BYTES).read_to_end(&mut said);
         let _ = std::io::copy(&mut pipe, &mut std::io::sink());
         said
     });
     let mut status = None;
-    let ended = wait_until(INITDB_TIME_MAX, || {
+    let ended = wait_until(EMBEDDED_INITDB_TIME_MAX, || {
         status = child.try_wait().ok().flatten();
         status.is_some()
     });
@@ -165,7 +166,7 @@ fn initdb(
         // The reader is left alone: a child of initdb may hold the pipe for a while.
         return Err(EmbeddedError::TimedOut {
             program: "initdb",
-            seconds: INITDB_TIME_MAX.as_secs(),
+            seconds: EMBEDDED_INITDB_TIME_MAX.as_secs(),
             reason: format!("it was making {}", layout.pgdata.display()),
             log: layout.log.0.clone(),
         });

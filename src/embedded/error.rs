@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use thiserror::Error;
 
-use super::MAJOR_MIN;
+use crate::limits::POSTGRES_MAJOR_MIN;
 
 /// Why the private Postgres could not be started, kept or stopped. A start-up error: printed once, never matched on a hot path.
 #[derive(Debug, Error)]
@@ -14,7 +14,7 @@ use super::MAJOR_MIN;
 pub enum EmbeddedError {
     /// No usable binaries in any of the places that were searched.
     #[error(
-        "no PostgreSQL {MAJOR_MIN} or newer found (initdb and postgres in PATH, /usr/lib/postgresql/*/bin or /usr/pgsql-*/bin): \
+        "no PostgreSQL {POSTGRES_MAJOR_MIN} or newer found (initdb and postgres in PATH, /usr/lib/postgresql/*/bin or /usr/pgsql-*/bin): \
          install it (Debian, Ubuntu: apt-get install postgresql; Fedora: dnf install postgresql-server), \
          or name a database with --database-url"
     )]

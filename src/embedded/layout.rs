@@ -21,8 +21,9 @@ use nix::unistd::geteuid;
 
 use super::account::Account;
 use super::error::EmbeddedError;
-use super::process::wait_until;
-use super::{LOCK_TIME_MAX, LOG_BYTES_MAX, LOG_TAIL_BYTES, PORT, SOCKET_PATH_MAX};
+use super::settings::PORT;
+use super::wait::wait_until;
+use crate::limits::{EMBEDDED_LOCK_TIME_MAX, EMBEDDED_LOG_BYTES_MAX, EMBEDDED_LOG_TAIL_BYTES, UNIX_PATH_MAX};
 
 /// The parts of one data directory.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ impl Layout {
         let tag = format!("rinha-{:x}-{:x}", metadata.dev(), metadata.ino());
 
         let mut socket_dir = data_dir.join("socket");
-        if socket_path(&socket_dir).as_os_str().len() > SOCKET_PATH_MAX {
+        if socket_path(&socket_dir).as_os_str().len() > UNIX_PATH_MAX {
             socket_dir = Path::new("/tmp").join(&tag);
         }
         Ok(Self {
@@ -81,7 +82,7 @@ impl Layout {
     fn wait_for_lock(&self, path: &Path, file: File) -> Result<Flock<File>, EmbeddedError> {
         let mut unlocked = Some(file);
         let mut locked = None;
-        wait_until(LOCK_TIME_MAX, || {
+        wait_until(EMBEDDED_LOCK_TIME_MAX, || {
             let Some(file) = unlocked.take() else {
                 return true;
             };
@@ -205,7 +206,7 @@ impl Log {
 
     /// Keeps a full log as `postgres.log.1` and begins again: the two never hold much more than twice the bound.
     pub(super) fn bound(&self) {
-        if self.len() <= LOG_BYTES_MAX {
+        if self.len() <= EMBEDDED_LOG_BYTES_MAX {
             return;
         }
         let kept = self.0.with_extension("log.1");
@@ -225,9 +226,9 @@ impl Log {
     pub(super) fn reason_since(&self, start: u64) -> String {
         let mut tail = Vec::new();
         let read = File::open(&self.0).and_then(|mut file| {
-            let start = start.max(self.len().saturating_sub(LOG_TAIL_BYTES));
+            let start = start.max(self.len().saturating_sub(EMBEDDED_LOG_TAIL_BYTES));
             file.seek(SeekFrom::Start(start))?;
-            file.take(LOG_TAIL_BYTES).read_to_end(&mut tail)
+            file.take(EMBEDDED_LOG_TAIL_BYTES).read_to_end(&mut tail)
         });
         match read {
             Ok(_) => reason_in(&tail),
@@ -288,7 +289,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = Log(directory.path().join("postgres.log"));
         let mut writer = log.open().unwrap();
-        let full = usize::try_from(LOG_BYTES_MAX).unwrap() + 1;
+        let full = usize::try_from(EMBEDDED_LOG_BYTES_MAX).unwrap() + 1;
         writer.write_all(&vec![b'x'; full]).unwrap();
         log.bound();
         assert_eq!(log.len(), 0);
@@ -297,6 +298,6 @@ mod tests {
         assert_eq!(log.len(), 11);
         assert_eq!(log.reason_since(0), "FATAL: new");
         let kept = fs::metadata(directory.path().join("postgres.log.1")).unwrap();
-        assert_eq!(kept.len(), LOG_BYTES_MAX + 1);
+        assert_eq!(kept.len(), EMBEDDED_LOG_BYTES_MAX + 1);
     }
 }

@@ -14,9 +14,11 @@ mod error;
 mod inherit;
 mod layout;
 mod process;
+mod settings;
+mod wait;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,112 +27,19 @@ use nix::sys::signal::Signal;
 
 pub use self::binaries::default_search;
 pub use self::error::EmbeddedError;
+pub use self::settings::{DATABASE, Settings, USER};
 
 use self::account::Account;
 use self::binaries::Binaries;
 use self::layout::Layout;
 use self::process::{Identity, PidFile, Postmaster};
-use crate::limits::{DRAIN_TIME_MAX, HANG_UP_TIME_MAX};
-
-/// Oldest major version that has what `schema.sql` needs (`xid8`).
-pub const MAJOR_MIN: u32 = 13;
-/// The superuser of the cluster.
-pub const USER: &str = "rinha";
-/// The database: the one that initdb makes, so that there is no second step that could fail.
-pub const DATABASE: &str = "postgres";
-/// Not a TCP port: only a part of the socket's name.
-const PORT: u16 = 5432;
-
-/// Longest path of a unix socket, in bytes (`sun_path` without its NUL).
-const SOCKET_PATH_MAX: usize = 107;
-/// The log is kept aside and begun again above this.
-const LOG_BYTES_MAX: u64 = 8 << 20;
-/// How much of the end of a program's output is searched for the reason of a failure.
-const LOG_TAIL_BYTES: u64 = 64 << 10;
-/// Enough of a process' command line: the settings, and two paths of 4096 bytes.
-const COMMAND_LINE_BYTES: usize = 16 << 10;
-/// How long initdb may take; it takes about a second.
-const INITDB_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long a start may take, crash recovery included.
-const READY_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long an orphan that calls itself ready has to answer; then it is stopped.
-const ADOPT_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a start waits for a server that is just exiting to let go of the data directory.
-const LOCK_TIME_MAX: Duration = Duration::from_millis(500);
-/// One question whether Postgres answers.
-const PROBE_TIME_MAX: Duration = Duration::from_secs(1);
-/// The children of a dead postmaster may finish their statement for this long, then they are killed.
-const STRAY_GRACE: Duration = Duration::from_millis(500);
-/// And have this long to be gone.
-const STRAY_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a start is repeated that found the shared memory of a dead postmaster still in use.
-const BUSY_TIME_MAX: Duration = Duration::from_secs(10);
-/// Pause between such attempts.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
-/// A stop that writes everything out (SIGINT).
-const STOP_FAST_MAX: Duration = Duration::from_secs(2);
-/// A stop that leaves the rest to the next start's recovery (SIGQUIT), which loses nothing.
-const STOP_QUIT_MAX: Duration = Duration::from_millis(400);
-/// The end of a killed process.
-const STOP_KILL_MAX: Duration = Duration::from_millis(400);
-/// How often a condition is looked at while it is waited for.
-const POLL_PERIOD: Duration = Duration::from_millis(5);
-/// What all those waits may be late together.
-const SLACK: Duration = Duration::from_millis(200);
-
-// The contract: after SIGTERM the server is gone within 10 s, its database included.
-const _: () = assert!(
-    DRAIN_TIME_MAX.as_millis()
-        + HANG_UP_TIME_MAX.as_millis()
-        + STOP_FAST_MAX.as_millis()
-        + STOP_QUIT_MAX.as_millis()
-        + STOP_KILL_MAX.as_millis()
-        // Strays of a postmaster that had to be killed.
-        + STOP_KILL_MAX.as_millis()
-        + SLACK.as_millis()
-        < 10_000
-);
-
-/// Connections of one core: commits, reads and searches.
-const CONNECTIONS_PER_CORE: usize = 3;
-/// For the feed, another instance, and people with `psql`.
-const CONNECTIONS_BESIDES: u32 = 30;
-/// The least, whatever the cores.
-const CONNECTIONS_MIN: u32 = 50;
-
-/// What a private Postgres is started with. `fsync` and `synchronous_commit` are no choice: they stay on.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Holds the cluster, its log, its socket and the server's lock; made if it is not there.
-    pub data_dir: PathBuf,
-    /// The `bin` directories where Postgres is looked for, in order.
-    pub search: Vec<PathBuf>,
-    /// `shared_buffers`, in MiB.
-    pub shared_buffers_mib: u32,
-    /// `max_connections`.
-    pub max_connections: u32,
-}
-
-impl Settings {
-    /// The defaults, for a data directory.
-    #[must_use]
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            search: default_search(),
-            shared_buffers_mib: 128,
-            max_connections: CONNECTIONS_MIN,
-        }
-    }
-
-    /// Room for an instance with so many cores, and for others besides.
-    #[must_use]
-    pub fn for_cores(mut self, cores: usize) -> Self {
-        let own = u32::try_from(cores * CONNECTIONS_PER_CORE).unwrap_or(u32::MAX);
-        self.max_connections = CONNECTIONS_MIN.max(own.saturating_add(CONNECTIONS_BESIDES));
-        self
-    }
-}
+use self::settings::PORT;
+use self::wait::wait_until;
+use crate::limits::{
+    EMBEDDED_ADOPT_TIME_MAX, EMBEDDED_BUSY_PAUSE, EMBEDDED_BUSY_TIME_MAX, EMBEDDED_READY_TIME_MAX,
+    EMBEDDED_STOP_FAST_MAX, EMBEDDED_STOP_KILL_MAX, EMBEDDED_STOP_QUIT_MAX, EMBEDDED_STRAY_GRACE,
+    EMBEDDED_STRAY_TIME_MAX,
+};
 
 /// A running private Postgres. Stopped when dropped.
 #[derive(Debug)]
@@ -246,9 +155,9 @@ impl Embedded {
             return Ok(());
         };
         let steps = [
-            (Signal::SIGINT, STOP_FAST_MAX),
-            (Signal::SIGQUIT, STOP_QUIT_MAX),
-            (Signal::SIGKILL, STOP_KILL_MAX),
+            (Signal::SIGINT, EMBEDDED_STOP_FAST_MAX),
+            (Signal::SIGQUIT, EMBEDDED_STOP_QUIT_MAX),
+            (Signal::SIGKILL, EMBEDDED_STOP_KILL_MAX),
         ];
         let mut orderly = true;
         for (signal, time_max) in steps {
@@ -256,7 +165,7 @@ impl Embedded {
             if postmaster.wait_end(time_max) {
                 if !orderly {
                     tracing::warn!(%signal, "Postgres did not stop in time; the next start recovers");
-                    self.end_strays(Duration::ZERO, STOP_KILL_MAX)?;
+                    self.end_strays(Duration::ZERO, EMBEDDED_STOP_KILL_MAX)?;
                 }
                 self.layout.remove_socket_dir();
                 return Ok(());
@@ -293,7 +202,7 @@ impl Embedded {
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
             return Ok(());
         };
-        process::wait_until(STRAY_TIME_MAX, || self.identify(&file) != Identity::Ending);
+        wait_until(EMBEDDED_STRAY_TIME_MAX, || self.identify(&file) != Identity::Ending);
         if !matches!(self.identify(&file), Identity::Unrelated | Identity::Zombie) {
             return Ok(());
         }
@@ -314,10 +223,10 @@ impl Embedded {
         let mut healthy = false;
         if cluster::runs_with(&self.layout, &arguments) {
             // An orphan that is still recovering has as long as a start; one that is stopping has no future.
-            process::wait_until(READY_TIME_MAX, || {
+            wait_until(EMBEDDED_READY_TIME_MAX, || {
                 healthy = process::is_ready(&self.layout, file.pid);
                 let starting = PidFile::read(&self.layout.pgdata).is_some_and(|file| file.is_starting());
-                let hopeless = !starting && start.elapsed() >= ADOPT_TIME_MAX;
+                let hopeless = !starting && start.elapsed() >= EMBEDDED_ADOPT_TIME_MAX;
                 healthy || hopeless || !postmaster.is_running()
             });
         }
@@ -336,13 +245,13 @@ impl Embedded {
         self.layout.prepare_socket_dir(&self.account)?;
         let start = Instant::now();
         loop {
-            self.end_strays(STRAY_GRACE, STRAY_TIME_MAX)?;
+            self.end_strays(EMBEDDED_STRAY_GRACE, EMBEDDED_STRAY_TIME_MAX)?;
             self.remove_stale_pid_file()?;
             let mark = self.layout.log.len();
             let child = cluster::spawn(&self.layout, &self.settings, &self.account, &self.binaries)?;
             let mut postmaster = Postmaster::spawned(child, &self.layout.tag, self.account.uid);
             let pid = postmaster.pid;
-            let done = process::wait_until(READY_TIME_MAX, || {
+            let done = wait_until(EMBEDDED_READY_TIME_MAX, || {
                 !postmaster.is_running() || process::is_ready(&self.layout, pid)
             });
             if done && postmaster.is_running() {
@@ -356,17 +265,17 @@ impl Embedded {
                 self.stop()?;
                 return Err(EmbeddedError::TimedOut {
                     program: "postgres",
-                    seconds: READY_TIME_MAX.as_secs(),
+                    seconds: EMBEDDED_READY_TIME_MAX.as_secs(),
                     reason,
                     log: self.layout.log.0.clone(),
                 });
             }
             // A process of the dead postmaster that was not found by its title (it was just being forked).
             let busy = reason.contains("pre-existing shared memory block") || reason.contains("lock file");
-            if !busy || start.elapsed() >= BUSY_TIME_MAX {
+            if !busy || start.elapsed() >= EMBEDDED_BUSY_TIME_MAX {
                 return Err(EmbeddedError::failed("postgres", reason, &self.layout.log.0));
             }
-            thread::sleep(BUSY_PAUSE);
+            thread::sleep(EMBEDDED_BUSY_PAUSE);
         }
     }
 

@@ -18,7 +18,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, Uid};
 
 use super::layout::{Layout, socket_path};
-use super::{COMMAND_LINE_BYTES, POLL_PERIOD, PROBE_TIME_MAX};
+use super::wait::wait_until;
+use crate::limits::{EMBEDDED_COMMAND_LINE_BYTES, EMBEDDED_POLL_PERIOD, EMBEDDED_PROBE_TIME_MAX};
 
 /// A postmaster of ours: a child, or the orphan of a server that was killed.
 #[derive(Debug)]
@@ -66,20 +67,6 @@ impl Postmaster {
     }
 }
 
-/// Polls a condition; false when the time is over first.
-pub(super) fn wait_until(time_max: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    loop {
-        if condition() {
-            return true;
-        }
-        if start.elapsed() >= time_max {
-            return false;
-        }
-        thread::sleep(POLL_PERIOD);
-    }
-}
-
 /// What Postgres writes into `postmaster.pid`: pid, data directory, start time, port, socket directory, address, shared
 /// memory, status; one a line (`src/include/utils/pidfile.h` of Postgres).
 #[derive(Debug, PartialEq, Eq)]
@@ -118,8 +105,8 @@ pub(super) fn is_ready(layout: &Layout, pid: Pid) -> bool {
 fn answers(socket_dir: &Path) -> Option<()> {
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     let mut stream = UnixStream::connect(socket_path(socket_dir)).ok()?;
-    stream.set_read_timeout(Some(PROBE_TIME_MAX)).ok()?;
-    stream.set_write_timeout(Some(PROBE_TIME_MAX)).ok()?;
+    stream.set_read_timeout(Some(EMBEDDED_PROBE_TIME_MAX)).ok()?;
+    stream.set_write_timeout(Some(EMBEDDED_PROBE_TIME_MAX)).ok()?;
     stream.write_all(&SSL_REQUEST).ok()?;
     let mut answer = [0];
     stream.read_exact(&mut answer).ok()
@@ -172,7 +159,7 @@ pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> Identity {
 /// The arguments, each ended by a NUL; empty for a process that ended. Taken by one read: between two the process could lose
 /// its memory, and half a command line would be another program's.
 fn command_line(process: &Path) -> io::Result<Vec<u8>> {
-    let mut command_line = vec![0; COMMAND_LINE_BYTES];
+    let mut command_line = vec![0; EMBEDDED_COMMAND_LINE_BYTES];
     let length = File::open(process.join("cmdline"))?.read(&mut command_line)?;
     command_line.truncate(length);
     Ok(command_line)
@@ -213,7 +200,7 @@ pub(super) fn end_strays(tag: &str, uid: Uid, grace: Duration, time_max: Duratio
         if start.elapsed() >= time_max {
             return Some(stray);
         }
-        thread::sleep(POLL_PERIOD);
+        thread::sleep(EMBEDDED_POLL_PERIOD);
     }
 }
 

@@ -2,8 +2,9 @@
 //! It knows nothing of the project but `limits`: no runtime, no socket, no route, no pessoa.
 //!
 //! A request's way through the files: [`request`] reads the head, [`chunked`] undoes the transfer coding,
-//! [`target`] takes the target apart, [`response`] writes the answer's head with the [`date`]. What cannot be
-//! served is a [`Reject`], and after one the connection is closed: its framing can no longer be trusted.
+//! [`target`] takes the target apart; a [`service`] answers through a [`reply`], whose head [`response`] writes with its
+//! [`status`] and the [`date`]. What cannot be served is a [`Reject`], and after one the connection is closed: its framing
+//! can no longer be trusted.
 
 pub mod chunked;
 pub mod date;
@@ -12,11 +13,16 @@ pub mod reject;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod service;
+pub mod status;
 pub mod target;
 
 pub use chunked::ChunkedDecoder;
 pub use date::HttpDate;
 pub use reject::Reject;
+pub use reply::Reply;
 pub use request::{Framing, Head, HeadParser, Method, Progress, Version};
-pub use response::{CONTINUE, Persistence, ResponseHead, Status, write_head};
+pub use response::{CONTINUE, Persistence, ResponseHead, write_head};
+pub use service::{Request, Service};
+pub use status::Status;
 pub use target::{BadEncoding, decode_form, decode_form_utf8, first_value, path_and_query};

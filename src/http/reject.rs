@@ -1,5 +1,7 @@
 //! Why a request cannot be served, and what the client is told. It knows statuses and sentences, never the parser's state.
 
+use super::status::Status;
+
 /// A request that broke the protocol or a limit. The connection is closed after the answer, whichever it is:
 /// where the next request would start is no longer known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,9 +49,9 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// The status code of the answer.
+    /// The status of the answer.
     #[must_use]
-    pub const fn status(self) -> u16 {
+    pub const fn status(self) -> Status {
         match self {
             Self::RequestLine
             | Self::Target
@@ -64,11 +66,11 @@ impl Reject {
             | Self::LengthAndCoding
             | Self::TransferCoding
             | Self::Chunk
-            | Self::ChunkLineTooLong => 400,
-            Self::BodyTooLong | Self::ChunkOverhead => 413,
-            Self::RequestLineTooLong => 414,
-            Self::TooManyFields | Self::SectionTooLong => 431,
-            Self::Version => 505,
+            | Self::ChunkLineTooLong => Status::BAD_REQUEST,
+            Self::BodyTooLong | Self::ChunkOverhead => Status::CONTENT_TOO_LARGE,
+            Self::RequestLineTooLong => Status::URI_TOO_LONG,
+            Self::TooManyFields | Self::SectionTooLong => Status::HEADER_FIELDS_TOO_LARGE,
+            Self::Version => Status::VERSION_NOT_SUPPORTED,
         }
     }
 
@@ -144,7 +146,7 @@ mod tests {
         ] {
             let plain = |byte: u8| (b' '..0x7F).contains(&byte) && byte != b'"' && byte != b'\\';
             assert!(reject.detail().bytes().all(plain), "{reject:?}");
-            assert!(matches!(reject.status(), 400 | 413 | 414 | 431 | 505));
+            assert!(matches!(reject.status().code(), 400 | 413 | 414 | 431 | 505));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The answer to one request, as bytes at the end of a connection's write buffer. It knows HTTP's form and
 //! nothing of pessoas.
 
-use crate::http::{HttpDate, Persistence, ResponseHead, Status, write_head};
+use super::date::HttpDate;
+use super::response::{Persistence, ResponseHead, write_head};
+use super::status::Status;
 use crate::limits::RETRY_AFTER_SECONDS;
 
 /// Media type of every 2xx but the count's.
@@ -18,7 +20,8 @@ pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 /// the database was slow, and a drain may have begun between the two.
 pub type Moment<'a> = &'a dyn Fn() -> (HttpDate, Persistence);
 
-/// Where the answer to one request goes. Every method writes a whole answer, and exactly one of them must be called.
+/// Where the answer to one request goes. Every method writes a whole answer and says what that tells the client about
+/// its connection; it takes the reply, so that there is one answer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     moment: Moment<'a>,
@@ -40,7 +43,7 @@ impl<'a> Reply<'a> {
         extra: Extra<'_>,
         length: usize,
         body: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> Persistence {
         let (date, persistence) = (self.moment)();
         let head = ResponseHead {
             status,
@@ -55,27 +58,34 @@ impl<'a> Reply<'a> {
             body(self.out);
             debug_assert_eq!(self.out.len() - start, length, "Content-Length is the body's length");
         }
+        persistence
     }
 
     /// An answer whose body is there already.
-    pub fn body(self, status: Status, content_type: &'static str, extra: Extra<'_>, body: &[u8]) {
-        self.with_body(status, content_type, extra, body.len(), |out| out.extend_from_slice(body));
+    pub fn body(
+        self,
+        status: Status,
+        content_type: &'static str,
+        extra: Extra<'_>,
+        body: &[u8],
+    ) -> Persistence {
+        self.with_body(status, content_type, extra, body.len(), |out| out.extend_from_slice(body))
     }
 
     /// `200` or `201` with a JSON body.
-    pub fn json(self, status: Status, body: &[u8]) {
-        self.body(status, JSON, None, body);
+    pub fn json(self, status: Status, body: &[u8]) -> Persistence {
+        self.body(status, JSON, None, body)
     }
 
     /// A 4xx or 5xx: `{"title","status","detail"}`, the title being the status' reason phrase.
-    pub fn problem(self, status: Status, detail: &str, extra: Extra<'_>) {
-        self.body(status, PROBLEM, extra, problem_json(status, detail).as_bytes());
+    pub fn problem(self, status: Status, detail: &str, extra: Extra<'_>) -> Persistence {
+        self.body(status, PROBLEM, extra, problem_json(status, detail).as_bytes())
     }
 
     /// `503`: the outcome is unknown, and the same request may be sent again.
-    pub fn unavailable(self, detail: &str) {
+    pub fn unavailable(self, detail: &str) -> Persistence {
         let seconds = RETRY_AFTER_SECONDS.to_string();
-        self.problem(Status::SERVICE_UNAVAILABLE, detail, Some(("Retry-After", seconds.as_bytes())));
+        self.problem(Status::SERVICE_UNAVAILABLE, detail, Some(("Retry-After", seconds.as_bytes())))
     }
 }
 

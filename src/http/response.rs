@@ -1,78 +1,9 @@
 //! Writes response heads. It must not know what a status means to the API, nor who sends the bytes.
 
-use super::{date::HttpDate, reject::Reject};
+use super::{date::HttpDate, status::Status};
 
 /// What a client that sent `Expect: 100-continue` waits for (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// A final status (RFC 9110 section 15) that this server sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status(u16);
-
-/// Declares each status once: its name, code, reason phrase, and from them the whole status line.
-macro_rules! statuses {
-    ($($name:ident $code:literal $reason:literal)*) => {
-        #[allow(missing_docs)]
-        impl Status {
-            $(pub const $name: Self = Self($code);)*
-
-            const ALL: &[Self] = &[$(Self($code)),*];
-
-            /// The reason phrase.
-            #[must_use]
-            pub const fn reason(self) -> &'static str {
-                match self.0 {
-                    $($code => $reason,)*
-                    _ => "",
-                }
-            }
-
-            const fn line(self) -> &'static str {
-                match self.0 {
-                    $($code => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n"),)*
-                    _ => "",
-                }
-            }
-        }
-    };
-}
-
-statuses! {
-    OK 200 "OK"
-    CREATED 201 "Created"
-    BAD_REQUEST 400 "Bad Request"
-    NOT_FOUND 404 "Not Found"
-    METHOD_NOT_ALLOWED 405 "Method Not Allowed"
-    REQUEST_TIMEOUT 408 "Request Timeout"
-    CONTENT_TOO_LARGE 413 "Content Too Large"
-    URI_TOO_LONG 414 "URI Too Long"
-    UNPROCESSABLE_CONTENT 422 "Unprocessable Content"
-    HEADER_FIELDS_TOO_LARGE 431 "Request Header Fields Too Large"
-    INTERNAL_SERVER_ERROR 500 "Internal Server Error"
-    NOT_IMPLEMENTED 501 "Not Implemented"
-    SERVICE_UNAVAILABLE 503 "Service Unavailable"
-    VERSION_NOT_SUPPORTED 505 "HTTP Version Not Supported"
-}
-
-impl Status {
-    /// The status with that code; `None` when this server never sends it.
-    #[must_use]
-    pub fn from_u16(code: u16) -> Option<Self> {
-        Self::ALL.iter().copied().find(|status| status.0 == code)
-    }
-
-    /// The three-digit code.
-    #[must_use]
-    pub const fn code(self) -> u16 {
-        self.0
-    }
-}
-
-impl From<Reject> for Status {
-    fn from(reject: Reject) -> Self {
-        Self::from_u16(reject.status()).unwrap_or(Self::BAD_REQUEST)
-    }
-}
 
 /// What the response says about the connection (RFC 9112 section 9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,25 +127,6 @@ mod tests {
             "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 7\r\n\
              Allow: GET, HEAD\r\nConnection: close\r\n\r\n",
         );
-    }
-
-    #[test]
-    fn every_status_line_is_read_back() {
-        assert_eq!(Status::ALL.len(), 14);
-        for &status in Status::ALL {
-            let mut headers = [];
-            let mut response = httparse::Response::new(&mut headers);
-            let line = [status.line(), "\r\n"].concat();
-            let length = response.parse(line.as_bytes()).unwrap().unwrap();
-            assert_eq!(length, line.len());
-            assert_eq!(response.code, Some(status.code()));
-            assert_eq!(response.reason, Some(status.reason()));
-            assert_eq!(Status::from_u16(status.code()), Some(status));
-        }
-        assert_eq!(Status::from_u16(0), None);
-        assert_eq!(Status::from_u16(100), None);
-        assert_eq!(Status::from(Reject::BodyTooLong), Status::CONTENT_TOO_LARGE);
-        assert_eq!(Status::from(Reject::Version), Status::VERSION_NOT_SUPPORTED);
     }
 
     proptest! {

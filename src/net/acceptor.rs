@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
+use super::listener::{Bound, Socket, UnixPath};
 use crate::channel::ring;
 use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, HANDOVER_MAX, LISTEN_BACKLOG,
 };
-use crate::net::listener::{Bound, Socket, UnixPath};
 
 /// An accepted connection on its way to its core; it blocks.
 pub enum Accepted {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::config::Listen;
+use super::address::Listen;
 use crate::limits::{BIND_PAUSE, BIND_TIME_MAX};
 
 /// Mode of a unix socket: the balancer may run as any user; the directory decides who gets near it.

@@ -11,14 +11,13 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::home::{owner_of_apelido, owner_of_id};
+use super::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
 use crate::channel::ring::{self, SharedSender};
-use crate::channel::tickets::{Slot, Ticket, Tickets};
+use crate::channel::{Slot, Ticket, Tickets};
 use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX};
-use crate::people::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
-
-use super::home::{owner_of_apelido, owner_of_id};
 
 /// A ring holds every question its sender may have open, and the answers to all of the other's.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);

@@ -1,6 +1,12 @@
-//! The pessoas of one instance, wherever they live: which core owns a key, the way there, and each core's part.
+//! The pessoas of one instance, wherever they live: which core owns a key (`home`), the way there (`mesh`), each core's
+//! part (`partition`) and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
 
-pub mod home;
-pub mod mesh;
-pub mod partition;
+mod home;
+mod mesh;
+mod partition;
 pub mod shard;
+
+pub use crate::postgres::Unavailable;
+pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
+pub use mesh::{Mesh, Wiring, wire};
+pub use partition::{Creation, Partition, PartitionState};

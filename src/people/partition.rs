@@ -8,9 +8,9 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use super::home::{Minter, owner_of_apelido, owner_of_id};
+use super::shard::{Found, Lookup, Memory, Shard};
 use crate::limits::MINTS_MAX;
-use crate::people::home::{Minter, owner_of_apelido, owner_of_id};
-use crate::people::shard::{Found, Lookup, Memory, Shard};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
 

@@ -6,54 +6,31 @@
 //! a statement of its own: the same id means an earlier attempt had committed it, another id a duplicate, and
 //! no row at all an id collision. When the connection dies mid-batch the rows go again, with the same ids.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use ahash::{HashMap, HashSet};
+use tokio_postgres::error::{Severity, SqlState};
 use uuid::Uuid;
 
+use super::connector::Connector;
+use super::failure::Failure;
 use super::feed::FeedNotice;
-use super::queue::{Queue, Waits};
-use super::session::{Connector, Failure, Session};
-use super::thread::Outbox;
-use super::{Reply, Ticket, sql};
+use super::job::Insert;
+use super::outbox::Outbox;
+use super::queue::Queue;
+use super::report::Report;
+use super::session::Session;
+use super::sql;
 use crate::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 
-/// A row on its way into the table.
-pub(super) struct Pending {
-    ticket: Cell<Option<Ticket>>,
-    record: Box<Record>,
-    deadline: Instant,
-}
-
-impl Pending {
-    pub(super) fn new(ticket: Ticket, record: Box<Record>, deadline: Instant) -> Pending {
-        Pending { ticket: Cell::new(Some(ticket)), record, deadline }
-    }
-
-    pub(super) fn record(&self) -> &Record {
-        &self.record
-    }
-}
-
-impl Waits for Pending {
-    fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    fn ticket(&self) -> &Cell<Option<Ticket>> {
-        &self.ticket
-    }
-}
-
 /// Commits what arrives in `queue`, for ever.
-pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: Connector) {
+pub(super) async fn run(mut queue: Queue<Box<Record>>, feed: FeedNotice, connector: Connector<sql::Commit>) {
     // Rows of a batch whose connection died: they go again before anything else.
-    let mut unsettled: Vec<Pending> = Vec::new();
+    let mut unsettled: Vec<Insert> = Vec::new();
     loop {
         let mut session = queue.until_answered(unsettled.iter(), connector.connect()).await;
         let mut last: Option<Begun> = None;
@@ -74,8 +51,8 @@ pub(super) async fn run(mut queue: Queue<Pending>, feed: FeedNotice, connector: 
             queue.fill(&mut batch, COMMIT_BATCH_MAX);
             last = Some(Begun { at: Instant::now(), rows: batch.len() });
             match settle(&session, batch, &mut queue, &feed).await {
-                Ok(Sent(true)) => connector.worked(),
-                Ok(Sent(false)) => {}
+                Ok(Settled::BySession) => connector.worked(),
+                Ok(Settled::ByDeadlines) => {}
                 Err((rest, why)) => {
                     unsettled = rest;
                     break why;
@@ -101,17 +78,54 @@ fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, 
     (until > now && (1..rows).contains(&waiting)).then_some((until, rows))
 }
 
-/// Whether the database was asked at all: of rows that are late it is not.
-struct Sent(bool);
+/// What brought a batch to its answers.
+enum Settled {
+    /// The database was asked.
+    BySession,
+    /// All rows were late, and of those it is not asked.
+    ByDeadlines,
+}
+
+/// What a refused or lost statement means for the rows that it was about.
+enum Fault {
+    /// One of them is at fault (SQLSTATE class 22 or 23): the same rows will fail again.
+    Row(Box<str>),
+    /// A deadlock or a serialization failure: the same rows may pass at once.
+    Conflict,
+    /// Anything else: their fate is unknown, and the session is not used again.
+    Session(String),
+}
+
+impl Fault {
+    fn of(failure: &Failure) -> Fault {
+        if let Failure::Refused { sqlstate, severity: None | Some(Severity::Error), .. } = failure {
+            if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(sqlstate) {
+                return Fault::Conflict;
+            }
+            if matches!(sqlstate.code().get(..2), Some("22" | "23")) {
+                return Fault::Row(sqlstate.code().into());
+            }
+        }
+        Fault::Session(failure.to_string())
+    }
+
+    /// Of a lookup, which has no row at fault: whatever this is, another session may do better.
+    fn of_lookup(failure: &Failure) -> Fault {
+        match Fault::of(failure) {
+            Fault::Row(_) => Fault::Session(format!("the lookup failed: {failure}")),
+            fault => fault,
+        }
+    }
+}
 
 /// Brings every row of `batch` to its answer, or gives back those whose fate is unknown.
 async fn settle(
-    session: &Session,
-    batch: Vec<Pending>,
-    queue: &mut Queue<Pending>,
+    session: &Session<sql::Commit>,
+    batch: Vec<Insert>,
+    queue: &mut Queue<Box<Record>>,
     feed: &FeedNotice,
-) -> Result<Sent, (Vec<Pending>, String)> {
-    let mut sent = Sent(false);
+) -> Result<Settled, (Vec<Insert>, String)> {
+    let mut settled = Settled::ByDeadlines;
     // Parts of the batch, the next one last. More than one only after a row at fault split it.
     let mut parts = vec![batch];
     while let Some(mut rows) = parts.pop() {
@@ -119,46 +133,46 @@ async fn settle(
         if rows.is_empty() {
             continue;
         }
-        sent = Sent(true);
-        let Err((mut rows, failure)) = attempt(session, rows, &parts, queue, feed).await else { continue };
-        match failure {
-            Failure::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, queue.outbox()),
-            Failure::Row(_) => {
+        settled = Settled::BySession;
+        let Err((mut rows, fault)) = attempt(session, rows, &parts, queue, feed).await else { continue };
+        match fault {
+            Fault::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, queue.outbox()),
+            Fault::Row(_) => {
                 let second = rows.split_off(rows.len() / 2);
                 parts.push(second);
                 parts.push(rows);
             }
-            Failure::Conflict => {
+            Fault::Conflict => {
                 queue.until_answered(waiting(&rows, &parts), tokio::time::sleep(CONFLICT_PAUSE)).await;
                 parts.push(rows);
             }
-            Failure::Lost(why) => {
+            Fault::Session(why) => {
                 rows.extend(parts.into_iter().flatten());
                 return Err((rows, why));
             }
         }
     }
-    Ok(sent)
+    Ok(settled)
 }
 
 /// What a client may wait for: rows, and the parts after them.
-fn waiting<'a>(rows: &'a [Pending], parts: &'a [Vec<Pending>]) -> impl Iterator<Item = &'a Pending> + Clone {
+fn waiting<'a>(rows: &'a [Insert], parts: &'a [Vec<Insert>]) -> impl Iterator<Item = &'a Insert> + Clone {
     rows.iter().chain(parts.iter().flatten())
 }
 
 /// Inserts `rows` and answers them; gives back those that a failure left without an answer. `parts` come after them.
 async fn attempt(
-    session: &Session,
-    mut rows: Vec<Pending>,
-    parts: &[Vec<Pending>],
-    queue: &mut Queue<Pending>,
+    session: &Session<sql::Commit>,
+    mut rows: Vec<Insert>,
+    parts: &[Vec<Insert>],
+    queue: &mut Queue<Box<Record>>,
     feed: &FeedNotice,
-) -> Result<(), (Vec<Pending>, Failure)> {
+) -> Result<(), (Vec<Insert>, Fault)> {
     // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
-    rows.sort_by(|a, b| a.record.pessoa.apelido.as_bytes().cmp(b.record.pessoa.apelido.as_bytes()));
-    let inserted = match queue.until_answered(waiting(&rows, parts), sql::insert(session, &rows)).await {
+    rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
+    let inserted = match queue.until_answered(waiting(&rows, parts), session.insert(&rows)).await {
         Ok(inserted) => inserted,
-        Err(failure) => return Err((rows, failure)),
+        Err(failure) => return Err((rows, Fault::of(&failure))),
     };
     let rest = answer_inserted(rows, &inserted.ids, queue.outbox());
     // Only now: whoever hears of this transaction need not read its rows again, since they are on their way.
@@ -168,28 +182,24 @@ async fn attempt(
     if rest.is_empty() {
         return Ok(());
     }
-    match queue.until_answered(waiting(&rest, parts), sql::owners(session, &rest)).await {
+    match queue.until_answered(waiting(&rest, parts), session.owners(&rest)).await {
         Ok(owners) => {
             answer_conflicting(rest, &owners, queue.outbox());
             Ok(())
         }
-        // A lookup has no row at fault: whatever this is, another connection may do better.
-        Err(Failure::Row(sqlstate)) => {
-            Err((rest, Failure::Lost(format!("the lookup failed with {sqlstate}"))))
-        }
-        Err(failure) => Err((rest, failure)),
+        Err(failure) => Err((rest, Fault::of_lookup(&failure))),
     }
 }
 
 /// Answers the rows that this statement inserted; returns the others.
-fn answer_inserted(rows: Vec<Pending>, inserted: &HashSet<Uuid>, outbox: &Outbox) -> Vec<Pending> {
+fn answer_inserted(rows: Vec<Insert>, inserted: &HashSet<Uuid>, outbox: &Outbox) -> Vec<Insert> {
     if inserted.is_empty() {
         return rows;
     }
     let mut rest = Vec::new();
     for row in rows {
-        if inserted.contains(&row.record.pessoa.id) {
-            outbox.push(Reply::Committed { ticket: row.ticket.take(), record: row.record });
+        if inserted.contains(&row.asked.pessoa.id) {
+            outbox.push(Report::Committed { ticket: row.ticket.take(), record: row.asked });
         } else {
             rest.push(row);
         }
@@ -199,27 +209,27 @@ fn answer_inserted(rows: Vec<Pending>, inserted: &HashSet<Uuid>, outbox: &Outbox
 }
 
 /// Answers the rows that met a committed one, by the id that owns their apelido.
-fn answer_conflicting(rows: Vec<Pending>, owners: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
+fn answer_conflicting(rows: Vec<Insert>, owners: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
     for row in rows {
-        let owner = owners.get(&row.record.pessoa.apelido);
-        if owner == Some(&row.record.pessoa.id) {
-            outbox.push(Reply::Committed { ticket: row.ticket.take(), record: row.record });
+        let owner = owners.get(&row.asked.pessoa.apelido);
+        if owner == Some(&row.asked.pessoa.id) {
+            outbox.push(Report::Committed { ticket: row.ticket.take(), record: row.asked });
         } else if let Some(ticket) = row.ticket.take() {
-            let record = row.record;
+            let record = row.asked;
             outbox.push(match owner {
-                Some(_) => Reply::Duplicate { ticket, record },
-                None => Reply::Collision { ticket, record },
+                Some(_) => Report::Duplicate { ticket, record },
+                None => Report::Collision { ticket, record },
             });
         }
     }
     outbox.wake();
 }
 
-fn refuse(rows: Vec<Pending>, sqlstate: &str, outbox: &Outbox) {
+fn refuse(rows: Vec<Insert>, sqlstate: &str, outbox: &Outbox) {
     for row in rows {
-        tracing::error!(sqlstate, id = %row.record.pessoa.id, "the database refused a row that passed validation");
+        tracing::error!(sqlstate, id = %row.asked.pessoa.id, "the database refused a row that passed validation");
         if let Some(ticket) = row.ticket.take() {
-            outbox.push(Reply::Refused { ticket, sqlstate: sqlstate.into() });
+            outbox.push(Report::Refused { ticket, sqlstate: sqlstate.into() });
         }
     }
     outbox.wake();

@@ -25,8 +25,9 @@ use tokio::time::sleep_until;
 use tokio_postgres::Config;
 use tracing::{info, warn};
 
-use super::Role;
-use super::session::{Connector, Failure, Session};
+use super::connector::Connector;
+use super::failure::Failure;
+use super::session::Session;
 use super::sql::{self, Identity, Snapshot, Xid8};
 use crate::channel::ring;
 use crate::limits::{
@@ -113,7 +114,7 @@ fn serve<O: Fn(&Record) -> Owners>(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The cores are told in the feed's own order, not from here.
-    let connector = Connector::new(config, Role::Feed, |_| {});
+    let connector = Connector::new(config, |_| {});
     let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
     let feed = Feed { cores, own, identity: None, snapshot: None, loaded: false };
     LocalSet::new().block_on(&runtime, feed.run(connector));
@@ -202,7 +203,7 @@ struct Feed<O> {
 }
 
 impl<O: Fn(&Record) -> Owners> Feed<O> {
-    async fn run(mut self, connector: Connector) {
+    async fn run(mut self, connector: Connector<sql::Feed>) {
         loop {
             let mut session = tokio::select! {
                 session = connector.connect() => session,
@@ -221,10 +222,10 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
     /// Loads if need be, then follows the table until the connection is lost.
     async fn follow(
         &mut self,
-        session: &mut Session,
-        connector: &Connector,
+        session: &mut Session<sql::Feed>,
+        connector: &Connector<sql::Feed>,
     ) -> Result<std::convert::Infallible, Stop> {
-        let identity = sql::identity(session).await?;
+        let identity = session.identity().await?;
         let own_pid = identity.pid;
         self.meet(identity).await;
         if self.snapshot.is_none() {
@@ -250,7 +251,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
                     Err(Ended) => return Err(Stop::Ended),
                 },
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
-                    sql::notify(session).await?;
+                    session.notify().await?;
                     nudged = Instant::now();
                     nudge_at = None;
                 }
@@ -279,10 +280,10 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
         }
     }
 
-    async fn load(&self, session: &Session) -> Result<Snapshot, Failure> {
+    async fn load(&self, session: &Session<sql::Feed>) -> Result<Snapshot, Failure> {
         let began = Instant::now();
         let (mut rows, mut said) = (0_u64, began);
-        let snapshot = sql::load(session, async |record| {
+        let snapshot = session.load(async |record| {
             rows += 1;
             if said.elapsed() >= PROGRESS_PERIOD {
                 said = Instant::now();
@@ -296,10 +297,10 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
     }
 
     /// Asks for what the last snapshot did not show; whether no transaction has begun or ended since then.
-    async fn ask(&mut self, session: &Session) -> Result<bool, Failure> {
+    async fn ask(&mut self, session: &Session<sql::Feed>) -> Result<bool, Failure> {
         let since = self.snapshot.as_ref().expect("a feed that follows has read the table");
         let each = async |record| self.cores.row(record, self.loaded).await;
-        let snapshot = sql::changes(session, since, self.own.known(), each).await?;
+        let snapshot = session.changes(since, self.own.known(), each).await?;
         self.cores.wake_all();
         // They were committed before the question, so the new snapshot shows them and no question meets them again.
         self.own.transactions.clear();

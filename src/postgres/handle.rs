@@ -9,13 +9,11 @@ use futures_util::future::join3;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::commit::Pending;
-use super::read::{Read, ReadKind};
-use super::search::Search;
-use super::thread::Requests;
-use super::{Reply, Role};
+use super::job::{Insert, Job, Jobs, Question};
+use super::report::Report;
+use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
-use crate::channel::tickets::{Slot, Tickets};
+use crate::channel::{Slot, Tickets};
 use crate::limits::{
     COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
 };
@@ -52,10 +50,10 @@ pub enum Learnt<'a> {
 
 /// A core's handle on its Postgres thread.
 pub struct Database {
-    creates: Line<Pending>,
-    reads: Line<Read>,
-    searches: Line<Search>,
-    tickets: Tickets<Role, Reply>,
+    inserts: Line<Insert>,
+    reads: Line<Job<Question>>,
+    searches: Line<Job<Box<[u8]>>>,
+    tickets: Tickets<Role, Report>,
     commit_reachable: Cell<bool>,
     read_reachable: Cell<bool>,
     open: Cell<Option<oneshot::Sender<Infallible>>>,
@@ -63,34 +61,34 @@ pub struct Database {
 
 /// What was asked of one connection.
 struct Line<T> {
-    requests: SharedSender<T>,
+    jobs: SharedSender<T>,
     waiting: Cell<usize>,
 }
 
 impl<T> Line<T> {
-    fn new(requests: ring::Sender<T>) -> Line<T> {
-        Line { requests: SharedSender::new(requests), waiting: Cell::new(0) }
+    fn new(jobs: ring::Sender<T>) -> Line<T> {
+        Line { jobs: SharedSender::new(jobs), waiting: Cell::new(0) }
     }
 
     fn push(&self, request: T) {
-        let pushed = self.requests.push(request);
+        let pushed = self.jobs.push(request);
         assert!(
             pushed.is_ok(),
-            "the ring holds as many requests as there are tickets, and nothing is asked after the close"
+            "the ring holds as many jobs as there are tickets, and nothing is asked after the close"
         );
     }
 }
 
 impl Database {
-    pub(super) fn new(requests: Requests) -> Database {
+    pub(super) fn new(jobs: Jobs) -> Database {
         Database {
-            creates: Line::new(requests.creates),
-            reads: Line::new(requests.reads),
-            searches: Line::new(requests.searches),
+            inserts: Line::new(jobs.inserts),
+            reads: Line::new(jobs.reads),
+            searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
             commit_reachable: Cell::new(false),
             read_reachable: Cell::new(false),
-            open: Cell::new(Some(requests.open)),
+            open: Cell::new(Some(jobs.open)),
         }
     }
 
@@ -98,13 +96,13 @@ impl Database {
     pub async fn create(&self, record: Box<Record>) -> Result<Create, Unavailable> {
         let deadline = Instant::now() + COMMIT_TIME_MAX;
         let slot = self.wait_as(Role::Commit)?;
-        self.creates.push(Pending::new(slot.ticket(), record, deadline));
+        self.inserts.push(Job::new(slot.ticket(), deadline, record));
         match slot.await {
-            Reply::Committed { record, .. } => Ok(Create::Created(record)),
-            Reply::Duplicate { .. } => Ok(Create::Duplicate),
-            Reply::Collision { record, .. } => Ok(Create::Collision(record)),
-            Reply::Refused { sqlstate, .. } => Ok(Create::Refused(sqlstate)),
-            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Committed { record, .. } => Ok(Create::Created(record)),
+            Report::Duplicate { .. } => Ok(Create::Duplicate),
+            Report::Collision { record, .. } => Ok(Create::Collision(record)),
+            Report::Refused { sqlstate, .. } => Ok(Create::Refused(sqlstate)),
+            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
             _ => unreachable!("a create is answered as a create"),
         }
     }
@@ -113,10 +111,10 @@ impl Database {
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.reads.push(Read::new(slot.ticket(), deadline, ReadKind::Fetch(id)));
+        self.reads.push(Job::new(slot.ticket(), deadline, Question::Row(id)));
         match slot.await {
-            Reply::Fetched { found, .. } => Ok(found),
-            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Fetched { found, .. } => Ok(found),
+            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
             _ => unreachable!("a fetch is answered as a fetch"),
         }
     }
@@ -125,10 +123,10 @@ impl Database {
     pub async fn count(&self) -> Result<u64, Unavailable> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let slot = self.wait_as(Role::Read)?;
-        self.reads.push(Read::new(slot.ticket(), deadline, ReadKind::Count));
+        self.reads.push(Job::new(slot.ticket(), deadline, Question::Count));
         match slot.await {
-            Reply::Counted { rows, .. } => Ok(rows),
-            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Counted { rows, .. } => Ok(rows),
+            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
             _ => unreachable!("a count is answered as a count"),
         }
     }
@@ -138,10 +136,10 @@ impl Database {
     pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unavailable> {
         let deadline = Instant::now() + SEARCH_TIME_MAX;
         let slot = self.wait_as(Role::Search)?;
-        self.searches.push(Search::new(slot.ticket(), deadline, term.into()));
+        self.searches.push(Job::new(slot.ticket(), deadline, term.into()));
         match slot.await {
-            Reply::Searched { found, .. } => Ok(found),
-            Reply::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Searched { found, .. } => Ok(found),
+            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
             _ => unreachable!("a search is answered as a search"),
         }
     }
@@ -153,7 +151,7 @@ impl Database {
 
     /// Creates that wait for their commit.
     pub fn creates_waiting(&self) -> usize {
-        self.creates.waiting.get()
+        self.inserts.waiting.get()
     }
 
     /// Point reads and counts that wait.
@@ -163,46 +161,45 @@ impl Database {
 
     /// Ends the Postgres thread. The core asks nothing any more.
     pub fn close(&self) {
-        self.creates.requests.close();
-        self.reads.requests.close();
-        self.searches.requests.close();
+        self.inserts.jobs.close();
+        self.reads.jobs.close();
+        self.searches.jobs.close();
         drop(self.open.take());
     }
 
     /// For ever: wakes the thread for what was asked in one turn of the core, once a connection that waits for so much.
     pub async fn flush(&self) {
-        join3(self.creates.requests.flush(), self.reads.requests.flush(), self.searches.requests.flush())
-            .await;
+        join3(self.inserts.jobs.flush(), self.reads.jobs.flush(), self.searches.jobs.flush()).await;
     }
 
-    /// Hands replies to those who wait, and to `learn` what they say about rows, before any waiter runs.
+    /// Hands reports to those who wait, and to `learn` what they say about rows, before any waiter runs.
     /// Returns when the thread is gone, which is a fault.
-    pub(super) async fn run(&self, replies: &mut ring::Receiver<Reply>, mut learn: impl FnMut(Learnt<'_>)) {
-        while let Some(reply) = replies.pop().await {
-            let ticket = match &reply {
-                Reply::Committed { ticket, record } => {
+    pub(super) async fn run(&self, reports: &mut ring::Receiver<Report>, mut learn: impl FnMut(Learnt<'_>)) {
+        while let Some(report) = reports.pop().await {
+            let ticket = match &report {
+                Report::Committed { ticket, record } => {
                     learn(Learnt::Committed(record));
                     match ticket {
                         Some(ticket) => *ticket,
                         None => continue,
                     }
                 }
-                Reply::Duplicate { ticket, record } => {
+                Report::Duplicate { ticket, record } => {
                     learn(Learnt::Taken(&record.pessoa.apelido));
                     *ticket
                 }
-                Reply::Fetched { ticket, found } => {
+                Report::Fetched { ticket, found } => {
                     if let Some(record) = found {
                         learn(Learnt::Committed(record));
                     }
                     *ticket
                 }
-                Reply::Collision { ticket, .. }
-                | Reply::Refused { ticket, .. }
-                | Reply::Unavailable { ticket }
-                | Reply::Searched { ticket, .. }
-                | Reply::Counted { ticket, .. } => *ticket,
-                Reply::Reachable { role, reachable } => {
+                Report::Collision { ticket, .. }
+                | Report::Refused { ticket, .. }
+                | Report::Unavailable { ticket }
+                | Report::Searched { ticket, .. }
+                | Report::Counted { ticket, .. } => *ticket,
+                Report::Reachable { role, reachable } => {
                     match role {
                         Role::Commit => self.commit_reachable.set(*reachable),
                         Role::Read => self.read_reachable.set(*reachable),
@@ -212,13 +209,13 @@ impl Database {
                     continue;
                 }
             };
-            let role = self.tickets.answer(ticket, reply);
+            let role = self.tickets.answer(ticket, report);
             let (waiting, _) = self.bound(role);
             waiting.set(waiting.get() - 1);
         }
     }
 
-    fn wait_as(&self, role: Role) -> Result<Slot<'_, Role, Reply>, Unavailable> {
+    fn wait_as(&self, role: Role) -> Result<Slot<'_, Role, Report>, Unavailable> {
         let (waiting, max) = self.bound(role);
         if waiting.get() >= max {
             return Err(Unavailable::QueueFull);
@@ -229,7 +226,7 @@ impl Database {
 
     fn bound(&self, role: Role) -> (&Cell<usize>, usize) {
         match role {
-            Role::Commit => (&self.creates.waiting, COMMIT_QUEUE_MAX),
+            Role::Commit => (&self.inserts.waiting, COMMIT_QUEUE_MAX),
             Role::Read => (&self.reads.waiting, READ_QUEUE_MAX),
             Role::Search => (&self.searches.waiting, SEARCH_QUEUE_MAX),
             Role::Feed => unreachable!("no core asks the feed"),

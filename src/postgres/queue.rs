@@ -1,35 +1,27 @@
-//! Requests that wait on a Postgres thread, and their deadlines. It knows tickets, not what was asked.
+//! Jobs that wait on a Postgres thread, and their deadlines. It knows tickets, not what was asked.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::thread::Outbox;
-use super::{Reply, Ticket};
+use super::job::Job;
+use super::outbox::Outbox;
+use super::report::Report;
 use crate::channel::ring;
 
-/// How often the queue of a connection that is busy, or not there, is searched for requests past their deadline.
+/// How often the queue of a connection that is busy, or not there, is searched for jobs past their deadline.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 
-/// Something that a client waits for until a deadline.
-pub(super) trait Waits {
-    /// Past it the answer is `Unavailable`.
-    fn deadline(&self) -> Instant;
-    /// Taken by whoever answers first: the database or the deadline.
-    fn ticket(&self) -> &Cell<Option<Ticket>>;
-}
-
-/// Requests that wait for one connection, oldest first. Bounded by the core, which holds the tickets. The core
+/// Jobs that wait for one connection, oldest first. Bounded by the core, which holds the tickets. The core
 /// wakes this thread for them only while the connection waits for them.
 pub(super) struct Queue<T> {
-    waiting: ring::Receiver<T>,
+    waiting: ring::Receiver<Job<T>>,
     outbox: Rc<Outbox>,
-    /// When to look for late requests next.
+    /// When to look for late jobs next.
     look_at: Instant,
 }
 
-impl<T: Waits> Queue<T> {
-    pub(super) fn new(waiting: ring::Receiver<T>, outbox: Rc<Outbox>) -> Queue<T> {
+impl<T> Queue<T> {
+    pub(super) fn new(waiting: ring::Receiver<Job<T>>, outbox: Rc<Outbox>) -> Queue<T> {
         Queue { waiting, outbox, look_at: Instant::now() }
     }
 
@@ -47,7 +39,7 @@ impl<T: Waits> Queue<T> {
     }
 
     /// Moves what waits to the end of `batch`, until that holds `max`.
-    pub(super) fn fill(&mut self, batch: &mut Vec<T>, max: usize) {
+    pub(super) fn fill(&mut self, batch: &mut Vec<Job<T>>, max: usize) {
         while batch.len() < max
             && let Some(item) = self.waiting.try_pop()
         {
@@ -55,17 +47,17 @@ impl<T: Waits> Queue<T> {
         }
     }
 
-    /// Removes the requests that must not be sent (again): their clients were, or are now, told that time is up.
-    pub(super) fn drop_late(&self, items: &mut Vec<T>) {
+    /// Removes the jobs that must not be sent (again): their clients were, or are now, told that time is up.
+    pub(super) fn drop_late(&self, items: &mut Vec<Job<T>>) {
         self.answer_late(items.iter(), Instant::now());
-        items.retain(|item| item.ticket().get().is_some());
+        items.retain(Job::is_open);
     }
 
-    /// Runs `work` to its end, while requests whose deadline passes meanwhile are answered: those in hand, and, within
+    /// Runs `work` to its end, while jobs whose deadline passes meanwhile are answered: those in hand, and, within
     /// [`EXPIRY_PERIOD`], those that wait. The work goes on for them: a statement that was sent is never cancelled.
     pub(super) async fn until_answered<'a, R>(
         &mut self,
-        in_hand: impl Iterator<Item = &'a T> + Clone,
+        in_hand: impl Iterator<Item = &'a Job<T>> + Clone,
         work: impl Future<Output = R>,
     ) -> R
     where
@@ -73,8 +65,8 @@ impl<T: Waits> Queue<T> {
     {
         let mut work = std::pin::pin!(work);
         loop {
-            let open = in_hand.clone().filter(|item| item.ticket().get().is_some());
-            let next = open.map(Waits::deadline).fold(self.look_at, Instant::min);
+            let open = in_hand.clone().filter(|item| item.is_open());
+            let next = open.map(|item| item.deadline).fold(self.look_at, Instant::min);
             tokio::select! {
                 biased;
                 done = &mut work => return done,
@@ -90,19 +82,19 @@ impl<T: Waits> Queue<T> {
 
     /// Every request of a queue has the same time to live, so the front is the first to expire.
     fn expire(&mut self, now: Instant) {
-        let late: Vec<T> =
-            std::iter::from_fn(|| self.waiting.pop_if(|item| item.deadline() <= now)).collect();
+        let late: Vec<Job<T>> =
+            std::iter::from_fn(|| self.waiting.pop_if(|item| item.deadline <= now)).collect();
         self.answer_late(late.iter(), now);
     }
 
-    fn answer_late<'a>(&self, items: impl Iterator<Item = &'a T>, now: Instant)
+    fn answer_late<'a>(&self, items: impl Iterator<Item = &'a Job<T>>, now: Instant)
     where
         T: 'a,
     {
         let mut answered = false;
-        for item in items.filter(|item| item.deadline() <= now) {
-            if let Some(ticket) = item.ticket().take() {
-                self.outbox.push(Reply::Unavailable { ticket });
+        for item in items.filter(|item| item.deadline <= now) {
+            if let Some(ticket) = item.ticket.take() {
+                self.outbox.push(Report::Unavailable { ticket });
                 answered = true;
             }
         }

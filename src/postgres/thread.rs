@@ -1,7 +1,6 @@
 //! One core's Postgres thread: a tokio runtime with a task and a queue for each connection. It never sees a client,
 //! only tickets.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::thread::JoinHandle;
@@ -10,55 +9,47 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio_postgres::Config;
 
-use super::commit::{self, Pending};
+use super::connector::Connector;
 use super::feed::FeedNotice;
 use super::handle::{Database, Learnt};
+use super::job::{Insert, Job, Jobs, Question};
+use super::outbox::Outbox;
 use super::queue::Queue;
-use super::read::{self, Read};
-use super::search::{self, Search};
-use super::session::Connector;
-use super::{Reply, Role};
+use super::report::Report;
+use super::role::Role;
+use super::{commit, read, search};
 use crate::channel::ring;
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 
-/// Requests of one core that can be under way.
+/// Jobs of one core that can be under way.
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
-/// Replies to them, the rows that outlived their clients, and the states of the connections.
-const REPLIES_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
+/// Reports to them, the rows that outlived their clients, and the states of the connections.
+const REPORTS_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 
 /// The core's ends of the rings, on their way to the core.
 pub struct Link {
-    requests: Requests,
-    replies: ring::Receiver<Reply>,
-}
-
-/// Where a core asks, by connection.
-pub(super) struct Requests {
-    pub(super) creates: ring::Sender<Pending>,
-    pub(super) reads: ring::Sender<Read>,
-    pub(super) searches: ring::Sender<Search>,
-    /// Dropped when the core asks nothing any more.
-    pub(super) open: oneshot::Sender<Infallible>,
+    jobs: Jobs,
+    reports: ring::Receiver<Report>,
 }
 
 impl Link {
-    /// The handle, and the replies that `Replies::run` hands to it.
-    pub fn open(self) -> (Rc<Database>, Replies) {
-        let database = Rc::new(Database::new(self.requests));
-        (Rc::clone(&database), Replies { database, replies: self.replies })
+    /// The handle, and the reports that `Reports::run` hands to it.
+    pub fn open(self) -> (Rc<Database>, Reports) {
+        let database = Rc::new(Database::new(self.jobs));
+        (Rc::clone(&database), Reports { database, reports: self.reports })
     }
 }
 
-/// The replies of one Postgres thread, seen from the core.
-pub struct Replies {
+/// The reports of one Postgres thread, seen from the core.
+pub struct Reports {
     database: Rc<Database>,
-    replies: ring::Receiver<Reply>,
+    reports: ring::Receiver<Report>,
 }
 
-impl Replies {
-    /// Delivers replies until the thread is gone; `learn` hears of every committed row before its client does.
+impl Reports {
+    /// Delivers reports until the thread is gone; `learn` hears of every committed row before its client does.
     pub async fn run(mut self, learn: impl FnMut(Learnt<'_>)) {
-        self.database.run(&mut self.replies, learn).await;
+        self.database.run(&mut self.reports, learn).await;
     }
 }
 
@@ -70,13 +61,13 @@ pub fn spawn(
     feed: FeedNotice,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<(Link, JoinHandle<()>)> {
-    let (creates, creates_inbox) = ring::channel(COMMIT_QUEUE_MAX);
+    let (inserts, inserts_inbox) = ring::channel(COMMIT_QUEUE_MAX);
     let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
     let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
     let (open, closed) = oneshot::channel();
-    let (outbox, replies) = ring::channel(REPLIES_MAX);
+    let (outbox, reports) = ring::channel(REPORTS_MAX);
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
-        let inbox = Inbox { creates: creates_inbox, reads: reads_inbox, searches: searches_inbox, closed };
+        let inbox = Inbox { inserts: inserts_inbox, reads: reads_inbox, searches: searches_inbox, closed };
         let ended =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox, feed)));
         match ended {
@@ -86,34 +77,42 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link { requests: Requests { creates, reads, searches, open }, replies }, thread))
+    Ok((Link { jobs: Jobs { inserts, reads, searches, open }, reports }, thread))
 }
 
-/// The thread's ends of [`Requests`].
+/// The thread's ends of [`Jobs`].
 struct Inbox {
-    creates: ring::Receiver<Pending>,
-    reads: ring::Receiver<Read>,
-    searches: ring::Receiver<Search>,
+    inserts: ring::Receiver<Insert>,
+    reads: ring::Receiver<Job<Question>>,
+    searches: ring::Receiver<Job<Box<[u8]>>>,
     closed: oneshot::Receiver<Infallible>,
 }
 
-fn serve(config: Config, inbox: Inbox, outbox: ring::Sender<Reply>, feed: FeedNotice) -> std::io::Result<()> {
+fn serve(
+    config: Config,
+    inbox: Inbox,
+    outbox: ring::Sender<Report>,
+    feed: FeedNotice,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outbox = Rc::new(Outbox { replies: RefCell::new(outbox) });
-    let connector = |role| {
+    let outbox = Rc::new(Outbox::new(outbox));
+    let reachable = |role| {
         let outbox = Rc::clone(&outbox);
-        Connector::new(config.clone(), role, move |reachable| {
-            outbox.push(Reply::Reachable { role, reachable });
+        move |reachable| {
+            outbox.push(Report::Reachable { role, reachable });
             outbox.wake();
-        })
+        }
     };
-    let creates = Queue::new(inbox.creates, Rc::clone(&outbox));
+    let inserts = Queue::new(inbox.inserts, Rc::clone(&outbox));
     let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
     let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
+    let commits = Connector::new(config.clone(), reachable(Role::Commit));
+    let reads_from = Connector::new(config.clone(), reachable(Role::Read));
+    let searches_in = Connector::new(config, reachable(Role::Search));
     let tasks = LocalSet::new();
-    let committer = tasks.spawn_local(commit::run(creates, feed, connector(Role::Commit)));
-    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), connector(Role::Read)));
-    let searcher = tasks.spawn_local(search::run(searches, connector(Role::Search)));
+    let committer = tasks.spawn_local(commit::run(inserts, feed, commits));
+    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), reads_from));
+    let searcher = tasks.spawn_local(search::run(searches, searches_in));
     tasks.block_on(&runtime, async move {
         tokio::select! {
             Err(_) = inbox.closed => {}
@@ -123,21 +122,4 @@ fn serve(config: Config, inbox: Inbox, outbox: ring::Sender<Reply>, feed: FeedNo
         }
     });
     Ok(())
-}
-
-/// The thread's end of the reply ring.
-pub(super) struct Outbox {
-    replies: RefCell<ring::Sender<Reply>>,
-}
-
-impl Outbox {
-    /// Queues a reply; [`wake`](Self::wake) follows once a batch.
-    pub(super) fn push(&self, reply: Reply) {
-        let pushed = self.replies.borrow_mut().push(reply);
-        assert!(pushed.is_ok(), "the ring holds a reply for every ticket");
-    }
-
-    pub(super) fn wake(&self) {
-        self.replies.borrow().wake();
-    }
 }

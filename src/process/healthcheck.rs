@@ -14,7 +14,7 @@ use monoio::{LegacyDriver, RuntimeBuilder};
 use monoio_http::h1::codec::ClientCodec;
 use monoio_http::h1::payload::{Payload, PayloadError};
 
-use crate::config::Listen;
+use crate::net::Listen;
 
 /// From the connect to the answer.
 const TIME_MAX: Duration = Duration::from_secs(3);

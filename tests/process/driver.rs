@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rinha::core::topology::Machine;
+use rinha::core::Machine;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::cluster::Cluster;

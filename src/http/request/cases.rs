@@ -9,7 +9,7 @@ pub(super) fn outcome(result: &Result<Progress<Head>, Reject>, bytes: &[u8]) -> 
     let head = match result {
         Ok(Progress::Complete(head)) => head,
         Ok(Progress::Partial) => return "partial".to_owned(),
-        Err(reject) => return format!("{} {reject:?}", reject.status()),
+        Err(reject) => return format!("{} {reject:?}", reject.status().code()),
     };
     let framing = match head.framing {
         Framing::Length(length) => format!("length={length}"),

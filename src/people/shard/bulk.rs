@@ -1,6 +1,6 @@
 //! The trigrams of many texts at once, sorted. Knows neither lists nor pessoas.
 //!
-//! The plain loop, [`Trigrams::add`](super::trigrams::Trigrams::add), adds each trigram of a text to its list at
+//! The plain loop, `Trigrams::add`, adds each trigram of a text to its list at
 //! once. Neighbouring trigrams have lists all over memory, so nearly each costs cache misses. The deviations:
 //!
 //! 1. The trigrams of thousands of texts are sorted first, and each list is touched once for all of them. It makes
@@ -10,7 +10,7 @@
 //! 3. A pair has four bytes: sorting by half a trigram leaves only the other half to be kept. So a part of the
 //!    pairs fits the CPU's cache while it is sorted.
 
-use super::trigrams::trigrams_of;
+use super::text::trigrams_of;
 
 /// Sorting is by the upper half of a trigram first, then by the lower.
 const HALF_BITS: u32 = 12;

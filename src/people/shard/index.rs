@@ -9,7 +9,8 @@ use super::arena::Arena;
 use super::bulk::{self, Sorter};
 use super::recent::{Recent, ShortGrams};
 use super::table::{Column, Slots};
-use super::trigrams::{TRIGRAM, Trigrams};
+use super::text::TRIGRAM;
+use super::trigrams::Trigrams;
 use crate::limits::SEARCH_RESULTS_MAX;
 use crate::pessoa::SEPARATOR;
 use ahash::RandomState;
@@ -67,7 +68,7 @@ impl Hits {
 }
 
 /// What a bulk load has stored and not indexed by its trigrams yet.
-struct Pending {
+struct Unindexed {
     /// The first pessoa whose own text it is, and all after it.
     own_from: u32,
     /// The first item, and all after it.
@@ -93,7 +94,7 @@ pub(super) struct Index {
     /// The longest field so far, in bytes: a longer term is in none.
     longest: usize,
     /// `Some` during a bulk load.
-    pending: Option<Pending>,
+    unindexed: Option<Unindexed>,
 }
 
 impl Index {
@@ -109,7 +110,7 @@ impl Index {
             hasher: RandomState::new(),
             owners_bytes: 0,
             longest: 0,
-            pending: None,
+            unindexed: None,
         }
     }
 
@@ -118,43 +119,44 @@ impl Index {
     pub(super) fn begin_bulk_load(&mut self, bytes: usize) {
         let bytes_max = (bytes / bulk::BYTES_PER_BYTE).min(bulk::TEXTS_MAX);
         let (own_from, items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
-        self.pending = Some(Pending { own_from, items_from, bytes: 0, bytes_max, sorter: Sorter::default() });
+        self.unindexed =
+            Some(Unindexed { own_from, items_from, bytes: 0, bytes_max, sorter: Sorter::default() });
     }
 
     /// Indexes what is left; from now on a text is indexed when it is added.
     pub(super) fn end_bulk_load(&mut self) {
         self.catch_up();
-        self.pending = None;
+        self.unindexed = None;
     }
 
     fn catch_up(&mut self) {
-        let Some(pending) = &mut self.pending else { return };
-        let Pending { own_from, items_from, sorter, .. } = pending;
+        let Some(unindexed) = &mut self.unindexed else { return };
+        let Unindexed { own_from, items_from, sorter, .. } = unindexed;
         let (own_end, items_end) = (ordinal(self.own.len()), ordinal(self.items.len()));
         let own = (*own_from..own_end).map(|pessoa| text_at(&self.texts, *self.own.get(pessoa)));
         self.own_trigrams.add_sorted(*own_from, own, sorter);
         let items = (*items_from..items_end).map(|item| text_at(&self.texts, self.items.get(item).text));
         self.item_trigrams.add_sorted(*items_from, items, sorter);
-        (*own_from, *items_from, pending.bytes) = (own_end, items_end, 0);
+        (*own_from, *items_from, unindexed.bytes) = (own_end, items_end, 0);
     }
 
     /// Before a text is stored: whether its trigrams are left for later. If not, nothing else is left either.
     fn defer(&mut self, text: &[u8]) -> bool {
         let bytes = text.len() + 1;
-        if self.pending.as_ref().is_some_and(|pending| pending.bytes + bytes > pending.bytes_max) {
+        if self.unindexed.as_ref().is_some_and(|unindexed| unindexed.bytes + bytes > unindexed.bytes_max) {
             self.catch_up();
         }
-        let Some(pending) = self.pending.as_mut().filter(|pending| bytes <= pending.bytes_max) else {
+        let Some(unindexed) = self.unindexed.as_mut().filter(|unindexed| bytes <= unindexed.bytes_max) else {
             return false;
         };
-        pending.bytes += bytes;
+        unindexed.bytes += bytes;
         true
     }
 
     /// After a text that was not deferred was indexed.
     fn nothing_is_left(&mut self) {
-        if let Some(pending) = &mut self.pending {
-            (pending.own_from, pending.items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
+        if let Some(unindexed) = &mut self.unindexed {
+            (unindexed.own_from, unindexed.items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
         }
     }
 
@@ -214,7 +216,7 @@ impl Index {
 
     /// Adds to `hits` pessoas that contain `term`, until there are as many as a search gives.
     pub(super) fn search(&self, term: &[u8], hits: &mut Hits) -> Result<(), TooCostly> {
-        debug_assert!(self.pending.is_none(), "the bulk load was not ended");
+        debug_assert!(self.unindexed.is_none(), "the bulk load was not ended");
         if term.len() > self.longest || term.contains(&SEPARATOR) {
             return Ok(());
         }
@@ -267,7 +269,7 @@ impl Index {
             + self.item_trigrams.bytes()
             + self.short.bytes()
             + self.owners_bytes
-            + self.pending.as_ref().map_or(0, |pending| pending.sorter.bytes())
+            + self.unindexed.as_ref().map_or(0, |unindexed| unindexed.sorter.bytes())
     }
 }
 

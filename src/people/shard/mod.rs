@@ -5,8 +5,9 @@
 //! [`Lookup::Dropped`], [`Lookup::Unknown`] and [`NoAnswer`] all mean "ask Postgres". The parts, from the ground up:
 //!
 //! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
-//! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them; `bulk`: for many at once
-//! * `index`: search; `people`: everything else
+//! * `text`: a text's trigrams; `bulk`: those of many texts, sorted
+//! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
+//! * `index`: search; `bodies`, `apelidos`: everything else
 //!
 //! # Memory
 //!
@@ -20,20 +21,23 @@
 //! over N / 65,536 ranges, each at most a few microseconds; then a look at the texts that are left. Matching
 //! ones end it after at most 1,650; others after 8 MiB of text, with [`NoAnswer::TooCostly`].
 
+mod apelidos;
 mod arena;
+mod bodies;
 mod bulk;
 mod index;
-mod people;
 mod postings;
 mod recent;
 mod table;
+mod text;
 mod trigrams;
 
 #[cfg(test)]
 mod tests;
 
+use apelidos::Apelidos;
+use bodies::Bodies;
 use index::{Hits, Index};
-use people::{Apelidos, People};
 use std::ops::RangeInclusive;
 use thiserror::Error;
 use uuid::Uuid;
@@ -54,7 +58,7 @@ const BULK_BYTES_PER: usize = 64;
 
 /// One core's pessoas.
 pub struct Shard {
-    people: People,
+    bodies: Bodies,
     apelidos: Apelidos,
     /// `None` once it was dropped.
     index: Option<Index>,
@@ -122,9 +126,9 @@ pub struct Memory {
 impl Shard {
     /// An empty shard that keeps within `budget` bytes.
     pub fn new(budget: usize) -> Shard {
-        let (people, apelidos) = empty(budget);
+        let (bodies, apelidos) = empty(budget);
         Shard {
-            people,
+            bodies,
             apelidos,
             index: Some(Index::new(tables(budget), chunk_bytes(budget))),
             budget,
@@ -168,7 +172,7 @@ impl Shard {
     /// [`SEPARATOR`](crate::pessoa::SEPARATOR) between them) and its rendered body. Does nothing and gives
     /// `false` when the id is known. An id that was forgotten for want of memory counts as new.
     pub fn insert(&mut self, id: Uuid, search_text: &[u8], body: &[u8]) -> bool {
-        if !self.people.insert(id, body) {
+        if !self.bodies.insert(id, body) {
             return false;
         }
         if self.index.as_mut().is_some_and(|index| index.add(search_text).is_none()) {
@@ -180,9 +184,9 @@ impl Shard {
 
     /// The pessoa with this id.
     pub fn get(&self, id: &Uuid) -> Lookup<'_> {
-        match self.people.find(id) {
+        match self.bodies.find(id) {
             None => Lookup::Unknown,
-            Some(ordinal) => self.people.body(ordinal).map_or(Lookup::Dropped, Lookup::Body),
+            Some(ordinal) => self.bodies.body(ordinal).map_or(Lookup::Dropped, Lookup::Body),
         }
     }
 
@@ -201,21 +205,21 @@ impl Shard {
         let index = self.index.as_ref().ok_or(NoAnswer::Incomplete)?;
         let mut hits = Hits::new();
         index.search(term, &mut hits).map_err(|index::TooCostly| NoAnswer::TooCostly)?;
-        found.extend(hits.ordinals().iter().map(|&ordinal| Found { id: self.people.id(ordinal), ordinal }));
+        found.extend(hits.ordinals().iter().map(|&ordinal| Found { id: self.bodies.id(ordinal), ordinal }));
         found.sort_unstable_by_key(|found| found.id);
         Ok(())
     }
 
     /// The body of a search's result, or `None` when it is only in Postgres.
     pub fn body(&self, found: &Found) -> Option<&[u8]> {
-        let known = (found.ordinal as usize) < self.people.len() && self.people.id(found.ordinal) == found.id;
+        let known = (found.ordinal as usize) < self.bodies.len() && self.bodies.id(found.ordinal) == found.id;
         // After everything was forgotten the ordinal means another pessoa.
-        if known { self.people.body(found.ordinal) } else { None }
+        if known { self.bodies.body(found.ordinal) } else { None }
     }
 
     /// Known pessoas.
     pub fn len(&self) -> usize {
-        self.people.len()
+        self.bodies.len()
     }
 
     /// Whether no pessoa is known.
@@ -228,7 +232,7 @@ impl Shard {
         let (texts, index) =
             self.index.as_ref().map_or((0, 0), |index| (index.texts_bytes(), index.index_bytes()));
         let (bodies, ids, apelidos) =
-            (self.people.bodies_bytes(), self.people.ids_bytes(), self.apelidos.bytes());
+            (self.bodies.bodies_bytes(), self.bodies.ids_bytes(), self.apelidos.bytes());
         Memory {
             bodies,
             texts,
@@ -236,28 +240,28 @@ impl Shard {
             apelidos,
             ids,
             total: bodies + texts + index + apelidos + ids,
-            pessoas: self.people.len(),
-            bodies_dropped: self.people.bodies_dropped(),
+            pessoas: self.bodies.len(),
+            bodies_dropped: self.bodies.bodies_dropped(),
             complete: self.index.is_some(),
         }
     }
 
     fn keep_within_budget(&mut self) {
         while self.memory().total > self.budget {
-            if self.people.drop_oldest_bodies() {
+            if self.bodies.drop_oldest_bodies() {
                 continue;
             }
             if self.index.take().is_none() {
-                (self.people, self.apelidos) = empty(self.budget);
+                (self.bodies, self.apelidos) = empty(self.budget);
                 return;
             }
         }
     }
 }
 
-fn empty(budget: usize) -> (People, Apelidos) {
+fn empty(budget: usize) -> (Bodies, Apelidos) {
     let (tables, chunk_bytes) = (tables(budget), chunk_bytes(budget));
-    (People::new(tables, chunk_bytes), Apelidos::new(tables, chunk_bytes))
+    (Bodies::new(tables, chunk_bytes), Apelidos::new(tables, chunk_bytes))
 }
 
 fn tables(budget: usize) -> usize {

@@ -6,6 +6,7 @@
 use super::bulk::Sorter;
 use super::postings::{Postings, common};
 use super::table::{Column, Slots};
+use super::text::{TRIGRAM, trigrams_of};
 use crate::pessoa::SEPARATOR;
 use ahash::RandomState;
 use std::hint::black_box;
@@ -22,9 +23,6 @@ const LISTS_ENOUGH: usize = 4;
 
 /// Parts of the hash table: fewer than elsewhere, since there are some 20,000 trigrams, not millions.
 const TABLES_MAX: usize = 64;
-
-/// The length of a trigram in bytes.
-pub(super) const TRIGRAM: usize = 3;
 
 /// Trigrams of a text whose lists are found before the first of them grows.
 const LOOK_AHEAD: usize = 32;
@@ -147,15 +145,6 @@ fn keep_rarest<'a>(rarest: &mut [&'a Postings; LISTS_MAX], len: usize, list: &'a
     }
     rarest[at] = list;
     len
-}
-
-pub(super) fn trigrams_of(text: &[u8]) -> impl Iterator<Item = u32> {
-    let (mut trigram, mut run) = (0, 0);
-    text.iter().filter_map(move |&byte| {
-        trigram = (trigram << 8 | u32::from(byte)) & 0xff_ffff;
-        run = if byte == SEPARATOR { 0 } else { run + 1 };
-        (run >= TRIGRAM).then_some(trigram)
-    })
 }
 
 #[cfg(test)]

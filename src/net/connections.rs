@@ -1,0 +1,181 @@
+//! The open connections of one core, and how long each may go on with what it does. It is told the time.
+
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use slab::Slab;
+
+use super::clock::{Tick, ticks};
+use crate::limits::{IDLE_TIME_MAX, LINGER_TIME_MAX, REQUEST_TIME_MAX, WRITE_TIME_MAX};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests.
+    Idle,
+    /// Part of a request is there.
+    Receiving,
+    /// The service works on an answer; its waits are its own.
+    Answering,
+    /// An answer is on its way out.
+    Writing,
+    /// An error was answered; what still comes in is thrown away.
+    Lingering,
+}
+
+impl Phase {
+    /// How long it may last; `None`: that is the service's business.
+    const fn time_max(self) -> Option<Tick> {
+        match self {
+            Phase::Idle => Some(ticks(IDLE_TIME_MAX)),
+            Phase::Receiving => Some(ticks(REQUEST_TIME_MAX)),
+            Phase::Answering => None,
+            Phase::Writing => Some(ticks(WRITE_TIME_MAX)),
+            Phase::Lingering => Some(ticks(LINGER_TIME_MAX)),
+        }
+    }
+
+    const fn deadline(self, now: Tick) -> Option<Tick> {
+        match self.time_max() {
+            Some(ticks) => Some(now + ticks),
+            None => None,
+        }
+    }
+}
+
+/// Names an open connection.
+pub(super) type Key = usize;
+
+struct Entry {
+    fd: RawFd,
+    phase: Phase,
+    /// The tick at which the phase is ended.
+    deadline: Option<Tick>,
+    /// A phase was ended for its deadline.
+    late: bool,
+}
+
+/// The table.
+pub struct Connections {
+    entries: RefCell<Slab<Entry>>,
+    max: usize,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize) -> Connections {
+        Connections { entries: RefCell::new(Slab::new()), max }
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// A new connection, idle; `None` when there are as many as there may be.
+    pub(super) fn add(&self, fd: RawFd, now: Tick) -> Option<Key> {
+        let mut entries = self.entries.borrow_mut();
+        let phase = Phase::Idle;
+        let entry = Entry { fd, phase, deadline: phase.deadline(now), late: false };
+        (entries.len() < self.max).then(|| entries.insert(entry))
+    }
+
+    pub(super) fn remove(&self, key: Key) {
+        self.entries.borrow_mut().remove(key);
+    }
+
+    /// The connection does something else now.
+    pub(super) fn enter(&self, key: Key, phase: Phase, now: Tick) {
+        let entry = &mut self.entries.borrow_mut()[key];
+        // A request that trickles in does not start its time again with every byte.
+        if phase != Phase::Receiving || entry.phase != Phase::Receiving {
+            entry.deadline = phase.deadline(now);
+        }
+        entry.phase = phase;
+    }
+
+    /// Whether a phase of this connection was ended for its deadline.
+    pub(super) fn is_late(&self, key: Key) -> bool {
+        self.entries.borrow()[key].late
+    }
+
+    /// Ends every phase whose deadline has come. Shutting the socket down makes the pending operation return; dropping
+    /// that operation instead could lose its completion.
+    pub(super) fn end_late(&self, now: Tick) {
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if entry.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            entry.deadline = None;
+            entry.late = true;
+            // A late request still gets its 408; in the other phases there is nothing left to say.
+            let how = if entry.phase == Phase::Receiving { Shutdown::Read } else { Shutdown::Both };
+            end(entry.fd, how);
+        }
+    }
+
+    /// Ends the connections that are between requests; a request that has arrived meanwhile is still read.
+    pub(super) fn end_idle(&self) {
+        for (_, entry) in self.entries.borrow().iter() {
+            if entry.phase == Phase::Idle {
+                end(entry.fd, Shutdown::Read);
+            }
+        }
+    }
+}
+
+/// Shuts a socket down. Its peer may have gone already, which is no news.
+pub(super) fn end(fd: RawFd, how: Shutdown) {
+    if let Err(errno) = shutdown(fd, how) {
+        tracing::trace!(%errno, "shutdown");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A descriptor that nothing has: shutting it down does nothing.
+    const NOBODY: RawFd = -1;
+
+    #[test]
+    fn a_phase_ends_at_its_deadline_and_once() {
+        let connections = Connections::new(2);
+        let key = connections.add(NOBODY, 7).unwrap();
+        for (phase, ticks) in
+            [(Phase::Idle, 301), (Phase::Receiving, 11), (Phase::Writing, 11), (Phase::Lingering, 3)]
+        {
+            connections.enter(key, Phase::Answering, 7);
+            connections.entries.borrow_mut()[key].late = false;
+            connections.enter(key, phase, 7);
+            connections.end_late(7 + ticks - 1);
+            assert!(!connections.is_late(key));
+            connections.end_late(7 + ticks);
+            assert!(connections.is_late(key));
+            assert_eq!(connections.entries.borrow()[key].deadline, None);
+        }
+        connections.entries.borrow_mut()[key].late = false;
+        connections.enter(key, Phase::Answering, 7);
+        connections.end_late(Tick::MAX);
+        assert!(!connections.is_late(key), "the service's waits are its own");
+    }
+
+    #[test]
+    fn a_request_that_trickles_in_keeps_its_deadline() {
+        let connections = Connections::new(1);
+        let key = connections.add(NOBODY, 0).unwrap();
+        for now in 0..10 {
+            connections.enter(key, Phase::Receiving, now);
+        }
+        assert_eq!(connections.entries.borrow()[key].deadline, Some(11));
+    }
+
+    #[test]
+    fn there_are_no_more_than_there_may_be() {
+        let connections = Connections::new(1);
+        let key = connections.add(NOBODY, 0).unwrap();
+        assert_eq!((connections.add(NOBODY, 0), connections.count()), (None, 1));
+        connections.remove(key);
+        assert!(connections.add(NOBODY, 0).is_some());
+    }
+}

@@ -1,0 +1,62 @@
+//! How far the end of a core's service is: whether answers close their connections, whether listeners are being shut
+//! down, and who may still bring a connection.
+
+use std::cell::Cell;
+
+/// In this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Every answer closes its connection; new ones are still accepted.
+    Draining,
+    /// The listeners are being shut down.
+    ListenersEnd,
+}
+
+/// The state of one core's drain.
+pub struct Drain {
+    stage: Cell<Stage>,
+    /// Acceptors that may still hand connections over.
+    acceptors: Cell<usize>,
+}
+
+impl Drain {
+    pub(super) fn new() -> Drain {
+        Drain { stage: Cell::new(Stage::Serving), acceptors: Cell::new(0) }
+    }
+
+    /// From now on every answer closes its connection.
+    pub(super) fn begin(&self) {
+        self.stage.set(self.stage.get().max(Stage::Draining));
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.stage.get() >= Stage::Draining
+    }
+
+    /// From now on an accept that fails has lost its listener.
+    pub(super) fn end_listeners(&self) {
+        self.stage.set(Stage::ListenersEnd);
+    }
+
+    /// Whether the listeners are being shut down.
+    pub(super) fn listeners_end(&self) -> bool {
+        self.stage.get() == Stage::ListenersEnd
+    }
+
+    /// An acceptor will hand connections over.
+    pub(super) fn acceptor_began(&self) {
+        self.acceptors.set(self.acceptors.get() + 1);
+    }
+
+    /// One of them will hand no more over.
+    pub(super) fn acceptor_ended(&self) {
+        self.acceptors.set(self.acceptors.get() - 1);
+    }
+
+    /// Whether an acceptor may still hand a connection over.
+    pub(super) fn expects_acceptors(&self) -> bool {
+        self.acceptors.get() > 0
+    }
+}

@@ -1,0 +1,87 @@
+//! Makes sessions, tries again while the database is away, and says so: at first, and then now and then.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Config;
+use tracing::{info, warn};
+
+use super::failure::Failure;
+use super::session::{Session, Statements};
+use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, STATEMENT_TIME_MAX};
+
+/// While the database is away, it is said this often.
+const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
+
+/// Makes sessions with the statements `S`, for as long as it takes.
+pub(super) struct Connector<S> {
+    config: Config,
+    statements: PhantomData<S>,
+    /// Hears whenever a connection came or went.
+    reachable: Box<dyn Fn(bool)>,
+    /// Before the next session: zero once a session worked. A database that takes connections and refuses the work
+    /// (a standby, a full disk) is asked ever less often, as one that is away is.
+    pause: Cell<Duration>,
+    /// When the loss of a session was last said.
+    said: Cell<Option<Instant>>,
+}
+
+impl<S: Statements> Connector<S> {
+    pub(super) fn new(config: Config, reachable: impl Fn(bool) + 'static) -> Connector<S> {
+        Connector {
+            config,
+            statements: PhantomData,
+            reachable: Box::new(reachable),
+            pause: Cell::default(),
+            said: Cell::default(),
+        }
+    }
+
+    /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
+    pub(super) async fn connect(&self) -> Session<S> {
+        let began = Instant::now();
+        let mut pause = CONNECT_BACKOFF_MIN;
+        let mut said: Option<Instant> = None;
+        if !self.pause.get().is_zero() {
+            tokio::time::sleep(self.pause.get()).await;
+        }
+        loop {
+            let attempt = tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config)).await;
+            let failure = match attempt {
+                Ok(Ok(session)) => {
+                    if said.is_some() {
+                        let away = began.elapsed();
+                        info!(connection = S::ROLE.name(), ?away, "the database is back");
+                    }
+                    self.pause.set((self.pause.get() * 2).clamp(CONNECT_BACKOFF_MIN, CONNECT_BACKOFF_MAX));
+                    (self.reachable)(true);
+                    return session;
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Lost(format!("no answer for {STATEMENT_TIME_MAX:?}")),
+            };
+            if said.is_none_or(|at| at.elapsed() >= OUTAGE_LOG_PERIOD) {
+                warn!(connection = S::ROLE.name(), why = %failure, "the database cannot be reached; trying on");
+                said = Some(Instant::now());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(CONNECT_BACKOFF_MAX);
+        }
+    }
+
+    /// The session did what it was asked.
+    pub(super) fn worked(&self) {
+        self.pause.set(Duration::ZERO);
+    }
+
+    /// Says that a session was lost, and why; of those that never worked only now and then.
+    pub(super) fn lost(&self, why: &str) {
+        let said_lately = self.said.get().is_some_and(|at| at.elapsed() < OUTAGE_LOG_PERIOD);
+        if self.pause.get().is_zero() || !said_lately {
+            warn!(connection = S::ROLE.name(), why, "the connection to the database was lost; reconnecting");
+            self.said.set(Some(Instant::now()));
+        }
+        (self.reachable)(false);
+    }
+}

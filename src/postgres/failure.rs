@@ -1,0 +1,45 @@
+//! Why a statement has no result: what the server said, or that it said nothing. What that means for a row or for the
+//! session is for the caller to decide.
+
+use thiserror::Error;
+use tokio_postgres::error::{Severity, SqlState};
+
+/// Why a statement has no result.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// The server refused it.
+    #[error("{message} (SQLSTATE {})", sqlstate.code())]
+    Refused {
+        sqlstate: SqlState,
+        /// Above `ERROR` the session is over. `None`: a server before 9.6.
+        severity: Option<Severity>,
+        message: Box<str>,
+    },
+    /// There was no answer, or not all of it; what the statement did is unknown.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        match error.as_db_error() {
+            Some(said) => Failure::Refused {
+                sqlstate: said.code().clone(),
+                severity: said.parsed_severity(),
+                message: said.message().into(),
+            },
+            None => Failure::Lost(describe(&error)),
+        }
+    }
+}
+
+/// The database's own words where it spoke; tokio-postgres alone only says "db error".
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,56 @@
+//! What a core asks of its Postgres thread: something, for the holder of a ticket, until a deadline. It knows neither who
+//! answers nor how.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::channel::Ticket;
+use crate::channel::ring;
+use crate::pessoa::Record;
+
+/// Something that a client waits for.
+pub(super) struct Job<T> {
+    /// Taken by whoever answers first: the database or the deadline.
+    pub(super) ticket: Cell<Option<Ticket>>,
+    /// Past it the answer is `Unavailable`.
+    pub(super) deadline: Instant,
+    /// What is asked.
+    pub(super) asked: T,
+}
+
+impl<T> Job<T> {
+    pub(super) fn new(ticket: Ticket, deadline: Instant, asked: T) -> Job<T> {
+        Job { ticket: Cell::new(Some(ticket)), deadline, asked }
+    }
+
+    /// Whether its client still waits.
+    pub(super) fn is_open(&self) -> bool {
+        self.ticket.get().is_some()
+    }
+}
+
+/// A row on its way into the table.
+pub(super) type Insert = Job<Box<Record>>;
+
+/// What a read wants to know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The row with this id.
+    Row(Uuid),
+    /// How many rows there are.
+    Count,
+}
+
+/// The core's ends of the rings to its Postgres thread, by connection.
+pub(super) struct Jobs {
+    pub(super) inserts: ring::Sender<Insert>,
+    pub(super) reads: ring::Sender<Job<Question>>,
+    /// Of lower-cased terms.
+    pub(super) searches: ring::Sender<Job<Box<[u8]>>>,
+    /// Dropped when the core asks nothing any more.
+    pub(super) open: oneshot::Sender<Infallible>,
+}

@@ -1,0 +1,27 @@
+//! Where the tasks of a Postgres thread put what its core is to hear.
+
+use std::cell::RefCell;
+
+use super::report::Report;
+use crate::channel::ring;
+
+/// The thread's end of the report ring.
+pub(super) struct Outbox {
+    reports: RefCell<ring::Sender<Report>>,
+}
+
+impl Outbox {
+    pub(super) fn new(reports: ring::Sender<Report>) -> Outbox {
+        Outbox { reports: RefCell::new(reports) }
+    }
+
+    /// Queues a report; [`wake`](Self::wake) follows once a batch.
+    pub(super) fn push(&self, report: Report) {
+        let pushed = self.reports.borrow_mut().push(report);
+        assert!(pushed.is_ok(), "the ring holds a report for every ticket");
+    }
+
+    pub(super) fn wake(&self) {
+        self.reports.borrow().wake();
+    }
+}

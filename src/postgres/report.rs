@@ -1,0 +1,51 @@
+//! What a core hears from its Postgres thread.
+
+use super::role::Role;
+use crate::channel::Ticket;
+use crate::pessoa::Record;
+
+/// What a core hears.
+pub(super) enum Report {
+    /// The row is committed. No ticket: its client was told `Unavailable` before this was known.
+    Committed {
+        ticket: Option<Ticket>,
+        record: Box<Record>,
+    },
+    /// A committed row with another id has this apelido.
+    Duplicate {
+        ticket: Ticket,
+        record: Box<Record>,
+    },
+    /// The id is taken by a row with another apelido: a new one is needed.
+    Collision {
+        ticket: Ticket,
+        record: Box<Record>,
+    },
+    /// The database refuses this row for good (SQLSTATE).
+    Refused {
+        ticket: Ticket,
+        sqlstate: Box<str>,
+    },
+    /// The deadline passed first. The outcome of a create is unknown.
+    Unavailable {
+        ticket: Ticket,
+    },
+    Fetched {
+        ticket: Ticket,
+        found: Option<Box<Record>>,
+    },
+    Counted {
+        ticket: Ticket,
+        rows: u64,
+    },
+    /// In ascending order of id.
+    Searched {
+        ticket: Ticket,
+        found: Vec<Record>,
+    },
+    /// A connection came or went.
+    Reachable {
+        role: Role,
+        reachable: bool,
+    },
+}

@@ -1,0 +1,65 @@
+//! Searches that memory cannot answer: Postgres reads the whole table.
+
+use futures_util::TryStreamExt;
+use memchr::memmem;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::row::record_at;
+use crate::limits::{SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
+use crate::pessoa::{Record, SEPARATOR};
+use crate::postgres::failure::Failure;
+use crate::postgres::role::Role;
+use crate::postgres::session::{Session, Statements};
+
+// Any 50 will do; they are put in order afterwards.
+const SEARCH: &str = "\
+    SELECT id, apelido, nome, nascimento, stack FROM pessoas \
+    WHERE position($1::bytea IN search) > 0 LIMIT $2";
+
+// Rows that were put in by hand. Postgres' own lower() is another one than the search text's.
+const UNLOWERED: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE search IS NULL";
+
+/// The statements of the connection that searches.
+pub(in crate::postgres) struct Search {
+    search: Statement,
+    unlowered: Statement,
+}
+
+impl Statements for Search {
+    const ROLE: Role = Role::Search;
+
+    fn settings() -> String {
+        format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis())
+    }
+
+    async fn prepare(client: &Client) -> Result<Search, Error> {
+        Ok(Search { search: client.prepare(SEARCH).await?, unlowered: client.prepare(UNLOWERED).await? })
+    }
+}
+
+impl Session<Search> {
+    /// At most 50 committed rows whose search text contains `term`, ascending by id.
+    pub(in crate::postgres) async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Failure> {
+        if term.contains(&SEPARATOR) {
+            // It stands between two fields and in none.
+            return Ok(Vec::new());
+        }
+        let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
+        let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
+        let rows = self.bounded(self.client().query(&self.statements().search, &parameters)).await?;
+        let mut found: Vec<Record> = rows.iter().map(|row| record_at(row, 0)).collect::<Result<_, _>>()?;
+
+        let no_parameters: [&(dyn ToSql + Sync); 0] = [];
+        let rows = self.client().query_raw(&self.statements().unlowered, no_parameters);
+        let mut rows = std::pin::pin!(self.bounded(rows).await?);
+        let term = memmem::Finder::new(term);
+        while found.len() < SEARCH_RESULTS_MAX
+            && let Some(row) = self.bounded(rows.try_next()).await?
+        {
+            found.extend(Some(record_at(&row, 0)?).filter(|record| term.find(&record.search_text).is_some()));
+        }
+        found.sort_unstable_by_key(|record| record.pessoa.id);
+        Ok(found)
+    }
+}

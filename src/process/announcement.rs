@@ -1,0 +1,59 @@
+//! The one line at the start that says all that matters, and the warnings before it.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::core::Serving;
+use crate::postgres::ServerFacts;
+
+/// What is said when every core serves.
+pub(super) struct Announcement<'a> {
+    /// By core.
+    pub(super) serving: &'a [Serving],
+    /// Where it listens.
+    pub(super) addresses: &'a [String],
+    /// The logical CPUs of the cores.
+    pub(super) cpus: &'a [usize],
+    /// For all cores together.
+    pub(super) cache_bytes: usize,
+    /// What the database said.
+    pub(super) server: &'a ServerFacts,
+    /// Whether Postgres is this process' own.
+    pub(super) private: bool,
+    /// Pessoas in memory, and how long it took.
+    pub(super) rows: usize,
+    pub(super) load_time: Duration,
+}
+
+impl Announcement<'_> {
+    pub(super) fn say(&self) {
+        for why in self.serving.iter().filter_map(|serving| serving.pinned.as_ref().err()) {
+            warn!("{why}");
+        }
+        let first = &self.serving[0].driver;
+        for other in self.serving.iter().filter(|serving| serving.driver.kind != first.kind) {
+            warn!(
+                core = other.core,
+                driver = other.driver.kind.name(),
+                why = other.driver.reason,
+                "another driver here"
+            );
+        }
+        let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = self.addresses.join(","),
+            driver = first.kind.name(),
+            why = first.reason,
+            cpus = cpus.join(","),
+            cache = %bytesize::ByteSize::b(self.cache_bytes as u64),
+            postgres = self.server.version,
+            private = self.private,
+            durable = self.server.durable,
+            rows = self.rows,
+            loaded_in = ?self.load_time,
+            "serving"
+        );
+    }
+}

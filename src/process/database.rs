@@ -1,0 +1,82 @@
+//! The Postgres server that an instance works with: somebody else's, or a private one that is started, looked after and
+//! stopped here. It asks the server nothing.
+
+use std::time::Instant;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::TargetSessionAttrs;
+use tracing::{error, warn};
+
+use crate::config::Serve;
+use crate::embedded::{Embedded, Settings};
+use crate::limits::CONNECT_BACKOFF_MAX;
+
+/// The Postgres server of an instance.
+pub(super) enum DatabaseServer {
+    /// Somebody else's, by its URL.
+    Remote(String),
+    /// This process' own.
+    Private(Box<Private>),
+}
+
+pub(super) struct Private {
+    postgres: Embedded,
+    /// It failed to start again; the next attempt is not before.
+    retry_at: Instant,
+}
+
+impl DatabaseServer {
+    /// The one that `serve` names; a private one is started.
+    pub(super) fn find(serve: &Serve, cores: usize) -> Result<DatabaseServer, String> {
+        if let Some(url) = &serve.database_url {
+            return Ok(DatabaseServer::Remote(url.clone()));
+        }
+        let postgres = Embedded::start(&Settings::new(serve.data_dir()).for_cores(cores))
+            .map_err(|error| error.to_string())?;
+        Ok(DatabaseServer::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
+    }
+
+    /// How to connect to it.
+    pub(super) fn config(&self) -> Result<Config, String> {
+        match self {
+            DatabaseServer::Private(private) => Ok(private.postgres.config()),
+            DatabaseServer::Remote(url) => {
+                let mut config: Config = url.parse().map_err(|error| {
+                    let cause = std::error::Error::source(&error);
+                    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                    format!("--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs")
+                })?;
+                // Of several hosts the one that takes writes: a standby may lag, and its "no such row" is no 404.
+                if config.get_hosts().len() > 1 {
+                    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+                }
+                Ok(config)
+            }
+        }
+    }
+
+    /// Starts a private one again that died.
+    pub(super) fn look_after(&mut self) {
+        let DatabaseServer::Private(private) = self else { return };
+        if Instant::now() < private.retry_at {
+            return;
+        }
+        match private.postgres.ensure_running() {
+            Ok(false) => {}
+            Ok(true) => warn!("the private Postgres had died and was started again"),
+            Err(error) => {
+                error!(%error, "the private Postgres died and cannot be started again; trying on");
+                private.retry_at = Instant::now() + CONNECT_BACKOFF_MAX;
+            }
+        }
+    }
+
+    /// Stops a private one.
+    pub(super) fn leave(self) {
+        if let DatabaseServer::Private(mut private) = self
+            && let Err(error) = private.postgres.stop()
+        {
+            error!(%error, "the private Postgres could not be stopped");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The threads of an instance: starts them, hears what happens to them, and ends them in order. It serves nothing itself.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Config;
+use tracing::info;
+
+use super::announcement::Announcement;
+use super::database::DatabaseServer;
+use super::events::{Event, Events};
+use super::signals::Signals;
+use super::sockets::Sockets;
+use crate::channel::ring;
+use crate::core::{self, Command, Plan, Serving, Wanted};
+use crate::limits::HANG_UP_TIME_MAX;
+use crate::net::{Accepting, Acceptor};
+use crate::people::{self, owner_of_apelido, owner_of_id};
+use crate::pessoa::Record;
+use crate::postgres::{self, Owners, ServerFacts};
+
+/// How often the database threads are looked at while they end.
+const HANG_UP_POLL: Duration = Duration::from_millis(2);
+/// How often the private Postgres is looked after.
+const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
+/// Each command once.
+const COMMANDS_MAX: usize = 3;
+
+/// What an instance is to be.
+pub(super) struct InstancePlan {
+    /// The logical CPU of each core.
+    pub(super) cpus: Vec<usize>,
+    /// What drives the sockets.
+    pub(super) driver: Wanted,
+    /// For pessoas and their index, on all cores together.
+    pub(super) cache_bytes: usize,
+    /// At once, on each core.
+    pub(super) connections_max: usize,
+    /// What the database said.
+    pub(super) server: ServerFacts,
+    /// Whether Postgres is this process' own.
+    pub(super) private: bool,
+}
+
+/// The running threads, and what was heard of them.
+pub(super) struct Instance {
+    plan: InstancePlan,
+    happened: Receiver<Event>,
+    addresses: Vec<String>,
+    acceptors: Vec<Acceptor>,
+    accepting: Vec<Accepting>,
+    /// By core.
+    commands: Vec<ring::Sender<Command>>,
+    /// The cores' and the feed's.
+    database_threads: Vec<JoinHandle<()>>,
+    serving: Vec<Serving>,
+    rows: usize,
+    load_time: Duration,
+}
+
+impl Instance {
+    /// Starts all threads; signals are events from now on.
+    ///
+    /// # Errors
+    ///
+    /// One line: a thread cannot start.
+    pub(super) fn start(
+        plan: InstancePlan,
+        config: &Config,
+        mut sockets: Sockets,
+        signals: Signals,
+    ) -> Result<Instance, String> {
+        let (events, happened) = Events::channel();
+        signals.forward(events.clone())?;
+        let mut instance = Instance {
+            plan,
+            happened,
+            addresses: sockets.addresses().to_vec(),
+            acceptors: sockets.acceptors(),
+            accepting: Vec::new(),
+            commands: Vec::new(),
+            database_threads: Vec::new(),
+            serving: Vec::new(),
+            rows: 0,
+            load_time: Duration::ZERO,
+        };
+        instance.start_threads(config, &mut sockets, &events)?;
+        Ok(instance)
+    }
+
+    /// Starts the feed, and each core with its Postgres thread.
+    fn start_threads(
+        &mut self,
+        config: &Config,
+        sockets: &mut Sockets,
+        events: &Events,
+    ) -> Result<(), String> {
+        let cores = self.plan.cpus.len();
+        let died = |what: String| {
+            let events = events.clone();
+            move |why: &str| events.tell(Event::Died(format!("{what} ended: {why}")))
+        };
+        let no_thread = |error| format!("cannot start a thread: {error}");
+        let owners = move |record: &Record| Owners {
+            row: owner_of_id(&record.pessoa.id, cores),
+            apelido: owner_of_apelido(&record.pessoa.apelido, cores),
+        };
+        let feed = postgres::feed::spawn(cores, config.clone(), owners, died("the feed".to_owned()));
+        let feed = feed.map_err(no_thread)?;
+        self.database_threads.push(feed.thread);
+        let parts = feed.rows.into_iter().zip(feed.notices).zip(people::wire(cores));
+        for (core, ((rows, notice), wiring)) in parts.enumerate() {
+            let died = died(format!("the postgres thread of core {core}"));
+            let (link, thread) = postgres::spawn(core, config.clone(), notice, died).map_err(no_thread)?;
+            self.database_threads.push(thread);
+            let (command, commands) = ring::channel(COMMANDS_MAX);
+            self.commands.push(command);
+            let (own, handed) = sockets.of_core(core);
+            let plan = Plan {
+                core,
+                cpus: self.plan.cpus.clone(),
+                driver: self.plan.driver,
+                sockets: own,
+                handed,
+                link,
+                rows,
+                wiring,
+                server: self.plan.server.clone(),
+                cache_bytes: self.plan.cache_bytes / cores,
+                connections_max: self.plan.connections_max,
+                commands,
+            };
+            start_core(plan, events)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what happens; returns when every core has left.
+    ///
+    /// # Errors
+    ///
+    /// One line: a thread died, or a second signal ended the wait.
+    pub(super) fn attend(&mut self, database: &mut DatabaseServer) -> Result<(), String> {
+        let cores = self.plan.cpus.len();
+        let (mut loaded, mut drained, mut left) = (0, 0, 0);
+        let mut stopping = false;
+        while left < cores {
+            match self.happened.recv_timeout(SUPERVISION_PERIOD) {
+                Ok(Event::Core(core::Event::Loaded { rows, time })) => {
+                    loaded += 1;
+                    self.rows += rows;
+                    self.load_time = self.load_time.max(time);
+                    if loaded == cores && !stopping {
+                        self.command(|| Command::Listen);
+                    }
+                }
+                Ok(Event::Core(core::Event::Serving(serving))) => {
+                    self.serving.push(serving);
+                    if self.serving.len() == cores && !stopping {
+                        self.start_accepting()?;
+                        self.announce();
+                    }
+                }
+                Ok(Event::Core(core::Event::Drained)) => {
+                    drained += 1;
+                    if drained == cores {
+                        self.command(|| Command::Leave);
+                    }
+                }
+                Ok(Event::Left) => left += 1,
+                Ok(Event::Signal(signal)) if stopping => {
+                    return Err(format!("stopped at once by a second signal ({signal})"));
+                }
+                Ok(Event::Signal(signal)) => {
+                    info!(signal, "stopping: answering what was received");
+                    stopping = true;
+                    self.drain();
+                }
+                Ok(Event::Died(why)) => return Err(why),
+                Err(RecvTimeoutError::Timeout) if stopping => {}
+                Err(RecvTimeoutError::Timeout) => database.look_after(),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
+            }
+        }
+        self.hang_up();
+        Ok(())
+    }
+
+    /// The database threads end with their cores; a private Postgres must not be stopped under their connections.
+    fn hang_up(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < HANG_UP_TIME_MAX && !self.database_threads.iter().all(JoinHandle::is_finished)
+        {
+            std::thread::sleep(HANG_UP_POLL);
+        }
+    }
+
+    fn command(&mut self, command: impl Fn() -> Command) {
+        for core in &mut self.commands {
+            assert!(core.push(command()).is_ok(), "each command is given once");
+            core.wake();
+        }
+    }
+
+    /// Takes connections for all cores, once each of them can serve.
+    fn start_accepting(&mut self) -> Result<(), String> {
+        for acceptor in self.acceptors.drain(..) {
+            self.accepting.push(acceptor.start()?);
+        }
+        Ok(())
+    }
+
+    /// Cores and acceptors drain side by side; a core waits for what may still be handed over.
+    fn drain(&mut self) {
+        self.command(|| Command::Drain);
+        // One that never listened has nothing to hand over.
+        self.acceptors.clear();
+        for accepting in self.accepting.drain(..) {
+            std::thread::spawn(move || accepting.drain());
+        }
+    }
+
+    fn announce(&mut self) {
+        self.serving.sort_by_key(|serving| serving.core);
+        Announcement {
+            serving: &self.serving,
+            addresses: &self.addresses,
+            cpus: &self.plan.cpus,
+            cache_bytes: self.plan.cache_bytes,
+            server: &self.plan.server,
+            private: self.plan.private,
+            rows: self.rows,
+            load_time: self.load_time,
+        }
+        .say();
+    }
+}
+
+fn start_core(plan: Plan, events: &Events) -> Result<(), String> {
+    let events = events.clone();
+    let number = plan.core;
+    let run = move || {
+        let happens = events.clone();
+        let run = || core::run(plan, move |event| happens.tell(Event::Core(event)));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        events.tell(match ended {
+            Ok(Ok(())) => Event::Left,
+            Ok(Err(why)) => Event::Died(why),
+            Err(_) => Event::Died(format!("core {number} panicked")),
+        });
+    };
+    let spawned = std::thread::Builder::new().name(format!("core-{number}")).spawn(run);
+    spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}

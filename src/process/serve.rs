@@ -1,0 +1,85 @@
+//! The server from its start to its end, in order: what may be wrong with the command line first, then the database, then
+//! the threads; and at the end the database last.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tracing::{info, warn};
+
+use super::database::DatabaseServer;
+use super::files;
+use super::instance::{Instance, InstancePlan};
+use super::signals::Signals;
+use super::sockets::Sockets;
+use crate::config::Serve;
+use crate::core::Machine;
+use crate::postgres::{self, ServerFacts};
+
+/// How often signals are looked for while the database is prepared.
+const SIGNAL_POLL: Duration = Duration::from_millis(20);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+///
+/// One line that says what is wrong and what helps.
+pub fn serve(serve: &Serve) -> Result<(), String> {
+    let machine = Machine::this()?;
+    let cpus = machine.choose(&serve.cores)?;
+    let cache_bytes = serve.cache_bytes(&machine);
+    let connections_max = files::raise_limit(cpus.len())?;
+    let sockets = Sockets::bind(&serve.listen, cpus.len())?;
+
+    let mut signals = Signals::catch()?;
+    let mut database = DatabaseServer::find(serve, cpus.len())?;
+    let config = database.config()?;
+    let Some(server) = prepare(&config, &mut signals)? else {
+        database.leave();
+        return Ok(());
+    };
+    if !server.durable {
+        warn!(
+            "fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine"
+        );
+    }
+
+    let plan = InstancePlan {
+        cpus,
+        driver: serve.driver,
+        cache_bytes,
+        connections_max,
+        server,
+        private: serve.database_url.is_none(),
+    };
+    let started = Instance::start(plan, &config, sockets, signals);
+    let outcome = started.and_then(|mut instance| instance.attend(&mut database));
+    database.leave();
+    outcome
+}
+
+/// Prepares the database on a thread of its own: that may take long, and a signal ends the wait. `None`: told to stop.
+fn prepare(config: &Config, signals: &mut Signals) -> Result<Option<ServerFacts>, String> {
+    let (tell, prepared) = mpsc::sync_channel(1);
+    let config = config.clone();
+    let prepare = move || {
+        // Nobody listens any more after a signal.
+        let _ = tell.send(postgres::prepare_database(&config));
+    };
+    let spawned = thread::Builder::new().name("prepare".to_owned()).spawn(prepare);
+    spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    loop {
+        if let Some(signal) = signals.next() {
+            info!(signal, "stopping before the database was there");
+            return Ok(None);
+        }
+        match prepared.recv_timeout(SIGNAL_POLL) {
+            Ok(prepared) => return prepared.map(Some).map_err(|error| error.to_string()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err("the thread that prepared the database panicked".to_owned());
+            }
+        }
+    }
+}
