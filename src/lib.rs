@@ -1,21 +1,40 @@
 //! A people API that acknowledges only what is committed, on io_uring, one thread per core.
 //!
 //! ```text
-//! client -> listener -> connection -> http -> route -> handlers -> mesh -> partition -> shard     answered from memory
-//!                                                                   |            \-> database handle  by Postgres
-//!                      core thread (monoio, io_uring, pinned)       \-> ring -> the owner's mesh and partition
-//!                        | rings, one wake a batch
-//!                      postgres thread of that core (tokio): group commit, point reads, count
-//!                      feed thread of the instance: what others committed -> ring -> every core's partition
+//!            process: starts, watches and ends all of this, as config says
+//! client     .-------------- core: one pinned thread (monoio, io_uring) --------------.
+//!   |        |                                                                        |
+//!   '--------|-> net ----> http ----> api ----> people: who owns the key?             |
+//!            |   bytes     values     pessoa      |           |                       |
+//!            |                                  this core   another one               |
+//!            |                                    |           '-- channel --> its people
+//!            |                                  shard: the answer from memory         |
+//!            '------------------------------------|-----------------------------------'
+//!                                               channel, one wake a batch
+//!                                                 |
+//!            postgres: a thread for each core (tokio): group commit, point reads, count, search;
+//!            and the feed, one for all cores: what others committed --> channel --> every core's people
+//!                                                 |
+//!            Postgres: somebody's, or embedded: a private one
 //! ```
 //!
-//! The modules in the order of a request:
+//! The rooms, in the order of a request; then those of a start. A room knows `limits` and the rooms in its line, none of
+//! which knows it (`tests/map` holds the code against this table):
 //!
-//! - [`config`], [`limits`], [`topology`], [`supervisor`], [`worker`], [`driver`], [`listener`], [`acceptor`]: what runs where, how large it may get;
-//! - [`connection`]: a socket, its buffers and deadlines; [`http`]: bytes to values and back; [`reply`], [`route`];
-//! - [`handlers`]: one function per endpoint; [`pessoa`]: JSON, validation, rendering; [`health`];
-//! - [`mesh`]: key to owner core, and the way there; [`partition`]: one core's part; [`shard`]: its people and search index;
-//! - [`ring`], [`tickets`], [`postgres`]: to another thread and back, to the database and back, and the feed.
+//! | room | what happens there | may know |
+//! |---|---|---|
+//! | [`net`] | a connection: accept, read, answer, write, each in bounded time | http channel |
+//! | [`http`] | HTTP/1.1 as a mapping between bytes and values | - |
+//! | [`api`] | one function for each endpoint, as the contract has it | http people pessoa |
+//! | [`pessoa`] | a person: JSON, the rules, rendering | - |
+//! | [`people`] | whose key it is, the way there, each core's part and its memory | pessoa channel postgres |
+//! | [`channel`] | to another thread and back: rings and tickets | - |
+//! | [`postgres`] | to the database and back, and the feed | pessoa channel |
+//! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel postgres |
+//! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded |
+//! | [`embedded`] | a private Postgres: processes and files, no SQL | - |
+//! | [`config`] | flags and environment | core net |
+//! | [`limits`] | every bound, by name and unit | - |
 //!
 //! What is deliberately absent:
 //!

@@ -2,7 +2,7 @@
 //! no SQL and nothing of the server; blocks, for the main thread at start and exit.
 //!
 //! Read in this order: `layout` (the data directory), `binaries`, `account` (who runs it), `cluster` (initdb and the
-//! settings), `process` (which processes are ours), and below how they make a start, a take-over, a restart and a stop.
+//! settings), `processes` (which processes are ours), and below how they make a start, a take-over, a restart and a stop.
 //!
 //! A server that was killed leaves its postmaster behind, with every row it acknowledged. The next start takes it over
 //! when it answers and was started with the same settings, and otherwise stops it and starts its own.
@@ -13,7 +13,7 @@ mod cluster;
 mod error;
 mod inherit;
 mod layout;
-mod process;
+mod processes;
 mod settings;
 mod wait;
 
@@ -32,7 +32,7 @@ pub use self::settings::{DATABASE, Settings, USER};
 use self::account::Account;
 use self::binaries::Binaries;
 use self::layout::Layout;
-use self::process::{Identity, PidFile, Postmaster};
+use self::processes::{Identity, PidFile, Postmaster};
 use self::settings::PORT;
 use self::wait::wait_until;
 use crate::limits::{
@@ -212,7 +212,7 @@ impl Embedded {
     }
 
     fn identify(&self, file: &PidFile) -> Identity {
-        process::identify(file.pid, &self.layout.tag, self.account.uid)
+        processes::identify(file.pid, &self.layout.tag, self.account.uid)
     }
 
     /// Keeps the orphan if it runs with today's settings and answers, else stops it.
@@ -224,7 +224,7 @@ impl Embedded {
         if cluster::runs_with(&self.layout, &arguments) {
             // An orphan that is still recovering has as long as a start; one that is stopping has no future.
             wait_until(EMBEDDED_READY_TIME_MAX, || {
-                healthy = process::is_ready(&self.layout, file.pid);
+                healthy = processes::is_ready(&self.layout, file.pid);
                 let starting = PidFile::read(&self.layout.pgdata).is_some_and(|file| file.is_starting());
                 let hopeless = !starting && start.elapsed() >= EMBEDDED_ADOPT_TIME_MAX;
                 healthy || hopeless || !postmaster.is_running()
@@ -252,7 +252,7 @@ impl Embedded {
             let mut postmaster = Postmaster::spawned(child, &self.layout.tag, self.account.uid);
             let pid = postmaster.pid;
             let done = wait_until(EMBEDDED_READY_TIME_MAX, || {
-                !postmaster.is_running() || process::is_ready(&self.layout, pid)
+                !postmaster.is_running() || processes::is_ready(&self.layout, pid)
             });
             if done && postmaster.is_running() {
                 self.postmaster = Some(postmaster);
@@ -280,7 +280,7 @@ impl Embedded {
     }
 
     fn end_strays(&self, grace: Duration, time_max: Duration) -> Result<(), EmbeddedError> {
-        match process::end_strays(&self.layout.tag, self.account.uid, grace, time_max) {
+        match processes::end_strays(&self.layout.tag, self.account.uid, grace, time_max) {
             None => Ok(()),
             Some(pid) => {
                 Err(EmbeddedError::Unstoppable { pid: pid.as_raw(), pgdata: self.layout.pgdata.clone() })
