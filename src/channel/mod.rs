@@ -4,4 +4,4 @@
 pub mod ring;
 mod tickets;
 
-pub use tickets::{Slot, Ticket, Tickets};
+pub use tickets::{Awaited, Ticket, Tickets};

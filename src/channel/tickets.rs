@@ -36,9 +36,9 @@ impl<K: Copy, A> Tickets<K, A> {
 
     /// A ticket and the future of its answer. The ticket is taken until it is answered, even when the future
     /// is dropped before: what travels between the threads stays bounded by the tickets.
-    pub fn take(&self, kind: K) -> Slot<'_, K, A> {
+    pub fn take(&self, kind: K) -> Awaited<'_, K, A> {
         let ticket = self.waiters.borrow_mut().insert(Waiter { kind, state: State::Waiting(None) });
-        Slot { tickets: self, ticket }
+        Awaited { tickets: self, ticket }
     }
 
     /// Answers a ticket, once; what was remembered of its request.
@@ -59,19 +59,19 @@ impl<K: Copy, A> Tickets<K, A> {
 }
 
 /// The future of one answer.
-pub struct Slot<'a, K: Copy, A> {
+pub struct Awaited<'a, K: Copy, A> {
     tickets: &'a Tickets<K, A>,
     ticket: Ticket,
 }
 
-impl<K: Copy, A> Slot<'_, K, A> {
+impl<K: Copy, A> Awaited<'_, K, A> {
     /// The ticket that the answer must name.
     pub fn ticket(&self) -> Ticket {
         self.ticket
     }
 }
 
-impl<K: Copy, A> Future for Slot<'_, K, A> {
+impl<K: Copy, A> Future for Awaited<'_, K, A> {
     type Output = A;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
@@ -92,7 +92,7 @@ impl<K: Copy, A> Future for Slot<'_, K, A> {
     }
 }
 
-impl<K: Copy, A> Drop for Slot<'_, K, A> {
+impl<K: Copy, A> Drop for Awaited<'_, K, A> {
     fn drop(&mut self) {
         let mut waiters = self.tickets.waiters.borrow_mut();
         match waiters[self.ticket].state {

@@ -26,19 +26,19 @@ pub enum Wanted {
 
 /// What drives the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DriverKind {
     /// io_uring.
     IoUring,
     /// epoll.
     Epoll,
 }
 
-impl Kind {
+impl DriverKind {
     /// `io_uring` or `epoll`.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::IoUring => "io_uring",
-            Kind::Epoll => "epoll",
+            DriverKind::IoUring => "io_uring",
+            DriverKind::Epoll => "epoll",
         }
     }
 }
@@ -47,7 +47,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// What drives the sockets.
-    pub kind: Kind,
+    pub kind: DriverKind,
     /// Why this one, and how it is set up.
     pub reason: String,
 }
@@ -71,7 +71,9 @@ impl Driver {
             return epoll("asked for".to_owned());
         }
         match uring() {
-            Ok((runtime, reason)) => Ok((Driver::IoUring(runtime), Chosen { kind: Kind::IoUring, reason })),
+            Ok((runtime, reason)) => {
+                Ok((Driver::IoUring(runtime), Chosen { kind: DriverKind::IoUring, reason }))
+            }
             Err(error) if wanted == Wanted::IoUring => {
                 Err(io::Error::new(error.kind(), format!("--driver io_uring: {}", explain(&error))))
             }
@@ -128,7 +130,7 @@ impl Flags {
 
 fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
     let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-    Ok((Driver::Epoll(runtime), Chosen { kind: Kind::Epoll, reason }))
+    Ok((Driver::Epoll(runtime), Chosen { kind: DriverKind::Epoll, reason }))
 }
 
 /// Down the ladder: fewer flags where the kernel does not know them (`EINVAL`), fewer entries where memory may
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn epoll_is_taken_when_asked_for() {
         let (mut driver, chosen) = Driver::build(Wanted::Epoll).unwrap();
-        assert_eq!((chosen.kind, chosen.reason.as_str()), (Kind::Epoll, "asked for"));
+        assert_eq!((chosen.kind, chosen.reason.as_str()), (DriverKind::Epoll, "asked for"));
         assert!(driver.needs_nonblocking());
         assert_eq!(driver.block_on(async { 7 }), 7);
     }

@@ -5,6 +5,6 @@ mod driver;
 pub mod topology;
 mod worker;
 
-pub use driver::{Chosen, Driver, Kind, Wanted};
+pub use driver::{Chosen, Driver, DriverKind, Wanted};
 pub use topology::{Cores, Machine};
-pub use worker::{Command, Event, Plan, Serving, run};
+pub use worker::{CoreEvent, CorePlan, Order, Serving, run};

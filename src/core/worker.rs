@@ -16,7 +16,7 @@ use crate::people::{Mesh, Minter, Partition, Wiring};
 use crate::postgres::{Fed, Link, ServerFacts};
 
 /// All that one core is made of.
-pub struct Plan {
+pub struct CorePlan {
     /// The core's number in this instance.
     pub core: usize,
     /// The logical CPU of every core of the instance.
@@ -40,12 +40,12 @@ pub struct Plan {
     /// Connections at once.
     pub connections_max: usize,
     /// What it is to do next.
-    pub commands: ring::Receiver<Command>,
+    pub orders: ring::Receiver<Order>,
 }
 
 /// What a core is told, in this order.
 #[derive(Debug)]
-pub enum Command {
+pub enum Order {
     /// All cores are loaded: take requests.
     Listen,
     /// Take no new connections, and answer what was received.
@@ -55,7 +55,7 @@ pub enum Command {
 }
 
 /// What a core says of itself.
-pub enum Event {
+pub enum CoreEvent {
     /// Its share of the table is in memory.
     Loaded {
         /// Rows that were loaded.
@@ -84,7 +84,7 @@ pub struct Serving {
 /// # Errors
 ///
 /// One line: the driver was refused or a socket cannot listen.
-pub fn run(plan: Plan, tell: impl Fn(Event) + 'static) -> Result<(), String> {
+pub fn run(plan: CorePlan, tell: impl Fn(CoreEvent) + 'static) -> Result<(), String> {
     let cpu = plan.cpus[plan.core];
     let pinned = topology::pin(cpu).map_err(|errno| format!("not pinned to CPU {cpu}: {errno}"));
     let (mut driver, chosen) = Driver::build(plan.driver).map_err(|error| error.to_string())?;
@@ -96,18 +96,18 @@ pub fn run(plan: Plan, tell: impl Fn(Event) + 'static) -> Result<(), String> {
 }
 
 async fn core(
-    plan: Plan,
+    plan: CorePlan,
     driver: Chosen,
     nonblocking: bool,
     pinned: Result<(), String>,
-    tell: Rc<impl Fn(Event) + 'static>,
+    tell: Rc<impl Fn(CoreEvent) + 'static>,
 ) -> Result<(), String> {
     let minter = Minter::new().map_err(|error| format!("no randomness for ids: {error}"))?;
-    let (database, replies) = plan.link.open();
+    let (database, reports) = plan.link.open();
     let partition =
         Rc::new(Partition::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
     let learner = Rc::clone(&partition);
-    monoio::spawn(replies.run(move |learnt| learner.learn(learnt)));
+    monoio::spawn(reports.run(move |learnt| learner.learn(learnt)));
     monoio::spawn(async move { database.flush().await });
     monoio::spawn(hear(plan.rows, Rc::clone(&partition), Rc::clone(&tell)));
 
@@ -129,10 +129,10 @@ async fn core(
 
     let mut intake = Intake::new(shared, api, nonblocking);
     let (mut sockets, mut handed) = (plan.sockets, plan.handed);
-    let mut commands = plan.commands;
-    while let Some(command) = commands.pop().await {
-        match command {
-            Command::Listen => {
+    let mut orders = plan.orders;
+    while let Some(order) = orders.pop().await {
+        match order {
+            Order::Listen => {
                 for bound in sockets.drain(..) {
                     intake.listen(bound)?;
                 }
@@ -140,15 +140,15 @@ async fn core(
                     intake.take_over(receiver);
                 }
                 let pinned = pinned.clone();
-                tell(Event::Serving(Serving { core: plan.core, driver: driver.clone(), pinned }));
+                tell(CoreEvent::Serving(Serving { core: plan.core, driver: driver.clone(), pinned }));
             }
-            Command::Drain => {
+            Order::Drain => {
                 // What was bound and never listened has no backlog.
                 handed.clear();
                 intake.drain().await;
-                tell(Event::Drained);
+                tell(CoreEvent::Drained);
             }
-            Command::Leave => break,
+            Order::Leave => break,
         }
     }
     partition.close();
@@ -166,7 +166,11 @@ fn connection_state(shared: Rc<Shared>) -> Box<dyn Fn() -> ConnectionState> {
 }
 
 /// Takes in what the feed sends, for ever.
-async fn hear(mut rows: ring::Receiver<Fed>, partition: Rc<Partition>, tell: Rc<impl Fn(Event) + 'static>) {
+async fn hear(
+    mut rows: ring::Receiver<Fed>,
+    partition: Rc<Partition>,
+    tell: Rc<impl Fn(CoreEvent) + 'static>,
+) {
     let began = Instant::now();
     let mut told = false;
     let mut turn = 0;
@@ -180,7 +184,7 @@ async fn hear(mut rows: ring::Receiver<Fed>, partition: Rc<Partition>, tell: Rc<
         // After another history was loaded the others need not hear: this core answers all along.
         if partition.hear(fed) && !told {
             told = true;
-            tell(Event::Loaded { rows: partition.state().memory.pessoas, time: began.elapsed() });
+            tell(CoreEvent::Loaded { rows: partition.state().memory.pessoas, time: began.elapsed() });
         }
     }
 }

@@ -32,7 +32,7 @@ pub use self::settings::{DATABASE, Settings, USER};
 use self::account::Account;
 use self::binaries::Binaries;
 use self::layout::Layout;
-use self::processes::{Identity, PidFile, Postmaster};
+use self::processes::{PidFile, PidHolder, Postmaster};
 use self::settings::PORT;
 use self::wait::wait_until;
 use crate::limits::{
@@ -186,8 +186,8 @@ impl Embedded {
             return Ok(());
         };
         match self.identify(&file) {
-            Identity::OurPostmaster => self.adopt(file),
-            Identity::AnyPostmaster => Err(EmbeddedError::ForeignPostmaster {
+            PidHolder::OurPostmaster => self.adopt(file),
+            PidHolder::AnyPostmaster => Err(EmbeddedError::ForeignPostmaster {
                 pid: file.pid.as_raw(),
                 pgdata: self.layout.pgdata.clone(),
             }),
@@ -202,8 +202,8 @@ impl Embedded {
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
             return Ok(());
         };
-        wait_until(EMBEDDED_STRAY_TIME_MAX, || self.identify(&file) != Identity::Ending);
-        if !matches!(self.identify(&file), Identity::Unrelated | Identity::Zombie) {
+        wait_until(EMBEDDED_STRAY_TIME_MAX, || self.identify(&file) != PidHolder::Ending);
+        if !matches!(self.identify(&file), PidHolder::Unrelated | PidHolder::Zombie) {
             return Ok(());
         }
         tracing::info!(pid = %file.pid, "postmaster.pid names a process that is not Postgres: removed");
@@ -211,7 +211,7 @@ impl Embedded {
         fs::remove_file(&path).map_err(|cause| EmbeddedError::unwritable(&path, cause))
     }
 
-    fn identify(&self, file: &PidFile) -> Identity {
+    fn identify(&self, file: &PidFile) -> PidHolder {
         processes::identify(file.pid, &self.layout.tag, self.account.uid)
     }
 

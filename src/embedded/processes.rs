@@ -49,7 +49,7 @@ impl Postmaster {
                 // It is our child when this process is a container's init, and otherwise not, which is fine.
                 let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
                 let identity = identify(self.pid, &self.tag, self.uid);
-                matches!(identity, Identity::OurPostmaster | Identity::Ending)
+                matches!(identity, PidHolder::OurPostmaster | PidHolder::Ending)
             }
         }
     }
@@ -114,7 +114,7 @@ fn answers(socket_dir: &Path) -> Option<()> {
 
 /// Who has a pid.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(super) enum PidHolder {
     /// Nobody.
     Nobody,
     /// A process that ended and was not reaped. Postgres takes it for alive, as `kill(pid, 0)` does, and in a container
@@ -131,26 +131,26 @@ pub(super) enum Identity {
 }
 
 /// Tells who has `pid`.
-pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> Identity {
+pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> PidHolder {
     let process = Path::new("/proc").join(pid.to_string());
     let (Ok(metadata), Ok(command_line), Ok(stat)) =
         (fs::metadata(&process), command_line(&process), fs::read_to_string(process.join("stat")))
     else {
-        return Identity::Nobody;
+        return PidHolder::Nobody;
     };
     // `PID (name) STATE ...`, where the name may hold anything.
     let Some((name, state)) = stat.rsplit_once(") ") else {
-        return Identity::Nobody;
+        return PidHolder::Nobody;
     };
     if state.starts_with(['Z', 'X']) {
-        return Identity::Zombie;
+        return PidHolder::Zombie;
     }
     // Postgres opens only a directory of the user it runs as.
     if metadata.uid() != uid.as_raw() {
-        return Identity::Unrelated;
+        return PidHolder::Unrelated;
     }
     if command_line.is_empty() {
-        return Identity::Ending;
+        return PidHolder::Ending;
     }
     let name = name.split_once('(').map_or("", |(_, name)| name);
     identify_command(name, &command_line, tag)
@@ -165,22 +165,22 @@ fn command_line(process: &Path) -> io::Result<Vec<u8>> {
     Ok(command_line)
 }
 
-fn identify_command(name: &str, command_line: &[u8], tag: &str) -> Identity {
+fn identify_command(name: &str, command_line: &[u8], tag: &str) -> PidHolder {
     // The children of a postmaster show "postgres: ..." instead of their arguments.
     if !matches!(name, "postgres" | "postmaster") || command_line.starts_with(b"postgres: ") {
-        return Identity::Unrelated;
+        return PidHolder::Unrelated;
     }
     let mut tags = command_line
         .split(|&byte| byte == 0)
         .filter_map(|argument| argument.strip_prefix(b"cluster_name=rinha-"))
         .peekable();
     if tags.peek().is_none() {
-        return Identity::AnyPostmaster;
+        return PidHolder::AnyPostmaster;
     }
     match tags.any(|found| tag.as_bytes().strip_prefix(b"rinha-") == Some(found)) {
-        true => Identity::OurPostmaster,
+        true => PidHolder::OurPostmaster,
         // The postmaster of another data directory of this program.
-        false => Identity::Unrelated,
+        false => PidHolder::Unrelated,
     }
 }
 
@@ -241,22 +241,22 @@ mod tests {
 
     #[test]
     fn identities() {
-        let check = |name: &str, command_line: &str, expected: Identity| {
+        let check = |name: &str, command_line: &str, expected: PidHolder| {
             let found = identify_command(name, command_line.as_bytes(), "rinha-1-2");
             assert_eq!(found, expected, "{name} {command_line:?}");
         };
-        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-2\0", Identity::OurPostmaster);
-        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-23\0", Identity::Unrelated);
-        check("postgres", "/b/postgres\0-D\0/d\0", Identity::AnyPostmaster);
-        check("postgres", "postgres: rinha-1-2: checkpointer \0", Identity::Unrelated);
-        check("sleep", "sleep\09\0", Identity::Unrelated);
+        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-2\0", PidHolder::OurPostmaster);
+        check("postgres", "/b/postgres\0-D\0/d\0-c\0cluster_name=rinha-1-23\0", PidHolder::Unrelated);
+        check("postgres", "/b/postgres\0-D\0/d\0", PidHolder::AnyPostmaster);
+        check("postgres", "postgres: rinha-1-2: checkpointer \0", PidHolder::Unrelated);
+        check("sleep", "sleep\09\0", PidHolder::Unrelated);
     }
 
     #[test]
     fn a_process_of_another_program_is_unrelated() {
         let me = nix::unistd::getpid();
         let uid = nix::unistd::geteuid();
-        assert_eq!(identify(me, "rinha-1-2", uid), Identity::Unrelated);
-        assert_eq!(identify(Pid::from_raw(i32::MAX), "rinha-1-2", uid), Identity::Nobody);
+        assert_eq!(identify(me, "rinha-1-2", uid), PidHolder::Unrelated);
+        assert_eq!(identify(Pid::from_raw(i32::MAX), "rinha-1-2", uid), PidHolder::Nobody);
     }
 }

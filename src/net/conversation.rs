@@ -13,7 +13,7 @@ use nix::sys::socket::Shutdown;
 
 use super::connections::{Phase, end};
 use super::incoming::{Incoming, Next};
-use super::shared::{Place, Shared};
+use super::shared::{Registration, Shared};
 use crate::http::{CONTINUE, Head, HttpDate, Method, Persistence, Reply, Service, Status, Version};
 use crate::limits::{
     LINGER_BYTES_MAX, READ_BUFFER_INITIAL, REQUEST_TIME_MAX, UNSENT_BYTES_MAX, WRITE_BUFFER_HIGH,
@@ -26,11 +26,11 @@ where
     S: AsyncReadRent + AsyncWriteRent + AsRawFd,
     V: Service,
 {
-    let Some(place) = shared.admit(stream.as_raw_fd()) else {
+    let Some(registration) = shared.admit(stream.as_raw_fd()) else {
         refuse(stream, &shared).await;
         return;
     };
-    let conversation = Conversation::new(stream, place, service);
+    let conversation = Conversation::new(stream, registration, service);
     if AssertUnwindSafe(conversation.run()).catch_unwind().await.is_err() {
         shared.counters.panic();
         tracing::error!("a connection's task panicked; its client was disconnected");
@@ -61,7 +61,7 @@ enum End {
 
 struct Conversation<S, V> {
     stream: S,
-    place: Place,
+    registration: Registration,
     service: Rc<V>,
     incoming: Incoming,
     /// Answers that were gathered and not written yet.
@@ -73,8 +73,8 @@ where
     S: AsyncReadRent + AsyncWriteRent + AsRawFd,
     V: Service,
 {
-    fn new(stream: S, place: Place, service: Rc<V>) -> Self {
-        Conversation { stream, place, service, incoming: Incoming::new(), output: Vec::new() }
+    fn new(stream: S, registration: Registration, service: Rc<V>) -> Self {
+        Conversation { stream, registration, service, incoming: Incoming::new(), output: Vec::new() }
     }
 
     async fn run(mut self) {
@@ -95,7 +95,7 @@ where
                 return Ok(end);
             }
             if !self.fill().await? {
-                if self.place.is_late() && self.incoming.len() > 0 {
+                if self.registration.is_late() && self.incoming.len() > 0 {
                     let seconds = REQUEST_TIME_MAX.as_secs();
                     let detail = format!("expected a whole request within {seconds} s of its first byte");
                     self.reject(Status::REQUEST_TIMEOUT, &detail);
@@ -136,7 +136,7 @@ where
         let (request, length) = self.incoming.request(&head);
         // What was pipelined behind this request was received too, so that not this answer is the last.
         let last = length == self.incoming.len();
-        let shared = &self.place.shared;
+        let shared = &self.registration.shared;
         let moment = || {
             let persistence = if !head.keep_alive || (last && shared.drain.has_begun()) {
                 Persistence::Close
@@ -147,7 +147,7 @@ where
             };
             (shared.clock.date(), persistence)
         };
-        self.place.enter(Phase::Answering);
+        self.registration.enter(Phase::Answering);
         let reply = Reply::new(&mut self.output, &moment, head.method == Method::Head);
         let persistence = self.service.respond(request, reply).await;
         self.incoming.answered(length);
@@ -155,7 +155,7 @@ where
     }
 
     fn reject(&mut self, status: Status, detail: &str) {
-        let moment = || closing(&self.place.shared);
+        let moment = || closing(&self.registration.shared);
         Reply::new(&mut self.output, &moment, self.incoming.head_only()).problem(status, detail, None);
     }
 
@@ -164,8 +164,8 @@ where
         if self.output.is_empty() {
             return Ok(());
         }
-        self.place.enter(Phase::Writing);
-        let shared = Rc::clone(&self.place.shared);
+        self.registration.enter(Phase::Writing);
+        let shared = Rc::clone(&self.registration.shared);
         let too_much =
             self.output.len() > WRITE_BUFFER_KEEP && shared.unsent() + self.output.len() > UNSENT_BYTES_MAX;
         if too_much {
@@ -191,7 +191,7 @@ where
     /// Reads once; `false` at the end of the stream.
     async fn fill(&mut self) -> io::Result<bool> {
         let within = self.incoming.is_within_request();
-        self.place.enter(if within { Phase::Receiving } else { Phase::Idle });
+        self.registration.enter(if within { Phase::Receiving } else { Phase::Idle });
         let buffer = self.incoming.lend();
         let (filled, capacity) = (buffer.len(), buffer.capacity());
         let (read, slice) = self.stream.read(buffer.slice_mut(filled..capacity)).await;
@@ -201,7 +201,7 @@ where
 
     /// Reads and forgets, for a while, so that closing does not reset the connection under the answer.
     async fn linger(&mut self) {
-        self.place.enter(Phase::Lingering);
+        self.registration.enter(Phase::Lingering);
         end(self.stream.as_raw_fd(), Shutdown::Write);
         let mut buffer = Vec::with_capacity(READ_BUFFER_INITIAL);
         let mut discarded = 0;

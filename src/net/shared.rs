@@ -63,10 +63,10 @@ impl Shared {
     }
 
     /// A connection was accepted: its place, or `None` when there is no room for it.
-    pub(super) fn admit(self: &Rc<Self>, fd: RawFd) -> Option<Place> {
+    pub(super) fn admit(self: &Rc<Self>, fd: RawFd) -> Option<Registration> {
         self.counters.accepted.set(self.counters.accepted.get() + 1);
         let key = self.connections.add(fd, self.clock.now())?;
-        Some(Place { shared: Rc::clone(self), key })
+        Some(Registration { shared: Rc::clone(self), key })
     }
 
     /// Whether a connection is open or may still be handed over.
@@ -99,12 +99,12 @@ impl Drop for Unsent<'_> {
 }
 
 /// A connection's place among the others, given back when it ends however it ends.
-pub(super) struct Place {
+pub(super) struct Registration {
     pub(super) shared: Rc<Shared>,
     key: Key,
 }
 
-impl Place {
+impl Registration {
     /// The connection does something else now.
     pub(super) fn enter(&self, phase: Phase) {
         self.shared.connections.enter(self.key, phase, self.shared.clock.now());
@@ -116,7 +116,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.shared.connections.remove(self.key);
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::home::{owner_of_apelido, owner_of_id};
 use super::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
 use crate::channel::ring::{self, SharedSender};
-use crate::channel::{Slot, Ticket, Tickets};
+use crate::channel::{Awaited, Ticket, Tickets};
 use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX};
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
@@ -215,7 +215,7 @@ impl Mesh {
         self.peers[core].as_ref().expect("a core asks itself without a message")
     }
 
-    fn ask(&self, core: usize, question: Question) -> Result<Slot<'_, usize, Answer>, Unavailable> {
+    fn ask(&self, core: usize, question: Question) -> Result<Awaited<'_, usize, Answer>, Unavailable> {
         let peer = self.peer(core);
         let most = match question {
             Question::State => MESH_QUESTIONS_MAX + MESH_STATES_MAX,

@@ -182,9 +182,9 @@ async fn attempt(
     if rest.is_empty() {
         return Ok(());
     }
-    match queue.until_answered(waiting(&rest, parts), session.owners(&rest)).await {
-        Ok(owners) => {
-            answer_conflicting(rest, &owners, queue.outbox());
+    match queue.until_answered(waiting(&rest, parts), session.holders(&rest)).await {
+        Ok(holders) => {
+            answer_conflicting(rest, &holders, queue.outbox());
             Ok(())
         }
         Err(failure) => Err((rest, Fault::of_lookup(&failure))),
@@ -209,14 +209,14 @@ fn answer_inserted(rows: Vec<Insert>, inserted: &HashSet<Uuid>, outbox: &Outbox)
 }
 
 /// Answers the rows that met a committed one, by the id that owns their apelido.
-fn answer_conflicting(rows: Vec<Insert>, owners: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
+fn answer_conflicting(rows: Vec<Insert>, holders: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
     for row in rows {
-        let owner = owners.get(&row.asked.pessoa.apelido);
-        if owner == Some(&row.asked.pessoa.id) {
+        let holder = holders.get(&row.asked.pessoa.apelido);
+        if holder == Some(&row.asked.pessoa.id) {
             outbox.push(Report::Committed { ticket: row.ticket.take(), record: row.asked });
         } else if let Some(ticket) = row.ticket.take() {
             let record = row.asked;
-            outbox.push(match owner {
+            outbox.push(match holder {
                 Some(_) => Report::Duplicate { ticket, record },
                 None => Report::Collision { ticket, record },
             });

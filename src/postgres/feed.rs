@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::connector::Connector;
 use super::failure::Failure;
 use super::session::Session;
-use super::sql::{self, Identity, Snapshot, Xid8};
+use super::sql::{self, ServerIdentity, Snapshot, Xid8};
 use crate::channel::ring;
 use crate::limits::{
     FEED_CHUNK, FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET,
@@ -95,7 +95,7 @@ pub fn spawn(
     let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
     let (notices, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| ring::channel(FEED_NOTICES_MAX)).unzip();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let run = || serve(config, Cores::new(to_cores, owners), inboxes);
+        let run = || serve(config, Fanout::new(to_cores, owners), inboxes);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             // The Postgres threads are gone: the server is leaving.
             Ok(Ok(())) => {}
@@ -109,7 +109,7 @@ pub fn spawn(
 
 fn serve<O: Fn(&Record) -> Owners>(
     config: Config,
-    cores: Cores<O>,
+    cores: Fanout<O>,
     inboxes: Vec<ring::Receiver<Xid8>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -193,10 +193,10 @@ impl OwnCommits {
 }
 
 struct Feed<O> {
-    cores: Cores<O>,
+    cores: Fanout<O>,
     own: OwnCommits,
     /// The server that the cores' rows are from.
-    identity: Option<Identity>,
+    identity: Option<ServerIdentity>,
     /// What was read of it; none while that is not all.
     snapshot: Option<Snapshot>,
     loaded: bool,
@@ -265,7 +265,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
     }
 
     /// Finds out what of the last server holds for this one.
-    async fn meet(&mut self, identity: Identity) {
+    async fn meet(&mut self, identity: ServerIdentity) {
         if let Some(before) = self.identity.replace(identity.clone()) {
             if before.history != identity.history {
                 let (before, now) = (before.history, identity.history);
@@ -311,16 +311,16 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
 }
 
 /// The feed's ends of the rings to the cores.
-struct Cores<O> {
+struct Fanout<O> {
     senders: Vec<RefCell<ring::Sender<Fed>>>,
     owners: O,
     /// Rows that were handed over since the cores were last woken.
     unwoken: Cell<usize>,
 }
 
-impl<O: Fn(&Record) -> Owners> Cores<O> {
-    fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Cores<O> {
-        Cores { senders: senders.into_iter().map(RefCell::new).collect(), owners, unwoken: Cell::new(0) }
+impl<O: Fn(&Record) -> Owners> Fanout<O> {
+    fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Fanout<O> {
+        Fanout { senders: senders.into_iter().map(RefCell::new).collect(), owners, unwoken: Cell::new(0) }
     }
 
     /// Hands a row to its owners; to cores that serve, not more than a chunk at a time.

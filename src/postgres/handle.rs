@@ -13,7 +13,7 @@ use super::job::{Insert, Job, Jobs, Question};
 use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
-use crate::channel::{Slot, Tickets};
+use crate::channel::{Awaited, Tickets};
 use crate::limits::{
     COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
 };
@@ -215,7 +215,7 @@ impl Database {
         }
     }
 
-    fn wait_as(&self, role: Role) -> Result<Slot<'_, Role, Report>, Unavailable> {
+    fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unavailable> {
         let (waiting, max) = self.bound(role);
         if waiting.get() >= max {
             return Err(Unavailable::QueueFull);

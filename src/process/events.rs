@@ -9,7 +9,7 @@ pub(super) enum Event {
     /// Somebody sent a signal.
     Signal(i32),
     /// A core got on.
-    Core(core::Event),
+    Core(core::CoreEvent),
     /// A core left as it was told to.
     Left,
     /// A thread ended that must not; one line.

@@ -13,7 +13,7 @@ use super::events::{Event, Events};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use crate::channel::ring;
-use crate::core::{self, Command, Plan, Serving, Wanted};
+use crate::core::{self, CorePlan, Order, Serving, Wanted};
 use crate::limits::HANG_UP_TIME_MAX;
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, owner_of_apelido, owner_of_id};
@@ -24,8 +24,8 @@ use crate::postgres::{self, Owners, ServerFacts};
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
 /// How often the private Postgres is looked after.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
-/// Each command once.
-const COMMANDS_MAX: usize = 3;
+/// Each order once.
+const ORDERS_MAX: usize = 3;
 
 /// What an instance is to be.
 pub(super) struct InstancePlan {
@@ -51,7 +51,7 @@ pub(super) struct Instance {
     acceptors: Vec<Acceptor>,
     accepting: Vec<Accepting>,
     /// By core.
-    commands: Vec<ring::Sender<Command>>,
+    orders: Vec<ring::Sender<Order>>,
     /// The cores' and the feed's.
     database_threads: Vec<JoinHandle<()>>,
     serving: Vec<Serving>,
@@ -79,7 +79,7 @@ impl Instance {
             addresses: sockets.addresses().to_vec(),
             acceptors: sockets.acceptors(),
             accepting: Vec::new(),
-            commands: Vec::new(),
+            orders: Vec::new(),
             database_threads: Vec::new(),
             serving: Vec::new(),
             rows: 0,
@@ -114,10 +114,10 @@ impl Instance {
             let died = died(format!("the postgres thread of core {core}"));
             let (link, thread) = postgres::spawn(core, config.clone(), notice, died).map_err(no_thread)?;
             self.database_threads.push(thread);
-            let (command, commands) = ring::channel(COMMANDS_MAX);
-            self.commands.push(command);
+            let (order, orders) = ring::channel(ORDERS_MAX);
+            self.orders.push(order);
             let (own, handed) = sockets.of_core(core);
-            let plan = Plan {
+            let plan = CorePlan {
                 core,
                 cpus: self.plan.cpus.clone(),
                 driver: self.plan.driver,
@@ -129,7 +129,7 @@ impl Instance {
                 server: self.plan.server.clone(),
                 cache_bytes: self.plan.cache_bytes / cores,
                 connections_max: self.plan.connections_max,
-                commands,
+                orders,
             };
             start_core(plan, events)?;
         }
@@ -147,25 +147,25 @@ impl Instance {
         let mut stopping = false;
         while left < cores {
             match self.happened.recv_timeout(SUPERVISION_PERIOD) {
-                Ok(Event::Core(core::Event::Loaded { rows, time })) => {
+                Ok(Event::Core(core::CoreEvent::Loaded { rows, time })) => {
                     loaded += 1;
                     self.rows += rows;
                     self.load_time = self.load_time.max(time);
                     if loaded == cores && !stopping {
-                        self.command(|| Command::Listen);
+                        self.order(|| Order::Listen);
                     }
                 }
-                Ok(Event::Core(core::Event::Serving(serving))) => {
+                Ok(Event::Core(core::CoreEvent::Serving(serving))) => {
                     self.serving.push(serving);
                     if self.serving.len() == cores && !stopping {
                         self.start_accepting()?;
                         self.announce();
                     }
                 }
-                Ok(Event::Core(core::Event::Drained)) => {
+                Ok(Event::Core(core::CoreEvent::Drained)) => {
                     drained += 1;
                     if drained == cores {
-                        self.command(|| Command::Leave);
+                        self.order(|| Order::Leave);
                     }
                 }
                 Ok(Event::Left) => left += 1,
@@ -196,9 +196,9 @@ impl Instance {
         }
     }
 
-    fn command(&mut self, command: impl Fn() -> Command) {
-        for core in &mut self.commands {
-            assert!(core.push(command()).is_ok(), "each command is given once");
+    fn order(&mut self, order: impl Fn() -> Order) {
+        for core in &mut self.orders {
+            assert!(core.push(order()).is_ok(), "each order is given once");
             core.wake();
         }
     }
@@ -213,7 +213,7 @@ impl Instance {
 
     /// Cores and acceptors drain side by side; a core waits for what may still be handed over.
     fn drain(&mut self) {
-        self.command(|| Command::Drain);
+        self.order(|| Order::Drain);
         // One that never listened has nothing to hand over.
         self.acceptors.clear();
         for accepting in self.accepting.drain(..) {
@@ -237,7 +237,7 @@ impl Instance {
     }
 }
 
-fn start_core(plan: Plan, events: &Events) -> Result<(), String> {
+fn start_core(plan: CorePlan, events: &Events) -> Result<(), String> {
     let events = events.clone();
     let number = plan.core;
     let run = move || {

@@ -20,12 +20,12 @@ const INSERT: &str = "\
         AS batch (id, apelido, nome, nascimento, stack, search) \
     ON CONFLICT DO NOTHING RETURNING id, tx";
 
-const OWNERS: &str = "SELECT apelido, id FROM pessoas WHERE apelido = ANY ($1::text[])";
+const HOLDERS: &str = "SELECT apelido, id FROM pessoas WHERE apelido = ANY ($1::text[])";
 
 /// The statements of the connection that commits.
 pub(in crate::postgres) struct Commit {
     insert: Statement,
-    owners: Statement,
+    holders: Statement,
 }
 
 impl Statements for Commit {
@@ -46,7 +46,7 @@ impl Statements for Commit {
     }
 
     async fn prepare(client: &Client) -> Result<Commit, Error> {
-        Ok(Commit { insert: client.prepare(INSERT).await?, owners: client.prepare(OWNERS).await? })
+        Ok(Commit { insert: client.prepare(INSERT).await?, holders: client.prepare(HOLDERS).await? })
     }
 }
 
@@ -77,12 +77,12 @@ impl Session<Commit> {
     }
 
     /// Which id owns each of the rows' apelidos.
-    pub(in crate::postgres) async fn owners(
+    pub(in crate::postgres) async fn holders(
         &self,
         rows: &[Insert],
     ) -> Result<HashMap<Box<str>, Uuid>, Failure> {
         let apelidos: Vec<&str> = rows.iter().map(|row| &*row.asked.pessoa.apelido).collect();
-        let owners = self.bounded(self.client().query(&self.statements().owners, &[&apelidos])).await?;
-        owners.iter().map(|row| Ok((row.try_get::<_, &str>(0)?.into(), row.try_get(1)?))).collect()
+        let holders = self.bounded(self.client().query(&self.statements().holders, &[&apelidos])).await?;
+        holders.iter().map(|row| Ok((row.try_get::<_, &str>(0)?.into(), row.try_get(1)?))).collect()
     }
 }

@@ -60,7 +60,7 @@ impl Statements for Feed {
 
 /// Who the server is: what of an earlier session still holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::postgres) struct Identity {
+pub(in crate::postgres) struct ServerIdentity {
     /// The cluster and its timeline: changes when rows that were seen may be gone.
     pub(in crate::postgres) history: String,
     /// Changes when the server was started or crashed: ids of transactions that left no trace are used again.
@@ -71,9 +71,9 @@ pub(in crate::postgres) struct Identity {
 
 impl Session<Feed> {
     /// Asks who the server is.
-    pub(in crate::postgres) async fn identity(&self) -> Result<Identity, Failure> {
+    pub(in crate::postgres) async fn identity(&self) -> Result<ServerIdentity, Failure> {
         let row = self.bounded(self.client().query_one(IDENTITY, &[])).await?;
-        Ok(Identity { history: row.try_get(0)?, incarnation: row.try_get(1)?, pid: row.try_get(2)? })
+        Ok(ServerIdentity { history: row.try_get(0)?, incarnation: row.try_get(1)?, pid: row.try_get(2)? })
     }
 
     /// Gives every committed row to `each`, and the snapshot that they were seen by.
