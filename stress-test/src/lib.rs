@@ -5,6 +5,9 @@
 //! [`cgroup`]s, with as many [`ports`] as it takes; the simulation leaves [`records`], from which [`verdict`] asks what is there
 //! ([`foreign`] where it leaves none); [`run`] does all of that in order,
 //! [`report`] and [`compare`] show it, [`browser`] takes their pictures, and [`sweep`] does several.
+//!
+//! No two know each other: it goes down from [`sweep`] and [`run`] to [`http`], which asks, [`process`], which starts programs, and
+//! [`progress`], which tells whoever waits.
 
 pub mod browser;
 pub mod cgroup;
@@ -16,6 +19,7 @@ pub mod http;
 pub mod monitor;
 pub mod ports;
 pub mod process;
+pub mod progress;
 pub mod records;
 pub mod report;
 pub mod run;

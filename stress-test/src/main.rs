@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use stress_test::gatling::{CONTEST_SECONDS, Load};
+use stress_test::progress::say;
 use stress_test::records::Records;
-use stress_test::run::{Plan, Run, authority, say};
+use stress_test::run::{Plan, Run, authority};
 use stress_test::sweep::Series;
 use stress_test::target::{Kind, OWN, Target};
 use stress_test::verdict::{Outcome, Verdict, judge};
@@ -166,7 +167,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("stress-test: {error:#}");
+            say(&format!("{error:#}"));
             ExitCode::from(2)
         }
     }

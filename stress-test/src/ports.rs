@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::gatling::CONTEST_SECONDS;
+use crate::progress::say;
+
 /// How long a closed connection keeps its port.
 const REST_SECONDS: f64 = 60.0;
 /// Users a second at the end of the contest, and by how much they become more each second of the ramp.
@@ -45,7 +48,7 @@ pub enum Ports {
 
 /// Ports that the busiest 60 s of a load need, of so many times the contest's users and all durations scaled.
 pub fn needed(multiplier: f64, seconds: f64) -> u64 {
-    let scale = seconds / crate::gatling::CONTEST_SECONDS;
+    let scale = seconds / CONTEST_SECONDS;
     let window = REST_SECONDS.min(seconds);
     let users = multiplier * (USERS_PEAK * window - USERS_RAMP / scale * window * window / 2.0);
     // A short run ends before its ramp would have begun so far back.
@@ -80,7 +83,7 @@ pub fn provide(sysctls: &Path, needed: u64) -> Result<Ports> {
 impl Drop for Reuse {
     fn drop(&mut self) {
         if let Err(error) = fs::write(&self.setting, &self.before) {
-            crate::run::say(&format!("{}: not set back to {}: {error}", self.setting.display(), self.before));
+            say(&format!("{}: not set back to {}: {error}", self.setting.display(), self.before));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::http::{self, Address};
 use crate::monitor::{self, GATLING, Monitor, Total};
 use crate::ports::{self, Ports};
 use crate::process::{clean_up, output, undisturbed};
+use crate::progress::say;
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::{Instance, Kind, Service, Target};
 use crate::verdict::{Verdict, judge};
@@ -237,11 +238,6 @@ impl Plan {
             ),
         })
     }
-}
-
-/// A line for whoever waits.
-pub fn say(line: &str) {
-    eprintln!("stress-test: {line}");
 }
 
 /// Host and port of the base URL.

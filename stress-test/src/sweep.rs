@@ -13,7 +13,8 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 
 use crate::process::{terminate, undisturbed};
-use crate::run::{Run, say};
+use crate::progress::say;
+use crate::run::Run;
 
 /// A run that was stopped by a signal stops its topology and starts the displaced one again.
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(5 * 60);
