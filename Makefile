@@ -19,8 +19,8 @@ e2e: deps ## The composition end to end on each engine that is there (ENGINE=doc
 	tests/e2e/run
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
-	$(CARGO) build --release --locked --bin rinha --example local
-	target/release/examples/local $(ARGS)
+	$(CARGO) build --release --locked -p rinha -p tools --bin rinha --bin local
+	target/release/local $(ARGS)
 
 stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
 	$(CARGO) run --locked --quiet -p stress-test -- run --pictures $(ARGS)

@@ -221,14 +221,14 @@ impl Target {
             }
             Target::Local(directory) => {
                 let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-                let build = ["build", "--release", "--locked", "--bin", "rinha", "--example", "local"];
+                let build = "build --release --locked -p rinha -p tools --bin rinha --bin local".split(' ');
                 let mut command = Command::new(&cargo);
                 // What `cargo run` says of this package would let build scripts, and with them half of the tree, run again.
                 for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
                     command.env_remove(name);
                 }
                 output(command.args(build), UP_TIME_MAX)?;
-                let program = Path::new(&target_directory()).join("release/examples/local");
+                let program = Path::new(&target_directory()).join("release/local");
                 // It outlives this process unless `down` ends it.
                 let mut local = Command::new(program);
                 local.arg("--fresh").arg("--directory").arg(directory);

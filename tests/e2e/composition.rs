@@ -276,7 +276,7 @@ impl Drop for Containers {
     }
 }
 
-/// `examples/local`.
+/// The program `local` of `tools/`.
 pub(crate) struct Processes {
     child: Child,
     directory: TempDir,
@@ -292,7 +292,7 @@ impl Processes {
     pub(crate) fn start_with(variables: &[(String, String)]) -> Processes {
         let release = Path::new(env!("CARGO_BIN_EXE_rinha")).ancestors().nth(2).unwrap().join("release");
         let directory = temporary_directory();
-        let mut command = Command::new(release.join("examples/local"));
+        let mut command = Command::new(release.join("local"));
         for name in VARIABLES {
             command.env_remove(name);
         }

@@ -1,6 +1,6 @@
 //! A constant answer served by the server's own HTTP code: what a read would cost if finding it were free.
 //!
-//! `cargo run --release --example constant -- ADDRESS [io_uring|epoll] [BODY_BYTES] [CPU]`
+//! `cargo run --release -p tools --bin constant -- ADDRESS [io_uring|epoll] [BODY_BYTES] [CPU]`
 //!
 //! ADDRESS is a TCP address or `unix:PATH`. In the server's place in the topology (`local --api`) it takes LISTEN and CORES from the
 //! environment. Prints its CPU time per request on SIGTERM or Ctrl-C.

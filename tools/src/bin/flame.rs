@@ -1,5 +1,7 @@
 //! From `perf script` to a flame graph whose first frames are the service and its thread; `perf/flamegraph` and `perf/offcpu` use it.
 //!
+//! `cargo build -p tools --bin flame`, and then
+//!
 //! ```text
 //! perf script .. | flame fold OWNERS > FOLDED     samples
 //! perf script .. | flame waits OWNERS > FOLDED    sched:sched_switch: microseconds from a thread's leave to its return

@@ -1,7 +1,7 @@
 //! The topology of `compose.yml` as plain processes of this machine: for people without a container engine, and for
 //! profiles.
 //!
-//! `cargo run --release --example local -- [--fresh] [--directory PATH] [--api PROGRAM] [--unlimited]`, or `make up-local`
+//! `cargo run --release -p tools --bin local -- [--fresh] [--directory PATH] [--api PROGRAM] [--unlimited]`, or `make up-local`
 //!
 //! HAProxy, two instances and Postgres run with the commands, the environment, the stop signals and (as root) the CPU and memory
 //! limits of `compose.yml`, with this machine's own programs. `services.json` in the directory says which process each one is. SIGTERM

@@ -1,6 +1,6 @@
 //! Requests at a fixed rate, however long the answers take: the latency that a client sees who does not wait for the others.
 //!
-//! `cargo run --release --example pace -- HOST:PORT RATE SECONDS [--mix create|targets|contest] [--targets FILE] [--terms FILE] ..`
+//! `cargo run --release -p tools --bin pace -- HOST:PORT RATE SECONDS [--mix create|targets|contest] [--targets FILE] [--terms FILE] ..`
 //!
 //! Request n is due n / RATE seconds after the start and its latency counts from then, not from when a connection was free to take
 //! it: a stall is charged to every request that was due during it (no coordinated omission). The mixes are those of

@@ -1,7 +1,7 @@
 //! The floor under every durable create: a bare tokio-postgres loop that inserts batches, one connection, one
 //! batch after the other, fsync on.
 //!
-//! `cargo run --release --example bare_inserts -- DATABASE_URL ROWS_PER_BATCH SECONDS`
+//! `cargo run --release -p tools --bin bare_inserts -- DATABASE_URL ROWS_PER_BATCH SECONDS`
 //!
 //! Prints rows per second. The table is the server's (`schema.sql`); its rows stay.
 

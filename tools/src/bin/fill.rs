@@ -1,6 +1,6 @@
 //! Puts many realistic pessoas into the table, by `COPY`, as fast as Postgres takes them.
 //!
-//! `cargo run --release --example fill -- DATABASE_URL PESSOAS [SEED]`
+//! `cargo run --release -p tools --bin fill -- DATABASE_URL PESSOAS [SEED]`
 //!
 //! For a server's private Postgres the URL is `host=DATA_DIR/socket user=rinha dbname=postgres`, and the table is there
 //! once the server has run. A running server finds the rows by its feed. A second run needs another seed, or meets
