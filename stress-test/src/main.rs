@@ -11,7 +11,8 @@ use stress_test::progress::say;
 use stress_test::records::Records;
 use stress_test::run::{Plan, Run, authority};
 use stress_test::sweep::Series;
-use stress_test::target::{Kind, OWN, Target};
+use stress_test::target::compose::OWN;
+use stress_test::target::{Kind, Target};
 use stress_test::verdict::{Outcome, Verdict, judge};
 use stress_test::{browser, compare, feeders, process, report, sweep};
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroups, Limits, Usage};
 use crate::process::{self, Family};
-use crate::target::Service;
+use crate::target::service::Service;
 
 /// What the load generator is called among the services, and the whole machine.
 pub const GATLING: &str = "gatling";

@@ -20,7 +20,8 @@ use crate::ports::{self, Ports};
 use crate::process::{clean_up, output, undisturbed};
 use crate::progress::say;
 use crate::records::{KINDS, Percentiles, Records};
-use crate::target::{Instance, Kind, Service, Target};
+use crate::target::service::Service;
+use crate::target::{Instance, Kind, Target};
 use crate::verdict::{Verdict, judge};
 
 /// Of a program that only says its version.

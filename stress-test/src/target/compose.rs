@@ -1,0 +1,194 @@
+//! The containers of a Compose project, by the command line of the engine that runs them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
+use crate::process::{clean_up, output, output_of};
+
+/// The Compose project of the stress test, and the one that compose.yml names: nobody's database is thrown away but our own.
+pub const OWN: &str = "rinha-stress";
+pub(super) const USUAL: &str = "rinha";
+
+/// A container engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// `docker` and `docker compose`.
+    Docker,
+    /// `podman` and `podman-compose`.
+    Podman,
+}
+
+/// A project of Compose.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Which engine runs its containers.
+    engine: Engine,
+    /// The label that all of them have.
+    name: String,
+}
+
+impl Engine {
+    fn command(self) -> Command {
+        Command::new(match self {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        })
+    }
+
+    fn compose(self, project: &str) -> Command {
+        let mut command = match self {
+            Engine::Docker => {
+                let mut command = Command::new("docker");
+                command.arg("compose");
+                command
+            }
+            Engine::Podman => Command::new("podman-compose"),
+        };
+        command.args(["-p", project]);
+        command
+    }
+
+    fn answers(self) -> bool {
+        output(self.command().arg("version"), COMMAND_TIME_MAX).is_ok()
+            && output(self.compose(OWN).arg("version"), COMMAND_TIME_MAX).is_ok()
+    }
+
+    /// The first that works.
+    pub(super) fn find() -> Option<Self> {
+        [Engine::Docker, Engine::Podman].into_iter().find(|engine| engine.answers())
+    }
+
+    pub(super) fn project(self, name: &str) -> Project {
+        Project { engine: self, name: name.to_owned() }
+    }
+}
+
+impl Project {
+    /// What runs it, said to people.
+    pub(super) fn engine_name(&self) -> &'static str {
+        match self.engine {
+            Engine::Docker => "docker compose",
+            Engine::Podman => "podman-compose",
+        }
+    }
+
+    /// Stops, with its data kept, the project that compose.yml names; returned if there was one.
+    pub(super) fn displace(&self) -> Result<Option<Project>> {
+        let usual = self.engine.project(USUAL);
+        if self.name == USUAL || usual.services()?.is_empty() {
+            return Ok(None);
+        }
+        if let Err(error) = output(usual.compose().arg("stop"), DOWN_TIME_MAX) {
+            // Some of it may have stopped. Its own error would hide the one that matters.
+            let _ = clean_up(|| usual.start_again());
+            return Err(error);
+        }
+        Ok(Some(usual))
+    }
+
+    /// Starts a displaced one again.
+    pub fn start_again(&self) -> Result<()> {
+        output(self.compose().arg("start"), DOWN_TIME_MAX).map(drop)
+    }
+
+    /// Whether it has containers that run.
+    pub(super) fn is_running(&self) -> bool {
+        !self.services().unwrap_or_default().is_empty()
+    }
+
+    /// Whether one of its containers has this port of the host.
+    pub(super) fn publishes(&self, port: u16) -> bool {
+        let published = self.listed("{{.Ports}}");
+        published.is_ok_and(|ports| ports.contains(&format!(":{port}->")))
+    }
+
+    /// Builds its images and starts it with an empty database.
+    pub(super) fn up(&self) -> Result<()> {
+        // What an earlier run left.
+        self.down()?;
+        output(self.compose().arg("build"), UP_TIME_MAX)?;
+        output(self.compose().args(["up", "-d"]), UP_TIME_MAX).map(drop)
+    }
+
+    /// Stops it and throws away its database.
+    pub(super) fn down(&self) -> Result<()> {
+        output(self.compose().args(["down", "--volumes"]), DOWN_TIME_MAX).map(drop)
+    }
+
+    pub(super) fn services(&self) -> Result<Vec<Service>> {
+        let listed = self.listed(r#"{{.ID}} {{.Label "com.docker.compose.service"}}"#)?;
+        let services = listed.lines().filter_map(|line| line.split_once(' '));
+        services
+            .map(|(container, name)| {
+                let format = "{{.State.Pid}} {{.RestartCount}}";
+                let printed = self
+                    .engine
+                    .command()
+                    .args(["inspect", "--format", format, container])
+                    .to_owned_output()?;
+                let (pid, restarts) =
+                    printed.trim().split_once(' ').context("expected a pid and a number of restarts")?;
+                Ok(Service { name: name.trim().to_owned(), pid: pid.parse()?, restarts: restarts.parse()? })
+            })
+            .collect()
+    }
+
+    /// The rows of one statement.
+    pub(super) fn sql(&self, statement: &str) -> Result<String> {
+        // With the password, where compose.yml was given one.
+        let script = format!("PGPASSWORD=$POSTGRES_PASSWORD exec {PSQL}");
+        self.within("postgres", &["sh", "-c", &script], statement.as_bytes())
+    }
+
+    /// A command on the balancer's admin socket.
+    pub(super) fn balancer(&self, command: &str) -> Result<String> {
+        const CLIENT: &str = r#"
+            my $socket = IO::Socket::UNIX->new("/run/rinha/haproxy-admin.sock") or die "haproxy-admin.sock: $!";
+            print $socket <STDIN>; $socket->flush; print while <$socket>;"#;
+        self.within(
+            "haproxy",
+            &["perl", "-MIO::Socket::UNIX", "-e", CLIENT],
+            format!("{command}\n").as_bytes(),
+        )
+    }
+
+    /// What the balancer says of itself.
+    pub(super) fn balancer_version(&self) -> Result<String> {
+        self.within("haproxy", &["haproxy", "-v"], b"")
+    }
+
+    fn compose(&self) -> Command {
+        self.engine.compose(&self.name)
+    }
+
+    /// A line for each of its containers that run.
+    fn listed(&self, format: &str) -> Result<String> {
+        let label = format!("label=com.docker.compose.project={}", self.name);
+        self.engine.command().args(["ps", "--filter", &label, "--format", format]).to_owned_output()
+    }
+
+    /// Runs a program inside of a service's container.
+    fn within(&self, service: &str, program: &[&str], input: &[u8]) -> Result<String> {
+        let filters = [("project", self.name.as_str()), ("service", service)]
+            .map(|(key, value)| format!("label=com.docker.compose.{key}={value}"));
+        let id = self
+            .engine
+            .command()
+            .args(["ps", "-q", "--filter", &filters[0], "--filter", &filters[1]])
+            .to_owned_output()?;
+        let id = id.lines().next().ok_or_else(|| anyhow!("{service}: no such container"))?;
+        output_of(self.engine.command().args(["exec", "-i", id]).args(program), input, COMMAND_TIME_MAX)
+    }
+}
+
+trait Output {
+    fn to_owned_output(&mut self) -> Result<String>;
+}
+
+impl Output for Command {
+    fn to_owned_output(&mut self) -> Result<String> {
+        output(self, COMMAND_TIME_MAX)
+    }
+}

@@ -1,0 +1,173 @@
+//! The topology as plain processes: the program `local` of tools/ starts them, and describes them in a directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use serde::Deserialize;
+
+use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
+use crate::process::{logged, output, output_of};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Plain processes, described in this directory.
+#[derive(Clone, Debug)]
+pub struct Processes(PathBuf);
+
+#[derive(Deserialize)]
+struct Description {
+    pid: i32,
+    port: u16,
+    services: BTreeMap<String, Process>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    pid: u32,
+}
+
+impl Processes {
+    /// Our own, so that no database is lost, and the topology's default.
+    pub(super) fn own_and_usual() -> [Self; 2] {
+        let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "data" };
+        let usual =
+            std::env::var_os("LOCAL_DIR").map_or_else(|| Path::new(parent).join("local"), PathBuf::from);
+        [Self(Path::new(parent).join("stress")), Self(usual)]
+    }
+
+    /// Whether they run, and their balancer has this port.
+    pub(super) fn listen_on(&self, port: u16) -> bool {
+        self.description().is_ok_and(|description| description.port == port)
+    }
+
+    /// Builds the programs and starts them with an empty database; what they say goes to `log`.
+    pub(super) fn start(&self, log: &Path) -> Result<Child> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let build = "build --release --locked -p rinha -p tools --bin rinha --bin local".split(' ');
+        let mut command = Command::new(&cargo);
+        // What `cargo run` says of this package would let build scripts, and with them half of the tree, run again.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+            command.env_remove(name);
+        }
+        output(command.args(build), UP_TIME_MAX)?;
+        let program = Path::new(&target_directory()).join("release/local");
+        // It outlives this process unless `down` ends it.
+        let mut local = Command::new(program);
+        local.arg("--fresh").arg("--directory").arg(&self.0);
+        logged(&mut local, &fs::File::create(log)?)
+    }
+
+    /// Stops them and throws away their database.
+    pub(super) fn down(&self) -> Result<()> {
+        kill(Pid::from_raw(self.description()?.pid), Signal::SIGTERM)?;
+        let began = Instant::now();
+        while self.is_held() {
+            if began.elapsed() > DOWN_TIME_MAX {
+                bail!("local: it did not end within {} s", DOWN_TIME_MAX.as_secs());
+            }
+            thread::sleep(POLL);
+        }
+        Ok(fs::remove_dir_all(self.0.join("data"))?)
+    }
+
+    pub(super) fn services(&self) -> Result<Vec<Service>> {
+        let services = self.description()?.services;
+        let service = |(name, process): (String, Process)| Service { name, pid: process.pid, restarts: 0 };
+        Ok(services.into_iter().map(service).collect())
+    }
+
+    /// Where each instance has a socket a core.
+    pub(super) fn sockets(&self) -> PathBuf {
+        self.0.join("sockets")
+    }
+
+    /// The rows of one statement.
+    pub(super) fn sql(&self, statement: &str) -> Result<String> {
+        let mut words = PSQL.split(' ');
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg("-h").arg(self.0.join("postgres-socket"));
+        if let Some(password) = std::env::var_os("POSTGRES_PASSWORD") {
+            command.env("PGPASSWORD", password);
+        }
+        output_of(&mut command, statement.as_bytes(), COMMAND_TIME_MAX)
+    }
+
+    /// A command on the balancer's admin socket.
+    pub(super) fn balancer(&self, command: &str) -> Result<String> {
+        let mut socket = UnixStream::connect(self.sockets().join("haproxy-admin.sock"))?;
+        socket.set_read_timeout(Some(COMMAND_TIME_MAX))?;
+        socket.set_write_timeout(Some(COMMAND_TIME_MAX))?;
+        socket.write_all(format!("{command}\n").as_bytes())?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// What the balancer says of itself: it is this machine's own.
+    pub(super) fn balancer_version() -> Result<String> {
+        output(Command::new("haproxy").arg("-v"), COMMAND_TIME_MAX)
+    }
+
+    /// Of what runs there now. A file that a killed one left would name processes that may be anybody's by now.
+    fn description(&self) -> Result<Description> {
+        let file = self.0.join("services.json");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("{}: nothing runs there", file.display()))?;
+        if !self.is_held() {
+            bail!("{}: it ended", file.display());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Whether a local topology runs there: it holds its lock as long as it lives.
+    fn is_held(&self) -> bool {
+        let Ok(lock) = fs::File::open(self.0.join("lock")) else { return false };
+        Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
+    }
+}
+
+fn target_directory() -> String {
+    std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())
+}
+
+fn is_of_this_package(variable: &std::ffi::OsStr) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+        .iter()
+        .any(|prefix| variable.as_encoded_bytes().starts_with(prefix.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_that_was_left_behind_stops_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut other = Command::new("sleep").arg("60").spawn().expect("somebody else's process");
+        let text = format!(r#"{{"pid": {}, "port": 9999, "services": {{}}}}"#, other.id());
+        fs::write(directory.path().join("services.json"), text).expect("a file");
+        let processes = Processes(directory.path().to_owned());
+        let check = |expected: bool| assert_eq!(processes.listen_on(9999), expected);
+        check(false);
+        let lock = fs::File::create(directory.path().join("lock")).expect("a file");
+        check(false);
+        let held = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock");
+        check(true);
+        drop(held);
+        check(false);
+        assert!(processes.down().is_err());
+        thread::sleep(POLL);
+        assert_eq!(other.try_wait().expect("a child"), None);
+        other.kill().and_then(|()| other.wait()).expect("its end");
+    }
+}
