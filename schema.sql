@@ -1,5 +1,6 @@
--- The one table. Applied by the server at every start, under an advisory lock. What is there is not touched: ALTER TABLE and
--- CREATE INDEX would wait for every reader of the table, and the inserts of other instances would wait behind them.
+-- The one table. The server applies this file at every start, under an advisory lock. What exists is left alone: ALTER
+-- TABLE and CREATE INDEX would wait for transactions that use the table, and the inserts of other instances would wait
+-- behind them.
 
 DO $schema$
 BEGIN
@@ -16,13 +17,13 @@ IF to_regclass('pessoas') IS NULL THEN
         -- NULL and '{}' are different stacks. A null item or a matrix is no stack at all.
         stack      text[]      COLLATE "C" CHECK (array_position(stack, NULL) IS NULL),
         -- Lower-cased apelido, nome and stack items with 0x00 between them, which no text column could hold.
-        -- NULL in a row that was put in by hand: its reader computes it.
+        -- NULL in a row that was put in by hand: whoever reads the row computes the text.
         search     bytea,
         -- The inserting transaction: what lets a reader prove that it has seen every committed row.
         tx         xid8        NOT NULL DEFAULT pg_current_xact_id()
     );
 
-    -- Kept as it is: a row of this size fits its page, and compressing it would cost more than the bytes.
+    -- Not compressed: an ordinary row fits its page, and compressing the text would cost more than the bytes it saves.
     ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
 END IF;
 
@@ -36,7 +37,8 @@ IF to_regclass('pessoas_unlowered') IS NULL THEN
     CREATE INDEX pessoas_unlowered ON pessoas (id) WHERE search IS NULL;
 END IF;
 
--- Rows of a dump name transactions of another cluster; those that have not begun here yet would seem new for ever.
+-- Rows of a restored dump name transactions of another cluster. A row whose transaction id this cluster has not reached
+-- would seem new to every reader again and again, so it gets the id of this transaction.
 SET LOCAL enable_seqscan = off;
 UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
 

@@ -78,7 +78,7 @@ pub struct Healthcheck {
     pub listen: Vec<Listen>,
 }
 
-/// What to do.
+/// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
@@ -100,10 +100,10 @@ impl Serve {
         }
     }
 
-    /// The private Postgres' directory.
+    /// The directory of the private Postgres' cluster.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| match nix::unistd::geteuid().is_root() {
-            // Another user runs Postgres then; it must be able to reach the directory.
+            // Postgres refuses to run as root, so it runs as another user, who must be able to reach the directory.
             true => PathBuf::from("/var/lib/rinha"),
             false => PathBuf::from("./data"),
         })
@@ -131,7 +131,7 @@ impl FromStr for CacheBytes {
     }
 }
 
-/// A filter that was checked.
+/// A log filter that is known to parse.
 #[derive(Clone, Debug)]
 pub struct LogFilter(pub String);
 
@@ -175,7 +175,7 @@ pub fn read() -> Command {
     }
 }
 
-/// The first paragraph of clap's message, which says all; the rest is usage and hints.
+/// The first paragraph of clap's message, on one line. It says what is wrong; the rest is usage and hints.
 fn one_line(message: &str) -> String {
     let paragraph = message.split("\n\n").next().unwrap_or(message);
     let words: Vec<&str> = paragraph.split_whitespace().collect();

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => {
             process::start_log(&serve.log, serve.log_format);
             match process::serve(&serve) {
-                // Threads still hold rings and connections: leaving at once is what closes them all.
+                // Threads still hold rings and connections; the kernel closes them all when the process exits.
                 Ok(()) => std::process::exit(0),
                 Err(why) => {
                     tracing::error!("{why}");

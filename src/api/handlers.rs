@@ -142,7 +142,7 @@ fn created(record: &Record, reply: Reply<'_>) -> Persistence {
     reply.body(Status::CREATED, JSON, Some(("Location", &location)), &record.json)
 }
 
-/// `200` with a JSON array of bodies as they are.
+/// `200` with a JSON array of `bodies`, each of which is JSON already.
 fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
     let separators = bodies.len().saturating_sub(1);
     let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();

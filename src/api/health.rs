@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::people::PartitionState;
 
-/// The lasting facts of one core's instance, and where that core's counters are.
+/// What one core needs to answer `/healthz`: the facts of its instance that do not change, and its own counters.
 pub struct Health {
     /// When the core was started.
     pub started: Instant,
-    /// What drives its sockets.
+    /// What drives the core's sockets.
     pub driver: DriverState,
     /// The logical CPUs of the instance's cores.
     pub cpus: Vec<usize>,
@@ -18,9 +18,9 @@ pub struct Health {
     pub cache_bytes: usize,
     /// The version of the database server, as it said at the start.
     pub database_version: String,
-    /// Whether a commit survives a crash of the database's machine, by the settings that it had then.
+    /// Whether a commit survives a crash of the database's machine, by the database's settings at the start.
     pub durable: bool,
-    /// Asks what this core's connections are now.
+    /// Counts this core's connections as they are now.
     pub connections: Box<dyn Fn() -> ConnectionState>,
 }
 
@@ -36,13 +36,13 @@ pub struct DriverState {
 /// The connections of one core.
 #[derive(Serialize)]
 pub struct ConnectionState {
-    /// Those that are open.
+    /// Connections that are open.
     pub open: usize,
-    /// Those that were ever accepted.
+    /// Connections that were accepted since the start.
     pub accepted: u64,
-    /// Those that a panic ended.
+    /// Connections that a panic ended.
     pub panics: u64,
-    /// Whether they are to end: no balancer should send more.
+    /// Whether the core is draining: a balancer should send it no more requests.
     #[serde(skip)]
     pub draining: bool,
 }
@@ -56,7 +56,7 @@ struct Document<'a> {
     cores: &'a [usize],
     database: DatabaseState<'a>,
     cache: CacheState,
-    /// Those of the core that answers.
+    /// The connections of the core that answers, not of all cores.
     connections: ConnectionState,
 }
 

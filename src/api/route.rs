@@ -19,7 +19,7 @@ pub(super) enum Route<'a> {
     Health,
     /// No such path (`404`).
     Unknown,
-    /// A known path does not take this method (`405`); the `Allow` field's value.
+    /// A known path that does not take this method (`405`), with the value of the `Allow` field.
     NotAllowed(&'static str),
     /// A method that no server knows (`501`).
     NotImplemented,

@@ -1,8 +1,8 @@
 //! A bounded queue from one thread to one other, with a wake. It knows nothing of what travels in it.
 //!
 //! Pushing never blocks and never allocates; waking is a separate step, so that a batch costs one wake, and a
-//! receiver that is busy, or that waits for more than there is, costs none. It sleeps on whatever runtime polls
-//! it: a monoio core and a tokio database thread are both just a [`Waker`] here.
+//! receiver that is busy, or that waits for more items than are queued, costs none. The receiver sleeps on whatever
+//! runtime polls it: a monoio core and a tokio database thread are both just a [`Waker`] here.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,19 +16,19 @@ use rtrb::{Consumer, Producer, RingBuffer};
 /// The end that pushes.
 pub struct Sender<T> {
     ring: Producer<T>,
-    /// Dropped after `ring`: whoever is woken by it finds the ring abandoned.
+    /// Dropped after `ring`, so that the receiver, which this drop wakes, finds the ring abandoned.
     receiver: LastWake,
 }
 
 /// How the receiver sleeps.
 struct Sleeper {
     waker: AtomicWaker,
-    /// Items that it sleeps for. After a wait for one item ([`Receiver::pop`]) this stays 1, so that one needless wake may
-    /// follow; after [`Receiver::holds`] it is [`AWAKE`].
+    /// How many items the receiver sleeps for. [`Receiver::holds`] sets this back to [`AWAKE`] when it is done.
+    /// [`Receiver::pop`] leaves it at 1: the sender may then wake a busy receiver once for nothing.
     wanted: AtomicUsize,
 }
 
-/// The sleeper is not to be woken: its task is busy, and will look by itself.
+/// The value of [`Sleeper::wanted`] while the receiver's task is busy: it will look by itself, so nobody wakes it.
 const AWAKE: usize = usize::MAX;
 
 /// Wakes the receiver when the sender is dropped, whatever it sleeps for.
@@ -71,8 +71,8 @@ impl<T> Sender<T> {
         self.ring.push(item).map_err(|rtrb::PushError::Full(item)| item)
     }
 
-    /// Wakes the receiver if it sleeps for no more than there is. Else this costs a fence and no syscall; only one that is
-    /// busy after [`Receiver::pop`] may be woken once for nothing.
+    /// Wakes the receiver if as many items are queued as it sleeps for. Otherwise this costs a fence and no syscall,
+    /// except that a receiver that is busy after [`Receiver::pop`] may be woken once for nothing.
     pub fn wake(&self) {
         // Either this sees what the receiver wants, or the receiver's last look before its sleep sees what was pushed.
         fence(Ordering::SeqCst);
@@ -107,8 +107,8 @@ impl<T> SharedSender<T> {
         Ok(())
     }
 
-    /// For ever: wakes the receiver once for all that was pushed while the core's other tasks ran. A local wake
-    /// puts this task behind every task that is ready now.
+    /// Runs for ever: wakes the receiver once for all that was pushed in one turn of the core. The first push wakes
+    /// this task, and the runtime queues it behind every task that is ready by then.
     pub async fn flush(&self) {
         poll_fn(|cx| {
             if self.unflushed.replace(false)
@@ -137,7 +137,7 @@ impl<T> Receiver<T> {
         self.ring.pop().ok()
     }
 
-    /// The next item, if one is there and `which` says so.
+    /// The next item, if one is there and `which` accepts it.
     pub fn pop_if(&mut self, which: impl FnOnce(&T) -> bool) -> Option<T> {
         if which(self.ring.peek().ok()?) { self.ring.pop().ok() } else { None }
     }
@@ -153,7 +153,7 @@ impl<T> Receiver<T> {
             return Poll::Ready(Some(item));
         }
         self.fall_asleep(1, cx);
-        // Again: a push between the first look and the registration found no one to wake.
+        // Look again: a push between the first look and the registration found no one to wake.
         match self.ring.pop() {
             Ok(item) => Poll::Ready(Some(item)),
             Err(_) if self.ring.is_abandoned() => Poll::Ready(self.ring.pop().ok()),
@@ -166,8 +166,8 @@ impl<T> Receiver<T> {
         poll_fn(|cx| self.poll_pop(cx)).await
     }
 
-    /// Returns once so many items are there; never, when the sender is gone and they are fewer. Afterwards, and
-    /// when this is dropped, nobody is woken until the receiver waits again.
+    /// Returns once `items` items are queued; never, if the sender is gone and fewer are. When this future ends or is
+    /// dropped, the receiver counts as awake: the sender does not wake it until it waits again.
     pub async fn holds(&mut self, items: usize) {
         let asleep = Asleep(self);
         poll_fn(|cx| {
@@ -180,9 +180,10 @@ impl<T> Receiver<T> {
         .await;
     }
 
-    /// From now on the sender wakes the task of `cx` when there are so many items. The caller looks once more before it
-    /// sleeps: a sender that found no waker, or the old number, had pushed before, and that is seen then. So the
-    /// order is number, waker, fence, look; in the sender push, fence, number, waker.
+    /// From now on the sender wakes the task of `cx` when `items` items are queued. The caller must look once more
+    /// before it sleeps: a sender that read the old number, or found no waker, passed its fence before this one, so
+    /// that the look sees what it pushed. The order here is number, waker, fence, look; the sender's is push, fence,
+    /// number, waker.
     fn fall_asleep(&self, items: usize, cx: &Context<'_>) {
         self.sleeper.wanted.store(items, Ordering::Relaxed);
         self.sleeper.waker.register(cx.waker());
@@ -190,7 +191,7 @@ impl<T> Receiver<T> {
     }
 }
 
-/// A receiver that may sleep; when this is dropped it is awake.
+/// A receiver that may be asleep; dropping this marks it as awake.
 struct Asleep<'a, T>(&'a Receiver<T>);
 
 impl<T> Drop for Asleep<'_, T> {
@@ -254,7 +255,8 @@ mod tests {
         assert_eq!(send(6), 3, "it slept for any item again");
     }
 
-    /// The sender pushes as many as are wanted and then waits for their receipt: one lost wake is one for ever.
+    /// The sender pushes exactly what is wanted and waits until it was received, so that no later push makes up for a
+    /// lost wake.
     #[test]
     fn a_sleeper_for_many_misses_no_wake() {
         const ROUNDS: usize = 100_000;
@@ -270,7 +272,7 @@ mod tests {
                 (0..wanted(round)).for_each(|item| sender.push(item).unwrap());
                 sender.wake();
             }
-            // Its drop would wake as well.
+            // Dropping the sender wakes the receiver as well, which would hide a lost wake.
             while seen.load(Ordering::Acquire) < ROUNDS {
                 std::thread::yield_now();
             }
@@ -279,7 +281,7 @@ mod tests {
         runtime.block_on(async {
             for round in 0..ROUNDS {
                 tokio::select! {
-                    // First: what is there would be found now, woken or not.
+                    // The timer is polled first and fails the test: `holds` would then find the items without a wake.
                     biased;
                     () = tokio::time::sleep(Duration::from_secs(10)) => panic!("no wake in round {round}"),
                     () = receiver.holds(wanted(round)) => {}
@@ -310,7 +312,7 @@ mod tests {
                     sender.wake();
                     std::thread::yield_now();
                 }
-                // Waking now and then only: the drop at the end must deliver what is left.
+                // The sender wakes only now and then: its drop at the end must deliver what is left.
                 if item % 7 == 0 {
                     sender.wake();
                 }

@@ -24,24 +24,25 @@ struct Waiter<K, A> {
 enum State<A> {
     Waiting(Option<Waker>),
     Answered(A),
-    /// The asking task is gone; the answer only frees the ticket.
+    /// The asking task is gone, and the answer will free the ticket; or the answer was delivered, and the drop of its
+    /// future will.
     Abandoned,
 }
 
 impl<K: Copy, A> Tickets<K, A> {
-    /// None taken, room for `capacity` without an allocation.
+    /// No ticket is taken yet; up to `capacity` tickets at once need no allocation.
     pub fn with_capacity(capacity: usize) -> Self {
         Tickets { waiters: RefCell::new(Slab::with_capacity(capacity)) }
     }
 
-    /// A ticket and the future of its answer. The ticket is taken until it is answered, even when the future
-    /// is dropped before: what travels between the threads stays bounded by the tickets.
+    /// Takes a ticket, and returns the future of its answer. The ticket stays taken until it is answered, even if the
+    /// future is dropped first: so the number of tickets bounds what travels between the threads.
     pub fn take(&self, kind: K) -> Awaited<'_, K, A> {
         let ticket = self.waiters.borrow_mut().insert(Waiter { kind, state: State::Waiting(None) });
         Awaited { tickets: self, ticket }
     }
 
-    /// Answers a ticket, once; what was remembered of its request.
+    /// Answers a ticket, which may happen once, and returns what was remembered of its request.
     pub fn answer(&self, ticket: Ticket, answer: A) -> K {
         let mut waiters = self.waiters.borrow_mut();
         let waiter = &mut waiters[ticket];
@@ -79,7 +80,7 @@ impl<K: Copy, A> Future for Awaited<'_, K, A> {
         let state = &mut waiters[self.ticket].state;
         match std::mem::replace(state, State::Waiting(None)) {
             State::Answered(answer) => {
-                // The slot is done; its drop frees the ticket.
+                // The answer is delivered; the drop of this future frees the ticket.
                 *state = State::Abandoned;
                 Poll::Ready(answer)
             }
@@ -87,7 +88,7 @@ impl<K: Copy, A> Future for Awaited<'_, K, A> {
                 *state = State::Waiting(Some(cx.waker().clone()));
                 Poll::Pending
             }
-            State::Abandoned => unreachable!("a slot is not polled after it is ready"),
+            State::Abandoned => unreachable!("an answer is awaited once"),
         }
     }
 }
@@ -111,7 +112,7 @@ mod tests {
     use super::Tickets;
 
     #[test]
-    fn an_answer_reaches_its_slot_and_frees_the_ticket() {
+    fn an_answer_reaches_who_waits_and_frees_the_ticket() {
         let tickets = Tickets::with_capacity(0);
         let (mut one, two) = (tickets.take('a'), tickets.take('b'));
         let (first, second) = (one.ticket(), two.ticket());
@@ -119,7 +120,7 @@ mod tests {
         assert!((&mut one).now_or_never().is_none());
         assert_eq!(tickets.answer(first, 1), 'a');
         assert_eq!(one.now_or_never(), Some(1));
-        // Taken again, while the other still waits.
+        // The freed ticket is taken again while the other one still waits.
         assert_eq!(tickets.take('c').ticket(), first);
         assert_eq!(tickets.answer(second, 2), 'b');
         assert_eq!(two.now_or_never(), Some(2));

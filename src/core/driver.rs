@@ -89,16 +89,16 @@ impl Driver {
         }
     }
 
-    /// Whether its sockets must not block; where they may, they have to: io_uring would be told that an operation is not
-    /// ready instead of waiting for it.
+    /// Whether this driver's sockets must be non-blocking. On io_uring they must be blocking: on a non-blocking socket
+    /// an operation that is not ready completes with `EAGAIN` instead of waiting.
     pub fn needs_nonblocking(&self) -> bool {
         matches!(self, Driver::Epoll(_))
     }
 }
 
-/// Set-up flags of a ring, in the order they are tried. `COOP_TASKRUN` (Linux 5.19) spares the interrupts that
-/// otherwise make io_uring lose to epoll here; `SINGLE_ISSUER` (6.0) lets the kernel skip locks.
-/// `DEFER_TASKRUN` would starve: monoio submits without asking for events.
+/// Set-up flags of a ring, in the order they are tried. `COOP_TASKRUN` (Linux 5.19) spares the core an interrupt for
+/// each completion; with these interrupts io_uring is slower than epoll. `SINGLE_ISSUER` (6.0) lets the kernel skip
+/// locks. `DEFER_TASKRUN` is left out: monoio submits without asking for events, so that completions would starve.
 #[derive(Clone, Copy)]
 enum Flags {
     CoopSingle,
@@ -133,8 +133,8 @@ fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
     Ok((Driver::Epoll(runtime), Chosen { kind: DriverKind::Epoll, reason }))
 }
 
-/// Down the ladder: fewer flags where the kernel does not know them (`EINVAL`), fewer entries where memory may
-/// not be locked (`ENOMEM`). Any other refusal is final.
+/// Builds a runtime on io_uring. It asks for fewer flags when the kernel does not know them (`EINVAL`), and for fewer
+/// entries when so much memory may not be locked (`ENOMEM`). Any other refusal is final.
 fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
     try_a_ring()?;
     let mut flags = Flags::LADDER.into_iter().peekable();
@@ -164,8 +164,8 @@ fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
     }
 }
 
-/// Enters a small ring once, with nothing to do. A profile may let `io_uring_setup` pass and forbid
-/// `io_uring_enter`; monoio would try the latter over and over, at full speed, and serve nothing.
+/// Enters a small ring once, with nothing to do. A seccomp profile may allow `io_uring_setup` and forbid
+/// `io_uring_enter`; monoio would then repeat `io_uring_enter` at full speed and serve nothing.
 fn try_a_ring() -> io::Result<()> {
     io_uring::IoUring::new(RING_PROBE_ENTRIES)?.submit_and_wait(0).map(drop)
 }

@@ -1,5 +1,5 @@
-//! One core: a pinned thread (`worker`), what drives its sockets (`driver`), and which CPUs it may have ([`topology`]). It
-//! builds what the rooms below it are for; it answers nothing itself.
+//! One core: a pinned thread (`worker`), what drives its sockets (`driver`), and which CPUs it may have ([`topology`]).
+//! It puts together what the rooms that it knows define; it answers nothing itself.
 
 mod driver;
 pub mod topology;

@@ -23,9 +23,9 @@ pub struct CorePlan {
     pub cpus: Vec<usize>,
     /// What drives its sockets.
     pub driver: Wanted,
-    /// Sockets of its own that are bound and do not listen yet.
+    /// The core's own sockets, which are bound and do not listen yet.
     pub sockets: Vec<Bound>,
-    /// Connections that others accepted for it.
+    /// Connections that acceptors hand to this core.
     pub handed: Vec<ring::Receiver<Accepted>>,
     /// Its Postgres thread.
     pub link: Link,
@@ -37,9 +37,9 @@ pub struct CorePlan {
     pub server: ServerFacts,
     /// Bytes for its pessoas and index.
     pub cache_bytes: usize,
-    /// Connections at once.
+    /// How many connections may be open at once.
     pub connections_max: usize,
-    /// What it is to do next.
+    /// What the core is told to do.
     pub orders: ring::Receiver<Order>,
 }
 
@@ -50,7 +50,7 @@ pub enum Order {
     Listen,
     /// Take no new connections, and answer what was received.
     Drain,
-    /// All cores have drained: no one will ask any more.
+    /// All cores have drained, so that no other core will ask this one: end.
     Leave,
 }
 
@@ -65,7 +65,7 @@ pub enum CoreEvent {
     },
     /// It takes requests.
     Serving(Serving),
-    /// Its clients are gone; it still answers the other cores.
+    /// Its clients are gone, or ran out of time; it still answers the other cores.
     Drained,
 }
 
@@ -90,7 +90,8 @@ pub fn run(plan: CorePlan, tell: impl Fn(CoreEvent) + 'static) -> Result<(), Str
     let (mut driver, chosen) = Driver::build(plan.driver).map_err(|error| error.to_string())?;
     let nonblocking = driver.needs_nonblocking();
     let result = driver.block_on(core(plan, chosen, nonblocking, pinned, Rc::new(tell)));
-    // Tasks may still wait on this ring; the process is about to exit and the kernel cleans up better.
+    // Tasks may still wait on this driver, so it is not dropped: the process is about to exit, and the kernel cleans
+    // up.
     std::mem::forget(driver);
     result
 }
@@ -143,7 +144,7 @@ async fn core(
                 tell(CoreEvent::Serving(Serving { core: plan.core, driver: driver.clone(), pinned }));
             }
             Order::Drain => {
-                // What was bound and never listened has no backlog.
+                // These rings are still here if the core was never told to listen; no acceptor listens then.
                 handed.clear();
                 intake.drain().await;
                 tell(CoreEvent::Drained);
@@ -175,13 +176,13 @@ async fn hear(
     let mut told = false;
     let mut turn = 0;
     while let Some(fed) = rows.pop().await {
-        // A ring that never runs empty would keep all else waiting; only a timer lets the driver have a turn.
+        // While this ring is not empty the core's other tasks wait. A sleep, unlike a yield, also lets the driver work.
         turn += 1;
         if turn == FEED_TURN_MAX {
             turn = 0;
             sleep(FEED_PAUSE).await;
         }
-        // After another history was loaded the others need not hear: this core answers all along.
+        // Only the first load is told: when the feed loads another history, this core goes on answering meanwhile.
         if partition.hear(fed) && !told {
             told = true;
             tell(CoreEvent::Loaded { rows: partition.state().memory.pessoas, time: began.elapsed() });

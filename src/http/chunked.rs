@@ -2,8 +2,8 @@
 //! never looks behind the body's last byte.
 //!
 //! What one body can make it read is bounded: `BODY_MAX` bytes of body, `CHUNK_OVERHEAD_MAX` of size lines and CRLFs
-//! (one size line at most `CHUNK_LINE_MAX`), and `HEADER_SECTION_MAX` of trailers. Each is enforced here, at the byte
-//! that goes over.
+//! (one size line at most `CHUNK_LINE_MAX`), and `HEADER_SECTION_MAX` of trailers. The decoder refuses the byte that
+//! goes over one of these bounds.
 
 use super::{octets, reject::Reject, request::Progress, target::hex};
 use crate::limits::{BODY_MAX, CHUNK_LINE_MAX, CHUNK_OVERHEAD_MAX, HEADER_FIELDS_MAX, HEADER_SECTION_MAX};
@@ -12,13 +12,13 @@ use crate::limits::{BODY_MAX, CHUNK_LINE_MAX, CHUNK_OVERHEAD_MAX, HEADER_FIELDS_
 #[derive(Debug, Default)]
 pub struct ChunkedDecoder {
     state: State,
-    /// The size of the current chunk, saturated; within its data, what is still to come.
+    /// The size of the current chunk, saturated; within the chunk's data, how many bytes of it are still to come.
     size: usize,
     /// Bytes of body announced by the size lines so far.
     announced: usize,
     /// Bytes of the current size line so far, or of the trailer section.
     line: usize,
-    /// Bytes of size lines and of the CRLFs behind data so far.
+    /// Bytes of size lines, and of the CRLFs after chunk data, so far.
     overhead: usize,
     trailers: usize,
 }
@@ -53,16 +53,16 @@ enum State {
 }
 
 impl ChunkedDecoder {
-    /// Decodes on: appends to `body` what `input` holds of it, and returns how many bytes of `input` were used. That is
-    /// all of them while the body is `Partial`; behind `Complete`, the next request starts there.
+    /// Decodes the next part: appends the body's bytes in `input` to `body`, and returns how many bytes of `input` were
+    /// used. With `Partial` all were used; with `Complete` the next request starts after them.
     ///
-    /// After `Complete` and after an error the decoder is ready for another body; what an error leaves in `body` is
-    /// the part before it.
+    /// After `Complete` and after an error the decoder is ready for another body. After an error `body` has what was
+    /// decoded before it.
     ///
     /// # Errors
     ///
     /// [`Reject::Chunk`] and [`Reject::ChunkLineTooLong`] (400), [`Reject::BodyTooLong`] and
-    /// [`Reject::ChunkOverhead`] (413), and for trailers those of header fields.
+    /// [`Reject::ChunkOverhead`] (413), and for trailers the errors of header fields.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, Progress<()>), Reject> {
         let outcome = self.decode_on(input, body);
         if !matches!(outcome, Ok((_, Progress::Partial))) {
@@ -111,7 +111,7 @@ impl ChunkedDecoder {
         check(self.overhead <= CHUNK_OVERHEAD_MAX, Reject::ChunkOverhead)
     }
 
-    /// The state behind `byte`.
+    /// The state after `byte`.
     fn next(&mut self, byte: u8) -> Result<State, Reject> {
         use State::*;
         match self.state {
@@ -175,7 +175,7 @@ fn check(holds: bool, otherwise: Reject) -> Result<(), Reject> {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 
-/// The state behind `byte` of a chunk extension (RFC 9112 section 7.1.1), which is checked and otherwise ignored.
+/// The state after `byte` of a chunk extension (RFC 9112 section 7.1.1), which is checked and otherwise ignored.
 fn extension(state: State, byte: u8) -> Option<State> {
     use State::*;
     let blank = matches!(byte, b' ' | b'\t');
@@ -199,7 +199,7 @@ fn extension(state: State, byte: u8) -> Option<State> {
     }
 }
 
-/// The state behind `byte`, which follows a complete element of a size line.
+/// The state after `byte`, which follows a complete element of a size line.
 fn behind_element(byte: u8, behind_blank: State) -> Option<State> {
     match byte {
         b'\r' => Some(State::SizeLineFeed),

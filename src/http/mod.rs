@@ -2,9 +2,9 @@
 //! It knows nothing of the project but `limits`: no runtime, no socket, no route, no pessoa.
 //!
 //! A request's way through the files: [`request`] reads the head, [`chunked`] undoes the transfer coding,
-//! [`target`] takes the target apart; a [`service`] answers through a [`reply`], whose head [`response`] writes with its
-//! [`status`] and the [`date`]. What cannot be served is a [`Reject`], and after one the connection is closed: its framing
-//! can no longer be trusted.
+//! [`target`] takes the target apart; a [`service`] answers through a [`reply`], whose head [`response`] writes with
+//! its [`status`] and the [`date`]. What cannot be served is a [`Reject`]. The connection is closed after one, because
+//! the framing of what follows cannot be trusted.
 
 pub mod chunked;
 pub mod date;

@@ -3,7 +3,7 @@
 /// `tchar` (RFC 9110 section 5.6.2): methods, field names, chunk extensions.
 const TOKEN: u8 = 1;
 /// What a request target may hold: visible ASCII except `#`, which starts a fragment and is never sent
-/// (RFC 9112 section 3.2). Wider than RFC 3986: clients do send `|` or `{` unescaped, and they frame nothing.
+/// (RFC 9112 section 3.2). Wider than RFC 3986: clients do send `|` or `{` unescaped, and neither frames anything.
 const TARGET: u8 = 2;
 /// What a registered name may hold (RFC 3986 section 3.2.2), without the comma: with it two joined `Host`
 /// fields would pass for one name.

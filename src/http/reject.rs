@@ -1,14 +1,15 @@
-//! Why a request cannot be served, and what the client is told. It knows statuses and sentences, never the parser's state.
+//! Why a request cannot be served, and what the client is told. It knows statuses and sentences, never the parser's
+//! state.
 
 use super::status::Status;
 
 /// A request that broke the protocol or a limit. The connection is closed after the answer, whichever it is:
-/// where the next request would start is no longer known.
+/// nobody knows where the next request would start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reject {
     /// Not `method SP target SP version` (RFC 9112 section 3). HTTP/0.9 and TLS end here.
     RequestLine,
-    /// A target that is none of the four forms, or not the method's (RFC 9112 section 3.2).
+    /// A target that has none of the four forms, or a form that the method does not take (RFC 9112 section 3.2).
     Target,
     /// A request line over `REQUEST_LINE_MAX`.
     RequestLineTooLong,
@@ -32,7 +33,7 @@ pub enum Reject {
     HostRepeated,
     /// A `Host` that is not `name[:port]`.
     Host,
-    /// A `Content-Length` that is not one decimal number, or there are several (RFC 9110 section 8.6).
+    /// A `Content-Length` that is not one decimal number, or more than one such field (RFC 9110 section 8.6).
     ContentLength,
     /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6.3).
     LengthAndCoding,

@@ -6,22 +6,22 @@ use super::response::{Persistence, ResponseHead, write_head};
 use super::status::Status;
 use crate::limits::RETRY_AFTER_SECONDS;
 
-/// Media type of every 2xx but the count's.
+/// Media type of every 2xx but the count's, and of `/healthz` whatever its status is.
 pub const JSON: &str = "application/json";
 /// Media type of the count.
 pub const TEXT: &str = "text/plain; charset=utf-8";
-/// Media type of every 4xx and 5xx (RFC 9457).
+/// Media type of every 4xx and 5xx but that of `/healthz` (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
 
 /// A field of the head beyond those that every answer has.
 pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 
-/// What an answer says of the moment in which it is written. That may be seconds after its request was read, when
-/// the database was slow, and a drain may have begun between the two.
+/// Gives the date and the persistence of an answer when it is written. With a slow database that is seconds after the
+/// request was read, and a drain may have begun meanwhile.
 pub type Moment<'a> = &'a dyn Fn() -> (HttpDate, Persistence);
 
-/// Where the answer to one request goes. Every method writes a whole answer and says what that tells the client about
-/// its connection; it takes the reply, so that there is one answer.
+/// Where the answer to one request goes. Every method writes a whole answer, and returns what the answer says about the
+/// connection. It consumes the reply, so that a request gets one answer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     moment: Moment<'a>,
@@ -35,7 +35,8 @@ impl<'a> Reply<'a> {
         Reply { out, moment, head_only }
     }
 
-    /// A head for a body of `length` bytes; the body is then what `body` appends.
+    /// Writes a head for a body of `length` bytes, and then the body, which `body` must append. To HEAD `body` is not
+    /// called.
     pub fn with_body(
         self,
         status: Status,
@@ -72,7 +73,7 @@ impl<'a> Reply<'a> {
         self.with_body(status, content_type, extra, body.len(), |out| out.extend_from_slice(body))
     }
 
-    /// `200` or `201` with a JSON body.
+    /// An answer with a JSON body and no extra field.
     pub fn json(self, status: Status, body: &[u8]) -> Persistence {
         self.body(status, JSON, None, body)
     }
@@ -82,14 +83,14 @@ impl<'a> Reply<'a> {
         self.body(status, PROBLEM, extra, problem_json(status, detail).as_bytes())
     }
 
-    /// `503`: the outcome is unknown, and the same request may be sent again.
+    /// `503`: the same request may be sent again. Its outcome is unknown unless `detail` says more.
     pub fn unavailable(self, detail: &str) -> Persistence {
         let seconds = RETRY_AFTER_SECONDS.to_string();
         self.problem(Status::SERVICE_UNAVAILABLE, detail, Some(("Retry-After", seconds.as_bytes())))
     }
 }
 
-/// The body of a problem (RFC 9457). Details quote what a client sent at most in characters that JSON escapes.
+/// The body of a problem (RFC 9457). `detail` is escaped, because it may quote what a client sent.
 fn problem_json(status: Status, detail: &str) -> String {
     let detail = sonic_rs::to_string(detail).expect("a string is always JSON");
     format!(r#"{{"title":"{}","status":{},"detail":{detail}}}"#, status.reason(), status.code())

@@ -7,7 +7,8 @@
 //! - the parts of a request line are separated by exactly one space (section 3 would allow runs of whitespace);
 //! - `HTTP/1.2` and its like get 505, though RFC 9110 section 2.5 would have them read as 1.1: nobody sends them;
 //! - a repeated `Content-Length` is refused even when both are equal (RFC 9110 section 8.6 allows either);
-//! - an `Expect` other than `100-continue` is ignored (RFC 9110 section 10.1.1: MAY answer 417), and all of it in HTTP/1.0.
+//! - an `Expect` other than `100-continue` is ignored (RFC 9110 section 10.1.1: MAY answer 417), and so is any in
+//!   HTTP/1.0.
 
 use std::ops::Range;
 
@@ -21,7 +22,7 @@ use crate::limits::{BODY_MAX, HEADER_FIELDS_MAX, HEADER_SECTION_MAX, REQUEST_LIN
 pub enum Progress<T> {
     /// All of it is there.
     Complete(T),
-    /// Right so far, and not at its end.
+    /// Nothing is wrong so far, and the end is not there yet.
     Partial,
 }
 
@@ -87,7 +88,8 @@ pub struct Head {
     /// Whether the client wants the connection to stay open (RFC 9112 section 9.3): the version's default, or what
     /// `Connection` says; `close` wins.
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends a body (RFC 9110 section 10.1.1). False without a body.
+    /// Whether the client waits for `100 Continue` before it sends a body (RFC 9110 section 10.1.1). False without a
+    /// body.
     pub expect_continue: bool,
     /// Bytes of the whole head, a skipped empty line and the final one included: where the body starts.
     pub length: usize,
@@ -100,7 +102,7 @@ pub struct Head {
 pub struct HeadParser {
     /// Where the first line that is not yet parsed starts.
     line_start: usize,
-    /// Everything before this was searched for the end of that line.
+    /// Everything before this was searched for the end of the line at `line_start`.
     searched: usize,
     request_line: Option<RequestLine>,
     section_start: usize,
@@ -115,7 +117,7 @@ struct RequestLine {
     target: Range<usize>,
 }
 
-/// What the fields said that decide about framing and connection.
+/// What the header fields said about host, framing and connection.
 #[derive(Debug, Default)]
 struct Fields {
     host: bool,
@@ -127,10 +129,12 @@ struct Fields {
 }
 
 impl HeadParser {
-    /// Parses on. `bytes` starts at the request's first byte, and until the head is complete each call gets what the
-    /// last one got and perhaps more. After `Complete` and after an error the parser is ready for another request.
+    /// Continues to parse. `bytes` starts at the request's first byte: until the head is complete, each call is given
+    /// the bytes of the last call and those that came since. After `Complete` and after an error the parser is ready
+    /// for another request.
     ///
-    /// A wrong line is reported when it is complete, and a line or section that is too long as soon as it is.
+    /// A wrong line is reported when it is complete, and a line or section that is too long as soon as it passes its
+    /// limit.
     ///
     /// # Errors
     ///
@@ -169,7 +173,7 @@ impl HeadParser {
                 _ => {}
             }
         }
-        // What cannot start a method (TLS starts with 0x16) is refused before it has sent a line.
+        // A byte that cannot start a method (TLS starts with 0x16) is refused before the line is complete.
         match bytes.get(self.line_start) {
             None => return Ok(None),
             Some(&first) if !octets::is_token(first) => return Err(Reject::RequestLine),
@@ -205,7 +209,7 @@ impl HeadParser {
             let (name, value) = split_field(line)?;
             self.fields.note(name, value, request_line.version)?;
         }
-        // What is there has no end yet, so that the section will be longer than this.
+        // The section does not end in these bytes, so it will be longer than they are.
         if bytes.len() - self.section_start >= HEADER_SECTION_MAX {
             return Err(Reject::SectionTooLong);
         }
@@ -230,7 +234,7 @@ fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, Reject> 
     let (target, rest) = rest.split_at(octets::target_len(rest));
     let version = match rest.strip_prefix(b" ") {
         Some(version) => parse_version(version)?,
-        // Without a second space it is HTTP/0.9, or what stopped the target does not belong there.
+        // A line that ends here is HTTP/0.9. Otherwise the byte that ended the target may not stand in one.
         None if rest.is_empty() => return Err(Reject::RequestLine),
         None => return Err(Reject::Target),
     };
@@ -302,7 +306,7 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
 
 impl Fields {
     fn note(&mut self, name: &[u8], value: &[u8], version: Version) -> Result<(), Reject> {
-        // The length first: it tells these five apart from nearly every other field.
+        // The length is compared first: it tells these five fields apart from nearly every other one.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
             6 if name.eq_ignore_ascii_case(b"expect") => {

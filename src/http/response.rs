@@ -8,7 +8,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What the response says about the connection (RFC 9112 section 9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Nothing: the version's default holds. For HTTP/1.1 that stays open.
+    /// Nothing: the version's default holds. An HTTP/1.1 connection stays open.
     Default,
     /// `Connection: close`.
     Close,

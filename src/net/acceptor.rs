@@ -1,9 +1,10 @@
 //! One listener for several cores: a thread that accepts and hands each connection to the next core in turn. It
 //! reads and writes nothing.
 //!
-//! A SO_REUSEPORT listener a core is a lottery instead: of 8 connections the busier of two cores got 62 % in the
-//! median of 200 trials and 88 % in the 95th percentile, of 64 it got 55 and 62 % (Linux 6.18); in turns it is half. A
-//! thread that blocks in `accept` costs no core its time between connections and needs neither driver.
+//! A SO_REUSEPORT listener on each core was measured instead: it leaves the spread to chance, and one core got most of
+//! a few connections, where turns give each core its share (`perf/results/2026-11-24.md`, "One listener for two
+//! cores"). A thread that blocks in `accept` costs no core time between connections, and needs neither io_uring nor
+//! epoll.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,7 +22,7 @@ use crate::limits::{
     ACCEPT_BACKOFF, ACCEPT_LOG_PERIOD, DRAIN_BACKLOG_QUIET, DRAIN_IDLE_TIME_MAX, HANDOVER_MAX, LISTEN_BACKLOG,
 };
 
-/// An accepted connection on its way to its core; it blocks.
+/// An accepted connection on its way to its core; its socket is a blocking one.
 pub enum Accepted {
     /// Over TCP.
     Tcp(TcpStream),
@@ -45,13 +46,13 @@ pub struct Accepting {
 }
 
 impl Acceptor {
-    /// An acceptor on `bound`, and each core's end of what it hands over.
+    /// An acceptor on `bound`, and for each core the ring in which it gets its connections.
     pub fn new(bound: Bound, cores: usize) -> (Acceptor, Vec<ring::Receiver<Accepted>>) {
         let (senders, receivers) = (0..cores).map(|_| ring::channel(HANDOVER_MAX)).unzip();
         (Acceptor { bound, cores: senders }, receivers)
     }
 
-    /// Listens, and hands over until it is drained.
+    /// Listens, and hands connections over until [`Accepting::drain`].
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl Acceptor {
 }
 
 impl Accepting {
-    /// Waits until the backlog is empty, then ends the listener: shutting down a full one would reset it.
+    /// Waits until the backlog is empty, and then shuts the listener down: a shutdown resets what is in the backlog.
     pub fn drain(&self) {
         let began = Instant::now();
         loop {
@@ -130,7 +131,7 @@ fn accept(
                 accepted.fetch_add(1, Ordering::Relaxed);
                 next = hand_over(stream, cores, next);
             }
-            // The listener was shut down under this accept.
+            // A drain shut the listener down while this call waited.
             Err(_) if draining.load(Ordering::Acquire) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
@@ -145,7 +146,7 @@ fn accept(
     }
 }
 
-/// Gives the connection to the core whose turn it is, or to the first that has room; whose turn it is then.
+/// Gives the connection to the core whose turn it is, or to the next core that has room. Returns whose turn is next.
 fn hand_over(mut stream: Accepted, cores: &mut [ring::Sender<Accepted>], turn: usize) -> usize {
     loop {
         for offset in 0..cores.len() {
@@ -158,7 +159,7 @@ fn hand_over(mut stream: Accepted, cores: &mut [ring::Sender<Accepted>], turn: u
                 Err(back) => stream = back,
             }
         }
-        // Every core is behind: what comes waits in the backlog.
+        // The ring of every core is full: further connections wait in the backlog.
         std::thread::sleep(ACCEPT_BACKOFF);
     }
 }

@@ -12,8 +12,8 @@ use crate::limits::CLOCK_PERIOD;
 /// Periods since the core started.
 pub type Tick = u64;
 
-/// How many ticks a wait takes that may last for `duration`. The next tick may be close: one more, so that nobody waits
-/// less than was promised.
+/// After how many ticks a wait that may last for `duration` is over. This is one more than the periods in it, because
+/// the next tick may be close and nobody may be given less time than was promised.
 pub const fn ticks(duration: Duration) -> Tick {
     duration.as_secs() / CLOCK_PERIOD.as_secs() + 1
 }
@@ -40,7 +40,7 @@ impl Clock {
         self.date.get()
     }
 
-    /// A period is over: which one begins.
+    /// Begins the next period, and returns its number.
     pub(super) fn tick(&self) -> Tick {
         self.date.set(date());
         self.now.set(self.now.get() + 1);
@@ -52,7 +52,7 @@ fn date() -> HttpDate {
     HttpDate::from_unix(since_1970().as_secs())
 }
 
-/// A clock before 1970 gives wrong dates, and nothing worse.
+/// Zero if the system's clock is before 1970: the dates are then wrong, and nothing worse happens.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

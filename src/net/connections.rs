@@ -1,4 +1,5 @@
-//! The open connections of one core, and how long each may go on with what it does. It is told the time.
+//! The open connections of one core, and how long each may go on with what it does. It reads no clock: callers tell the
+//! time.
 
 use std::cell::RefCell;
 use std::os::fd::RawFd;
@@ -16,7 +17,7 @@ pub(super) enum Phase {
     Idle,
     /// Part of a request is there.
     Receiving,
-    /// The service works on an answer; its waits are its own.
+    /// The service works on an answer, and bounds its waits itself.
     Answering,
     /// An answer is on its way out.
     Writing,
@@ -25,7 +26,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// How long it may last; `None`: that is the service's business.
+    /// How many ticks the phase may last; `None` where the service bounds it.
     const fn time_max(self) -> Option<Tick> {
         match self {
             Phase::Idle => Some(ticks(IDLE_TIME_MAX)),
@@ -56,7 +57,7 @@ struct Entry {
     late: bool,
 }
 
-/// The table.
+/// The table of open connections.
 pub struct Connections {
     entries: RefCell<Slab<Entry>>,
     max: usize,
@@ -72,7 +73,7 @@ impl Connections {
         self.entries.borrow().len()
     }
 
-    /// A new connection, idle; `None` when there are as many as there may be.
+    /// Adds a connection, which is idle; `None` when there are as many as there may be.
     pub(super) fn add(&self, fd: RawFd, now: Tick) -> Option<Key> {
         let mut entries = self.entries.borrow_mut();
         let phase = Phase::Idle;
@@ -84,7 +85,7 @@ impl Connections {
         self.entries.borrow_mut().remove(key);
     }
 
-    /// The connection does something else now.
+    /// Notes that a connection enters `phase`, and sets the deadline of this phase.
     pub(super) fn enter(&self, key: Key, phase: Phase, now: Tick) {
         let entry = &mut self.entries.borrow_mut()[key];
         // A request that trickles in does not start its time again with every byte.
@@ -124,7 +125,7 @@ impl Connections {
     }
 }
 
-/// Shuts a socket down. Its peer may have gone already, which is no news.
+/// Shuts a socket down. This fails if the peer has gone already, which needs no warning.
 pub(super) fn end(fd: RawFd, how: Shutdown) {
     if let Err(errno) = shutdown(fd, how) {
         tracing::trace!(%errno, "shutdown");

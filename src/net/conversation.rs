@@ -1,5 +1,5 @@
-//! One client's socket: bytes in, requests out of them, answers back. It knows the runtime and HTTP's form, never what a
-//! request means.
+//! One client's socket: bytes in, requests out of them, answers back. It knows the runtime and HTTP's form, never what
+//! a request means.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -37,16 +37,16 @@ where
     }
 }
 
-/// One connection too many: said, and closed at once.
+/// Answers `503` to a connection for which there is no room, and closes it at once.
 async fn refuse<S: AsyncWriteRent>(mut stream: S, shared: &Shared) {
     let mut out = Vec::new();
     let moment = || closing(shared);
     Reply::new(&mut out, &moment, false).unavailable("too many connections, try again");
-    // The answer fits an empty socket buffer, so this cannot wait; a peer that left does not want it.
+    // The answer fits an empty socket buffer, so the write cannot wait. It fails only if the peer has left.
     let (_written, _out) = stream.write_all(out).await;
 }
 
-/// What an answer says that is the connection's last.
+/// The date and the persistence of an answer that is the connection's last.
 fn closing(shared: &Shared) -> (HttpDate, Persistence) {
     (shared.clock.date(), Persistence::Close)
 }
@@ -86,7 +86,7 @@ where
         }
     }
 
-    /// Reads, answers all that is complete, writes once, and again.
+    /// Answers every complete request, writes the answers at once, and reads more; over and over until the end.
     async fn converse(&mut self) -> io::Result<End> {
         loop {
             let ended = self.answer_all().await?;
@@ -134,7 +134,8 @@ where
 
     async fn answer(&mut self, head: Head) -> Persistence {
         let (request, length) = self.incoming.request(&head);
-        // What was pipelined behind this request was received too, so that not this answer is the last.
+        // In a drain only the last answer closes the connection: a request that was pipelined behind this one was
+        // received too, and is still answered.
         let last = length == self.incoming.len();
         let shared = &self.registration.shared;
         let moment = || {
@@ -199,7 +200,8 @@ where
         Ok(read? > 0)
     }
 
-    /// Reads and forgets, for a while, so that closing does not reset the connection under the answer.
+    /// Reads and discards for a while. A close with unread bytes would reset the connection before the peer has read
+    /// the answer.
     async fn linger(&mut self) {
         self.registration.enter(Phase::Lingering);
         end(self.stream.as_raw_fd(), Shutdown::Write);

@@ -1,13 +1,13 @@
-//! How far the end of a core's service is: whether answers close their connections, whether listeners are being shut
-//! down, and who may still bring a connection.
+//! How far the drain of a core has come: whether answers close their connections, whether listeners are being shut
+//! down, and whether acceptors may still hand connections over.
 
 use std::cell::Cell;
 
-/// In this order.
+/// The stages of a drain, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Serving,
-    /// Every answer closes its connection; new ones are still accepted.
+    /// Answers close their connections; new connections are still accepted.
     Draining,
     /// The listeners are being shut down.
     ListenersEnd,
@@ -25,17 +25,17 @@ impl Drain {
         Drain { stage: Cell::new(Stage::Serving), acceptors: Cell::new(0) }
     }
 
-    /// From now on every answer closes its connection.
+    /// From now on answers close their connections.
     pub(super) fn begin(&self) {
         self.stage.set(self.stage.get().max(Stage::Draining));
     }
 
-    /// Whether it has begun.
+    /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.stage.get() >= Stage::Draining
     }
 
-    /// From now on an accept that fails has lost its listener.
+    /// From now on an accept that fails means that its listener was shut down.
     pub(super) fn end_listeners(&self) {
         self.stage.set(Stage::ListenersEnd);
     }
@@ -50,7 +50,7 @@ impl Drain {
         self.acceptors.set(self.acceptors.get() + 1);
     }
 
-    /// One of them will hand no more over.
+    /// An acceptor will hand nothing more over.
     pub(super) fn acceptor_ended(&self) {
         self.acceptors.set(self.acceptors.get() - 1);
     }

@@ -4,20 +4,20 @@
 use crate::http::{ChunkedDecoder, Framing, Head, HeadParser, Method, Progress, Reject, Request};
 use crate::limits::{READ_BUFFER_INITIAL, READ_BUFFER_MAX};
 
-/// What is there next.
+/// What comes next in the read buffer.
 pub(super) enum Next {
     /// A whole request, which [`Incoming::request`] shows.
     Request(Head),
     /// More bytes are needed.
     Partial,
-    /// The same, and the client waits for `100 Continue`.
+    /// More bytes are needed, and the client waits for `100 Continue` before it sends them.
     Continue,
 }
 
 /// A connection's read buffer.
 pub(super) struct Incoming {
     bytes: Vec<u8>,
-    /// What was not answered yet begins here.
+    /// Where the bytes that were not answered yet begin.
     start: usize,
     parser: HeadParser,
     /// The head whose body is not complete yet.
@@ -25,9 +25,9 @@ pub(super) struct Incoming {
     chunked: ChunkedDecoder,
     /// The decoded part of a chunked body.
     body: Vec<u8>,
-    /// The client was told to send the body.
+    /// The client was told to send the body of this head.
     continued: bool,
-    /// The last whole head was that of a HEAD: whatever it is answered with has no body.
+    /// The last complete head was a HEAD request's: its answer has no body, even if the answer is an error.
     head_only: bool,
 }
 
@@ -45,7 +45,7 @@ impl Incoming {
         }
     }
 
-    /// Looks at what is there.
+    /// Parses what was received, as far as it goes.
     pub(super) fn next(&mut self) -> Result<Next, Reject> {
         let head = match self.head.take() {
             Some(head) => head,
@@ -91,13 +91,13 @@ impl Incoming {
         (Request { method: head.method, target: &bytes[head.target.clone()], body }, length)
     }
 
-    /// A request that took so many bytes was answered.
+    /// A request that took `length` bytes of the buffer was answered.
     pub(super) fn answered(&mut self, length: usize) {
         self.start += length;
         self.body.clear();
     }
 
-    /// How many bytes were not answered yet.
+    /// How many bytes were received and not answered yet.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -107,12 +107,12 @@ impl Incoming {
         self.head_only
     }
 
-    /// Whether part of a request is there. Some clients send a stray line end after a body: that is not yet one.
+    /// Whether part of a request is there. A line end alone is none: some clients send a stray one after a body.
     pub(super) fn is_within_request(&self) -> bool {
         !matches!(&self.bytes[self.start..], b"" | b"\r" | b"\r\n")
     }
 
-    /// The buffer, to read into its room, of which it has some.
+    /// Lends the buffer to a read. It has room for at least one byte.
     pub(super) fn lend(&mut self) -> Vec<u8> {
         if self.len() == 0 {
             self.start = 0;
@@ -132,12 +132,12 @@ impl Incoming {
         std::mem::take(&mut self.bytes)
     }
 
-    /// The buffer that was lent, with what was read.
+    /// Takes the lent buffer back, with what was read.
     pub(super) fn take_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
     }
 
-    /// The buffer is full in the middle of a request: what was answered goes, then it doubles.
+    /// Makes room in a full buffer: removes what was answered, or, if nothing was, doubles the buffer.
     fn make_room(&mut self) {
         self.bytes.drain(..self.start);
         self.start = 0;

@@ -1,5 +1,5 @@
-//! Where one core's connections come in: its own listeners, and what acceptors hand over; and how that ends. It serves
-//! each connection in a task of its own.
+//! Where one core's connections come in: from its own listeners and from acceptors, until a drain. It serves each
+//! connection in a task of its own.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -27,15 +27,15 @@ use crate::limits::{
 pub struct Intake<V> {
     shared: Rc<Shared>,
     service: Rc<V>,
-    /// What the driver needs of a socket.
+    /// Whether the driver needs non-blocking sockets.
     nonblocking: bool,
     listeners: Vec<RawFd>,
     paths: Vec<UnixPath>,
 }
 
 impl<V: Service> Intake<V> {
-    /// Nothing comes in yet. `service` will answer what does; the sockets will be `nonblocking`, or not, as the driver
-    /// needs them.
+    /// An intake without a listener yet. `service` answers the requests; `nonblocking` is whether the driver needs
+    /// non-blocking sockets.
     pub fn new(shared: Rc<Shared>, service: Rc<V>, nonblocking: bool) -> Intake<V> {
         Intake { shared, service, nonblocking, listeners: Vec::new(), paths: Vec::new() }
     }
@@ -68,7 +68,7 @@ impl<V: Service> Intake<V> {
         fd
     }
 
-    /// Serves what an acceptor hands over, until that ends.
+    /// Serves what an acceptor hands over, until the acceptor ends.
     pub fn take_over(&self, mut handed: ring::Receiver<Accepted>) {
         let (shared, service, nonblocking) =
             (Rc::clone(&self.shared), Rc::clone(&self.service), self.nonblocking);
@@ -94,12 +94,12 @@ impl<V: Service> Intake<V> {
         });
     }
 
-    /// Accepts what the backlogs hold, lets requests end, and gives idle clients time for a last one.
+    /// Accepts what the backlogs hold, lets requests end, and gives idle clients time for a last request.
     pub async fn drain(&self) {
         let shared = &self.shared;
         shared.drain.begin();
         let began = Instant::now();
-        // A listener that was quiet for a moment has an empty backlog; shutting down a full one would reset it.
+        // A shutdown resets what is in the backlog, so wait until it is empty: nothing was accepted for a moment.
         loop {
             let accepted = shared.counters.accepted();
             sleep(DRAIN_BACKLOG_QUIET).await;
@@ -124,7 +124,7 @@ impl<V: Service> Intake<V> {
     }
 }
 
-/// Serves every connection that `listener` accepts, until that is shut down for a drain.
+/// Serves every connection that `listener` accepts, until a drain shuts the listener down.
 async fn accept<L: Accept, V: Service>(listener: L, shared: Rc<Shared>, service: Rc<V>) {
     let mut said: Option<Instant> = None;
     loop {
@@ -132,7 +132,7 @@ async fn accept<L: Accept, V: Service>(listener: L, shared: Rc<Shared>, service:
             Ok(stream) => {
                 monoio::spawn(serve(stream, Rc::clone(&shared), Rc::clone(&service)));
             }
-            // The listener was shut down under this accept.
+            // A drain shut the listener down while this call waited.
             Err(_) if shared.drain.listeners_end() => return,
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
             Err(error) => {

@@ -26,14 +26,14 @@ pub struct Bound {
 pub enum Socket {
     /// On TCP.
     Tcp(std::net::TcpListener),
-    /// On a unix socket, whose path lives as long as this.
+    /// On a unix socket; dropping the [`UnixPath`] removes its path.
     Unix(std::os::unix::net::UnixListener, UnixPath),
 }
 
-/// The path of a unix socket, removed with its owner.
+/// The path of a unix socket. Dropping this removes the path.
 pub struct UnixPath {
     path: PathBuf,
-    /// Device and inode: a successor may have its own socket there by then.
+    /// Device and inode of the socket: another server may have its own socket at the path by then, which must stay.
     file: (u64, u64),
 }
 
@@ -93,7 +93,7 @@ impl Bound {
         Ok(Bound { socket, listen: listen.clone(), path: None })
     }
 
-    /// By hand rather than by monoio, whose bind asks for SO_REUSEPORT, which Linux 6.12 refuses here.
+    /// Binds without monoio, which would set SO_REUSEPORT: Linux refuses that on unix sockets since 6.12.
     fn bind_unix(listen: &Listen, path: PathBuf) -> io::Result<Bound> {
         remove_stale(&path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -103,7 +103,7 @@ impl Bound {
         Ok(Bound { socket, listen: listen.clone(), path: Some(path) })
     }
 
-    /// The address, for people; the port that the kernel chose if none was given.
+    /// The address as text, with the port that the kernel chose if port 0 was given.
     pub fn name(&self) -> String {
         match (&self.listen, self.socket.local_addr()) {
             (Listen::Tcp(_), Ok(address)) => {
@@ -116,7 +116,7 @@ impl Bound {
         }
     }
 
-    /// Begins to listen. epoll needs a socket that does not block; io_uring must not have one.
+    /// Begins to listen. epoll needs a non-blocking socket, io_uring a blocking one.
     pub fn listen(mut self, backlog: i32, nonblocking: bool) -> io::Result<Socket> {
         self.socket.listen(backlog)?;
         self.socket.set_nonblocking(nonblocking)?;
@@ -152,7 +152,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 fn is_listened_on(path: &Path) -> io::Result<bool> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose backlog is full would let this wait.
+    // A listener with a full backlog would make a blocking connect wait.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(true),

@@ -2,9 +2,9 @@
 //! request means.
 //!
 //! A connection's way through the files: it comes in at a [`listener`], where the core itself ([`intake`]) or a thread
-//! for all cores ([`acceptor`]) accepts it; [`conversation`] reads and answers, with what was received in `incoming` and
-//! its place in the core's table in [`connections`]. What the connections of a core share is in [`shared`]: the
-//! [`clock`], how far the [`drain`] is, and what is counted.
+//! for all cores ([`acceptor`]) accepts it; [`conversation`] reads and answers, `incoming` holds what was received, and
+//! [`connections`] has the connection's deadline. What the connections of a core share is in [`shared`]: their table,
+//! the [`clock`], how far the [`drain`] has come, and counters.
 
 pub mod acceptor;
 pub mod address;

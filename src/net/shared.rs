@@ -1,4 +1,4 @@
-//! What the connections of one core share, and each one's place among them.
+//! What the connections of one core share, and the registration of each connection.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -10,19 +10,19 @@ use super::drain::Drain;
 
 /// Shared by the connections of one core.
 pub struct Shared {
-    /// Those that are open.
+    /// The open connections.
     pub connections: Connections,
-    /// Their time.
+    /// The time of the core.
     pub clock: Clock,
-    /// Whether they are to end.
+    /// How far the drain of the core has come.
     pub drain: Drain,
-    /// What became of them.
+    /// How many connections were accepted, and how many a panic ended.
     pub counters: Counters,
     /// Bytes of answers that are being written.
     unsent: Cell<usize>,
 }
 
-/// What is counted from the start on.
+/// Counts of connections since the core started.
 #[derive(Default)]
 pub struct Counters {
     accepted: Cell<u64>,
@@ -46,7 +46,7 @@ impl Counters {
 }
 
 impl Shared {
-    /// For at most `connections_max` connections at once.
+    /// There is room for `connections_max` connections at once.
     pub fn new(connections_max: usize) -> Rc<Shared> {
         Rc::new(Shared {
             connections: Connections::new(connections_max),
@@ -57,12 +57,12 @@ impl Shared {
         })
     }
 
-    /// One tick of the core's clock.
+    /// Begins the next period of the clock, and ends the connections whose deadline has come.
     pub fn tick(&self) {
         self.connections.end_late(self.clock.tick());
     }
 
-    /// A connection was accepted: its place, or `None` when there is no room for it.
+    /// Counts a connection that was accepted, and registers it; `None` when there is no room for it.
     pub(super) fn admit(self: &Rc<Self>, fd: RawFd) -> Option<Registration> {
         self.counters.accepted.set(self.counters.accepted.get() + 1);
         let key = self.connections.add(fd, self.clock.now())?;
@@ -86,7 +86,7 @@ impl Shared {
     }
 }
 
-/// Bytes on their way out, until they are gone or their connection is.
+/// Bytes that count as being written; dropping this takes them out of the count.
 pub(super) struct Unsent<'a> {
     shared: &'a Shared,
     bytes: usize,
@@ -98,14 +98,14 @@ impl Drop for Unsent<'_> {
     }
 }
 
-/// A connection's place among the others, given back when it ends however it ends.
+/// A connection's entry in the table. Dropping this removes the entry, however the connection ended.
 pub(super) struct Registration {
     pub(super) shared: Rc<Shared>,
     key: Key,
 }
 
 impl Registration {
-    /// The connection does something else now.
+    /// Notes that the connection enters `phase`.
     pub(super) fn enter(&self, phase: Phase) {
         self.shared.connections.enter(self.key, phase, self.shared.clock.now());
     }

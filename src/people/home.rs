@@ -1,8 +1,8 @@
 //! Where a pessoa lives: key to owner core. It knows keys, not cores' contents.
 //!
-//! The home of a row is byte 9 of its id. A new id gets the hash of its apelido there, so a create's duplicate
-//! check, cache entry and commit happen on one core, and a lookup finds the owner from the path alone. An id
-//! that somebody else minted has a home too; its apelido then has another.
+//! The home of a row is byte 9 of its id. A new id gets the hash of its apelido there, so a create's duplicate check,
+//! cache entry and commit happen on one core, and a lookup finds the owner from the path alone. An id that somebody
+//! else minted has a home too, but the row's apelido may then have another home.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,8 +38,8 @@ pub fn owner_of_apelido(apelido: &str, cores: usize) -> usize {
 
 /// Makes ids: UUIDv7 whose home is their apelido's.
 ///
-/// One per core: `Uuid::now_v7` would take a lock that all threads share and ask the system for randomness each
-/// time. Here it comes from a generator that the system seeded once, so ids cannot be guessed either.
+/// One per core: `Uuid::now_v7` would take a lock that all threads share and ask the system for randomness each time.
+/// Here the randomness comes from a generator that the system seeded once, so ids cannot be guessed either.
 pub struct Minter {
     random: StdRng,
 }
@@ -62,7 +62,7 @@ impl Minter {
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut random = [0; 10];
         self.random.fill_bytes(&mut random);
-        // The ten bytes after the timestamp's six.
+        // `random` becomes the ten bytes after the six of the timestamp.
         random[HOME_BYTE - 6] = home_of_apelido(apelido);
         Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }

@@ -1,9 +1,9 @@
-//! The cores of one instance as one: each key's owner answers for it, wherever the request arrived. It knows
-//! partitions and mailboxes, never HTTP.
+//! The cores of one instance as one: each key's owner answers for it, wherever the request arrived. It knows partitions
+//! and rings, never HTTP.
 //!
 //! Between any two cores there are two rings, one each way. A question carries a ticket and is answered in a message of
-//! its own; what one core says to another in one turn costs one wake. A key that this core owns takes no hop and
-//! no message.
+//! its own; all that one core says to another in one turn costs one wake. A request for a key that this core owns takes
+//! no hop and no message.
 
 use std::cell::{Cell, Ref};
 use std::ops::Deref;
@@ -19,7 +19,8 @@ use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SE
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
 
-/// A ring holds every question its sender may have open, and the answers to all of the other's.
+/// A ring holds every question that its sender may have open, and the sender's answers to all that its receiver may
+/// have open.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);
 
 /// What one core says to another.
@@ -78,7 +79,7 @@ pub struct Mesh {
     partition: Rc<Partition>,
     /// By core; none for this one.
     peers: Vec<Option<Peer>>,
-    /// Who was asked.
+    /// For each open question, the core that was asked.
     tickets: Tickets<usize, Answer>,
 }
 
@@ -136,7 +137,7 @@ impl Mesh {
     pub async fn create(&self, candidate: Candidate<'_>) -> Creation {
         let owner = owner_of_apelido(&candidate.apelido, self.partition.cores());
         let here = owner == self.partition.core();
-        // Before anything is rendered: in the contest one in thirty is a duplicate.
+        // Before anything is rendered, since duplicates are common in the contest.
         if here && self.partition.knows(&candidate.apelido) {
             return Creation::Duplicate;
         }
@@ -259,7 +260,7 @@ impl Mesh {
         self.peer(core).sender.flush().await;
     }
 
-    /// Answers for a key that this core owns.
+    /// Answers a question of another core, from this core's partition.
     async fn answer(&self, question: Question) -> Answer {
         match question {
             Question::Create(record) => Answer::Creation(self.partition.create(record).await),

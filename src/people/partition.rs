@@ -1,5 +1,5 @@
-//! One core's part of the people: its shard, and its Postgres thread where memory does not know. It knows nothing
-//! of HTTP, and of the other cores only which keys are theirs.
+//! One core's part of the people: its shard, and its Postgres thread for what memory does not know. It knows nothing of
+//! HTTP, and of the other cores only which keys are theirs.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub enum Creation {
 pub enum NoMatches {
     /// Memory holds no whole index, or the term would keep the core busy for too long: Postgres can answer.
     AskPostgres,
-    /// Bodies that memory no longer holds could not be had in time.
+    /// Bodies that memory has dropped could not be read from Postgres in time.
     Unavailable(Unavailable),
 }
 
@@ -39,19 +39,19 @@ pub enum NoMatches {
 #[derive(Debug, Default)]
 pub struct Matches {
     bodies: Vec<u8>,
-    /// Where each one's body is.
+    /// Each pessoa's id, and where its body is in `bodies`.
     found: Vec<(Uuid, Range<usize>)>,
 }
 
 impl Matches {
-    /// Adds one.
+    /// Adds a pessoa.
     pub fn push(&mut self, id: Uuid, body: &[u8]) {
         let start = self.bodies.len();
         self.bodies.extend_from_slice(body);
         self.found.push((id, start..self.bodies.len()));
     }
 
-    /// Each one's id and body, in the order they were added.
+    /// Each pessoa's id and body, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (Uuid, &[u8])> {
         self.found.iter().map(|(id, body)| (*id, &self.bodies[body.clone()]))
     }
@@ -60,11 +60,11 @@ impl Matches {
 /// What one core says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionState {
-    /// Its memory.
+    /// What its shard holds.
     pub memory: Memory,
-    /// Whether all rows are there that were committed when the server started.
+    /// Whether all rows are in memory that were committed when the load began.
     pub loaded: bool,
-    /// Whether its connections to the database and the feed's stand.
+    /// Whether its connections to the database stand, and the feed's connection too.
     pub reachable: bool,
     /// Creates that wait for their commit.
     pub creates_waiting: usize,
@@ -82,7 +82,7 @@ pub struct Partition {
     minter: RefCell<Minter>,
     loaded: Cell<bool>,
     fed: Cell<bool>,
-    /// What memory has given up for want of room, and that was said.
+    /// The last thing that memory gave up for want of room and that was logged.
     said: Cell<GivenUp>,
 }
 
@@ -136,7 +136,7 @@ impl Partition {
         self.shard.borrow().knows(apelido)
     }
 
-    /// Inserts a pessoa whose apelido is this core's.
+    /// Inserts a pessoa whose apelido this core owns.
     pub async fn create(&self, mut record: Box<Record>) -> Creation {
         if self.knows(&record.pessoa.apelido) {
             return Creation::Duplicate;
@@ -158,7 +158,7 @@ impl Partition {
         Creation::Unavailable(Unavailable::TimedOut)
     }
 
-    /// A pessoa of this core, if memory has its body.
+    /// The body of a pessoa of this core, if memory has it.
     pub fn cached(&self, id: &Uuid) -> Option<Ref<'_, [u8]>> {
         Ref::filter_map(self.shard.borrow(), |shard| match shard.get(id) {
             Lookup::Body(body) => Some(body),
@@ -199,7 +199,7 @@ impl Partition {
         Ok(matches)
     }
 
-    /// The same for all cores, from Postgres.
+    /// At most 50 pessoas of any core that contain `term`, which is lower-cased, from Postgres.
     pub async fn search_postgres(&self, term: &[u8]) -> Result<Matches, Unavailable> {
         let mut matches = Matches::default();
         for record in self.database.search(term).await? {
@@ -224,7 +224,7 @@ impl Partition {
         }
     }
 
-    /// Takes in what the database thread says of its rows, before any client hears of it.
+    /// Takes in what the Postgres thread says of committed rows, before any client hears of it.
     pub fn learn(&self, learnt: Learnt<'_>) {
         match learnt {
             Learnt::Committed(record) => self.keep(record),
@@ -232,7 +232,7 @@ impl Partition {
         }
     }
 
-    /// Takes in what the feed says; whether it was the end of the load.
+    /// Takes in what the feed says. Returns whether that was the end of the load.
     pub fn hear(&self, fed: Fed) -> bool {
         match fed {
             Fed::Row(record) => self.keep(&record),
@@ -251,7 +251,8 @@ impl Partition {
         false
     }
 
-    /// A row that somebody else inserted may have its apelido's home on another core, which hears of it too.
+    /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;
+    /// that core hears of the apelido too.
     fn keep(&self, record: &Record) {
         let pessoa = &record.pessoa;
         debug_assert_eq!(owner_of_id(&pessoa.id, self.cores), self.core, "a row is kept at its home");
@@ -265,7 +266,7 @@ impl Partition {
         self.say_what_is_given_up(&memory);
     }
 
-    /// Once each: the operator can give more memory.
+    /// Logs once each what memory gave up, so that the operator can give it more.
     fn say_what_is_given_up(&self, memory: &Memory) {
         let given_up = match memory {
             Memory { complete: false, .. } => GivenUp::Index,
@@ -292,7 +293,7 @@ impl Partition {
         }
     }
 
-    /// Ends the Postgres thread. Nothing is asked any more.
+    /// Ends the Postgres thread. Nothing may be asked afterwards.
     pub fn close(&self) {
         self.database.close();
     }

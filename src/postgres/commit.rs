@@ -1,10 +1,10 @@
-//! Group commit: one batch is committed while the next one gathers, and one of few rows waits a moment for more. It answers
-//! tickets with what the database decided, and never guesses.
+//! Group commit: one batch is committed while the next one gathers, and a batch of few rows waits a moment for more.
+//! This module answers tickets with what the database decided, and never guesses.
 //!
-//! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id`, ordered by apelido so that two
-//! instances cannot deadlock. What it returns is committed. What it does not return is looked up by apelido in
-//! a statement of its own: the same id means an earlier attempt had committed it, another id a duplicate, and
-//! no row at all an id collision. When the connection dies mid-batch the rows go again, with the same ids.
+//! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id, tx`, ordered by apelido so that two
+//! instances cannot deadlock. The rows that it returns are committed. The others are looked up by apelido in a
+//! statement of their own: the same id means that an earlier attempt committed the row, another id a duplicate, and no
+//! row at all an id collision. When the connection dies mid-batch, the rows go again with the same ids.
 
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,10 @@ struct Begun {
     rows: usize,
 }
 
-/// Until when rows that came during the last batch wait for company, and for how much of it at most: few clients, each of which waits
-/// for its answer, are complete when those who were just answered are back. A row that finds nobody waiting goes at once.
+/// Until when the rows that came during the last batch wait for more, and the number of rows that ends the wait
+/// earlier. When each of a few clients waits for its answer, that number is all of them: those whose rows wait, and
+/// those who were just answered. `None`: the next batch goes as soon as there is a row. The rule was measured
+/// (perf/results/2026-11-26.md).
 fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, usize)> {
     let last = last?;
     let (until, rows) = (last.at + COMMIT_GAP, COMMIT_BATCH_ENOUGH.min(last.rows + waiting));
@@ -82,17 +84,17 @@ fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, 
 enum Settled {
     /// The database was asked.
     BySession,
-    /// All rows were late, and of those it is not asked.
+    /// All rows were past their deadlines, so the database was not asked.
     ByDeadlines,
 }
 
 /// What a refused or lost statement means for the rows that it was about.
 enum Fault {
-    /// One of them is at fault (SQLSTATE class 22 or 23): the same rows will fail again.
+    /// One of the rows is at fault (SQLSTATE class 22 or 23): the same rows will fail again.
     Row(Box<str>),
     /// A deadlock or a serialization failure: the same rows may pass at once.
     Conflict,
-    /// Anything else: their fate is unknown, and the session is not used again.
+    /// Anything else: the fate of the rows is unknown, and the session is not used again.
     Session(String),
 }
 
@@ -109,7 +111,7 @@ impl Fault {
         Fault::Session(failure.to_string())
     }
 
-    /// Of a lookup, which has no row at fault: whatever this is, another session may do better.
+    /// The fault of a lookup. No row can be at fault in it, so another session may do better.
     fn of_lookup(failure: &Failure) -> Fault {
         match Fault::of(failure) {
             Fault::Row(_) => Fault::Session(format!("the lookup failed: {failure}")),
@@ -126,7 +128,7 @@ async fn settle(
     feed: &FeedNotice,
 ) -> Result<Settled, (Vec<Insert>, String)> {
     let mut settled = Settled::ByDeadlines;
-    // Parts of the batch, the next one last. More than one only after a row at fault split it.
+    // Parts of the batch, the next one last. There are more than one only after a row at fault split the batch.
     let mut parts = vec![batch];
     while let Some(mut rows) = parts.pop() {
         queue.drop_late(&mut rows);
@@ -155,12 +157,13 @@ async fn settle(
     Ok(settled)
 }
 
-/// What a client may wait for: rows, and the parts after them.
+/// All jobs for which a client may wait: `rows`, and the parts after them.
 fn waiting<'a>(rows: &'a [Insert], parts: &'a [Vec<Insert>]) -> impl Iterator<Item = &'a Insert> + Clone {
     rows.iter().chain(parts.iter().flatten())
 }
 
-/// Inserts `rows` and answers them; gives back those that a failure left without an answer. `parts` come after them.
+/// Inserts `rows` and answers them; gives back those that a failure left without an answer. `parts` are the jobs that
+/// come after them, whose deadlines are watched meanwhile.
 async fn attempt(
     session: &Session<sql::Commit>,
     mut rows: Vec<Insert>,
@@ -168,14 +171,15 @@ async fn attempt(
     queue: &mut Queue<Box<Record>>,
     feed: &FeedNotice,
 ) -> Result<(), (Vec<Insert>, Fault)> {
-    // Bytewise, as the unique index compares; the sort is stable, so of equals the first to come goes first.
+    // Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
     rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
     let inserted = match queue.until_answered(waiting(&rows, parts), session.insert(&rows)).await {
         Ok(inserted) => inserted,
         Err(failure) => return Err((rows, Fault::of(&failure))),
     };
     let rest = answer_inserted(rows, &inserted.ids, queue.outbox());
-    // Only now: whoever hears of this transaction need not read its rows again, since they are on their way.
+    // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are already
+    // on their way to the core.
     if let Some(tx) = inserted.tx {
         feed.committed(tx);
     }
@@ -208,7 +212,7 @@ fn answer_inserted(rows: Vec<Insert>, inserted: &HashSet<Uuid>, outbox: &Outbox)
     rest
 }
 
-/// Answers the rows that met a committed one, by the id that owns their apelido.
+/// Answers the rows that were not inserted, by the id that owns their apelido.
 fn answer_conflicting(rows: Vec<Insert>, holders: &HashMap<Box<str>, Uuid>, outbox: &Outbox) {
     for row in rows {
         let holder = holders.get(&row.asked.pessoa.apelido);

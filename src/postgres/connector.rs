@@ -1,4 +1,5 @@
-//! Makes sessions, tries again while the database is away, and says so: at first, and then now and then.
+//! Makes sessions, and tries again while the database is away. An outage is logged when it begins, and then
+//! periodically.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -11,7 +12,7 @@ use super::failure::Failure;
 use super::session::{Session, Statements};
 use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, STATEMENT_TIME_MAX};
 
-/// While the database is away, it is said this often.
+/// How often an outage of the database is logged.
 const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
 
 /// Makes sessions with the statements `S`, for as long as it takes.
@@ -20,10 +21,10 @@ pub(super) struct Connector<S> {
     statements: PhantomData<S>,
     /// Hears whenever a connection came or went.
     reachable: Box<dyn Fn(bool)>,
-    /// Before the next session: zero once a session worked. A database that takes connections and refuses the work
-    /// (a standby, a full disk) is asked ever less often, as one that is away is.
+    /// The pause before the next session: zero once a session worked, else it grows. So a database that takes
+    /// connections and refuses the work (a standby, a full disk) is asked ever less often, like one that is away.
     pause: Cell<Duration>,
-    /// When the loss of a session was last said.
+    /// When the loss of a session was last logged.
     said: Cell<Option<Instant>>,
 }
 
@@ -38,7 +39,7 @@ impl<S: Statements> Connector<S> {
         }
     }
 
-    /// Tries until it succeeds, with a growing pause; says so at first and then now and then.
+    /// Tries until it succeeds, with a growing pause, and logs the outage every `OUTAGE_LOG_PERIOD`.
     pub(super) async fn connect(&self) -> Session<S> {
         let began = Instant::now();
         let mut pause = CONNECT_BACKOFF_MIN;
@@ -70,12 +71,13 @@ impl<S: Statements> Connector<S> {
         }
     }
 
-    /// The session did what it was asked.
+    /// The session did what it was asked: the next one needs no pause.
     pub(super) fn worked(&self) {
         self.pause.set(Duration::ZERO);
     }
 
-    /// Says that a session was lost, and why; of those that never worked only now and then.
+    /// Logs that a session was lost, and why. The loss of a session that never worked is logged only when none was
+    /// logged within the last `OUTAGE_LOG_PERIOD`.
     pub(super) fn lost(&self, why: &str) {
         let said_lately = self.said.get().is_some_and(|at| at.elapsed() < OUTAGE_LOG_PERIOD);
         if self.pause.get().is_zero() || !said_lately {

@@ -1,5 +1,5 @@
-//! Why a statement has no result: what the server said, or that it said nothing. What that means for a row or for the
-//! session is for the caller to decide.
+//! Why a statement has no result: what the server said, or that it said nothing. The caller decides what a failure
+//! means for a row or for the session.
 
 use thiserror::Error;
 use tokio_postgres::error::{Severity, SqlState};
@@ -7,15 +7,15 @@ use tokio_postgres::error::{Severity, SqlState};
 /// Why a statement has no result.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
-    /// The server refused it.
+    /// The server refused the statement.
     #[error("{message} (SQLSTATE {})", sqlstate.code())]
     Refused {
         sqlstate: SqlState,
-        /// Above `ERROR` the session is over. `None`: a server before 9.6.
+        /// Above `ERROR` the session is over. `None` when the server is older than 9.6 and does not say.
         severity: Option<Severity>,
         message: Box<str>,
     },
-    /// There was no answer, or not all of it; what the statement did is unknown.
+    /// No answer came, only a part of it, or one that cannot be read; what the statement did is unknown.
     #[error("{0}")]
     Lost(String),
 }

@@ -1,18 +1,19 @@
 //! The feed: committed rows, whoever inserted them, reach every core of this instance. It knows rows and the cores'
 //! numbers, never what a core does with a row.
 //!
-//! At first it sends the whole table, as one snapshot shows it. From then on it asks, two to four times a second
-//! and at once when another instance nudges it, for the rows that the last snapshot did not show: those of transactions
-//! that were under way then or began later. So nothing depends on the order of commits, on clocks or on
-//! notifications, and a row that is committed late is found when it is. A reconnect goes on from the last
-//! snapshot as long as the server is the one it was; after a crash or a restart the table is sent again, because ids
-//! of transactions that had left no trace on disk are then used anew; and after a change of the cluster or its
-//! timeline the cores forget everything first.
+//! First the feed sends the whole table, as one snapshot shows it. Then it asks for the rows that the last snapshot did
+//! not show, those of transactions that were under way at that time or began later. It asks two to four times a second,
+//! and at once when another instance nudges it. So nothing depends on the order of commits, on clocks or on
+//! notifications, and a row that is committed late is found once it is committed.
 //!
-//! Rows that this instance committed itself reached their core before: the cores' Postgres threads name those
-//! transactions, and the feed leaves them out. It also tells the other instances, by `NOTIFY`, at most once every
-//! 20 ms and in a transaction of its own: one that notifies holds a lock that all notifying commits of the cluster
-//! share.
+//! After a reconnect the feed goes on from the last snapshot, if the server is the same. After a crash or a restart of
+//! the server the feed sends the table again, because ids of transactions that had left no trace on disk are then used
+//! anew. After a change of the cluster or of its timeline, the cores first forget everything.
+//!
+//! Rows that this instance committed itself have already reached their core: the cores' Postgres threads name the
+//! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`, at most
+//! once in `FEED_GAP`. It does so in a transaction of its own, because a notifying commit holds a lock for which all
+//! other notifying commits of the cluster wait.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -45,15 +46,15 @@ pub enum Fed {
     Row(Box<Record>),
     /// The apelido of a committed row whose home is on another core.
     Taken(Box<str>),
-    /// Every row that was committed when the server started was sent.
+    /// Every row that was committed when the load began has been sent.
     Loaded,
-    /// The database is another one than before: nothing that was sent holds any more.
+    /// The database is another cluster, or on another timeline: nothing that was sent before holds.
     Forget,
     /// The feed's connection came or went.
     Reachable(bool),
 }
 
-/// Which core a row goes to.
+/// Which cores hear of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owners {
     /// The owner of its id.
@@ -66,7 +67,8 @@ pub struct Owners {
 pub struct FeedNotice(RefCell<ring::Sender<Xid8>>);
 
 impl FeedNotice {
-    /// A feed that is behind is not waited for: it reads those rows again, and they change nothing.
+    /// Names a transaction whose rows are on their way to the core. When the ring is full the name is dropped, so that
+    /// no commit waits for the feed: the feed then reads those rows again, which changes nothing.
     pub(super) fn committed(&self, tx: Xid8) {
         let mut notices = self.0.borrow_mut();
         let _full = notices.push(tx).is_err();
@@ -76,11 +78,11 @@ impl FeedNotice {
 
 /// The ends of the feed that the cores and their Postgres threads hold, in the order of the cores.
 pub struct FeedLinks {
-    /// Ends when the last of the notices is gone.
+    /// The feed's thread, which ends when the last of the notices is gone.
     pub thread: JoinHandle<()>,
-    /// For each core.
+    /// What each core hears.
     pub rows: Vec<ring::Receiver<Fed>>,
-    /// For each core's Postgres thread.
+    /// For each core's Postgres thread, to name its commits.
     pub notices: Vec<FeedNotice>,
 }
 
@@ -113,7 +115,7 @@ fn serve<O: Fn(&Record) -> Owners>(
     inboxes: Vec<ring::Receiver<Xid8>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // The cores are told in the feed's own order, not from here.
+    // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
     let connector = Connector::new(config, |_| {});
     let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
     let feed = Feed { cores, own, identity: None, snapshot: None, loaded: false };
@@ -140,12 +142,12 @@ impl From<Failure> for Stop {
 struct OwnCommits {
     inboxes: Vec<ring::Receiver<Xid8>>,
     transactions: Vec<Xid8>,
-    /// Until then none is left out.
+    /// Until this time the rows of no transaction are left out.
     doubt_until: Option<Instant>,
 }
 
 impl OwnCommits {
-    /// Waits for a commit. Nobody wakes the feed for one while this is not awaited.
+    /// Waits for a commit of this instance. Commits wake the feed only while this is awaited.
     async fn arrived(&mut self) -> Result<(), Ended> {
         poll_fn(|cx| {
             let mut ended = true;
@@ -164,19 +166,21 @@ impl OwnCommits {
         .await
     }
 
-    /// Until the Postgres threads are gone; what they commit meanwhile is read like anybody's.
+    /// Returns when the Postgres threads are gone. The feed will read what they commit meanwhile, like the rows of
+    /// others.
     async fn ended(&mut self) {
         while self.arrived().await.is_ok() {
             self.transactions.clear();
         }
     }
 
-    /// Another history gives the same ids to other transactions, and what the cores were told of the old one goes.
+    /// From now on, for `FEED_DOUBT_TIME`, the rows of no transaction are left out: names from the old history may
+    /// still arrive, and the new history gives the same ids to other transactions.
     fn doubt(&mut self) {
         self.doubt_until = Some(Instant::now() + FEED_DOUBT_TIME);
     }
 
-    /// All commits up to now, of which a question may leave out the rows.
+    /// The commits up to now whose rows a question may leave out.
     fn known(&mut self) -> &[Xid8] {
         for inbox in &mut self.inboxes {
             while self.transactions.len() < FEED_NOTICES_MAX
@@ -195,9 +199,9 @@ impl OwnCommits {
 struct Feed<O> {
     cores: Fanout<O>,
     own: OwnCommits,
-    /// The server that the cores' rows are from.
+    /// The server that the cores' rows came from.
     identity: Option<ServerIdentity>,
-    /// What was read of it; none while that is not all.
+    /// What the feed has read of that server's table; `None` until it has read the whole table.
     snapshot: Option<Snapshot>,
     loaded: bool,
 }
@@ -231,7 +235,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
         if self.snapshot.is_none() {
             self.snapshot = Some(self.load(session).await?);
         }
-        // What was committed while the table was sent is there before it counts as loaded.
+        // Rows that were committed while the table was sent reach the cores before they are told that all is loaded.
         self.ask(session).await?;
         connector.worked();
         if !self.loaded {
@@ -264,7 +268,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
         }
     }
 
-    /// Finds out what of the last server holds for this one.
+    /// Drops what the feed and the cores know of the last server as far as it does not hold for this one.
     async fn meet(&mut self, identity: ServerIdentity) {
         if let Some(before) = self.identity.replace(identity.clone()) {
             if before.history != identity.history {
@@ -296,13 +300,14 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
         Ok(snapshot)
     }
 
-    /// Asks for what the last snapshot did not show; whether no transaction has begun or ended since then.
+    /// Asks for the rows that the last snapshot did not show. Returns whether no transaction began or ended since then.
     async fn ask(&mut self, session: &Session<sql::Feed>) -> Result<bool, Failure> {
         let since = self.snapshot.as_ref().expect("a feed that follows has read the table");
         let each = async |record| self.cores.row(record, self.loaded).await;
         let snapshot = session.changes(since, self.own.known(), each).await?;
         self.cores.wake_all();
-        // They were committed before the question, so the new snapshot shows them and no question meets them again.
+        // These transactions were committed before the question, so the new snapshot shows them and no later question
+        // meets their rows.
         self.own.transactions.clear();
         let quiet = snapshot == *since;
         self.snapshot = Some(snapshot);
@@ -314,7 +319,7 @@ impl<O: Fn(&Record) -> Owners> Feed<O> {
 struct Fanout<O> {
     senders: Vec<RefCell<ring::Sender<Fed>>>,
     owners: O,
-    /// Rows that were handed over since the cores were last woken.
+    /// Messages that were pushed since the cores were last woken.
     unwoken: Cell<usize>,
 }
 
@@ -323,7 +328,7 @@ impl<O: Fn(&Record) -> Owners> Fanout<O> {
         Fanout { senders: senders.into_iter().map(RefCell::new).collect(), owners, unwoken: Cell::new(0) }
     }
 
-    /// Hands a row to its owners; to cores that serve, not more than a chunk at a time.
+    /// Hands a row to its owners. While the cores are `serving` requests, there is a pause after each `FEED_CHUNK`.
     async fn row(&self, record: Record, serving: bool) {
         let owners = (self.owners)(&record);
         if owners.apelido != owners.row {
@@ -345,7 +350,7 @@ impl<O: Fn(&Record) -> Owners> Fanout<O> {
         self.wake_all();
     }
 
-    /// Waits while the core is behind.
+    /// Pushes to a core's ring, and waits while it is full.
     async fn push(&self, core: usize, mut fed: Fed) {
         while let Err(back) = self.push_now(core, fed) {
             fed = back;

@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::pessoa::Record;
 
-/// The outcome of a create that the database decided.
+/// What the database decided about a create.
 pub enum Create {
     /// Committed to durable storage.
     Created(Box<Record>),
@@ -34,7 +34,7 @@ pub enum Create {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
-    /// The queue to the database is full; nothing was sent.
+    /// The queue to the database, or to the core that owns the key, is full; nothing was sent.
     QueueFull,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
@@ -44,7 +44,7 @@ pub enum Unavailable {
 pub enum Learnt<'a> {
     /// This row is committed.
     Committed(&'a Record),
-    /// A row with this apelido is committed, under an id that was not told.
+    /// A row with this apelido is committed; its id was not told.
     Taken(&'a str),
 }
 
@@ -59,7 +59,7 @@ pub struct Database {
     open: Cell<Option<oneshot::Sender<Infallible>>>,
 }
 
-/// What was asked of one connection.
+/// The way to one connection: the ring of its jobs, and how many are not answered yet.
 struct Line<T> {
     jobs: SharedSender<T>,
     waiting: Cell<usize>,
@@ -144,7 +144,7 @@ impl Database {
         }
     }
 
-    /// Whether both connections stand.
+    /// Whether the connections for commits and for reads both stand.
     pub fn reachable(&self) -> bool {
         self.commit_reachable.get() && self.read_reachable.get()
     }
@@ -159,7 +159,7 @@ impl Database {
         self.reads.waiting.get()
     }
 
-    /// Ends the Postgres thread. The core asks nothing any more.
+    /// Ends the Postgres thread. The core must not ask anything afterwards.
     pub fn close(&self) {
         self.inserts.jobs.close();
         self.reads.jobs.close();
@@ -167,13 +167,14 @@ impl Database {
         drop(self.open.take());
     }
 
-    /// For ever: wakes the thread for what was asked in one turn of the core, once a connection that waits for so much.
+    /// Runs for ever. After a turn of the core that asked something, wakes the Postgres thread once for each connection
+    /// whose task waits for no more jobs than there are.
     pub async fn flush(&self) {
         join3(self.inserts.jobs.flush(), self.reads.jobs.flush(), self.searches.jobs.flush()).await;
     }
 
-    /// Hands reports to those who wait, and to `learn` what they say about rows, before any waiter runs.
-    /// Returns when the thread is gone, which is a fault.
+    /// Hands each report to whoever waits for it. Before that waiter runs, `learn` hears what the report says about
+    /// committed rows; the rows of a search are left out. Returns when the thread is gone.
     pub(super) async fn run(&self, reports: &mut ring::Receiver<Report>, mut learn: impl FnMut(Learnt<'_>)) {
         while let Some(report) = reports.pop().await {
             let ticket = match &report {
@@ -203,7 +204,7 @@ impl Database {
                     match role {
                         Role::Commit => self.commit_reachable.set(*reachable),
                         Role::Read => self.read_reachable.set(*reachable),
-                        // Made when it is needed: its absence says nothing.
+                        // The search connection is made when it is needed, so its absence says nothing.
                         Role::Search | Role::Feed => {}
                     }
                     continue;

@@ -1,5 +1,5 @@
-//! What a core asks of its Postgres thread: something, for the holder of a ticket, until a deadline. It knows neither who
-//! answers nor how.
+//! What a core asks of its Postgres thread: jobs, each with the ticket of whoever waits for the answer and with a
+//! deadline. This module knows neither who answers nor how.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -49,7 +49,7 @@ pub(super) enum Question {
 pub(super) struct Jobs {
     pub(super) inserts: ring::Sender<Insert>,
     pub(super) reads: ring::Sender<Job<Question>>,
-    /// Of lower-cased terms.
+    /// Each asks for a lower-cased term.
     pub(super) searches: ring::Sender<Job<Box<[u8]>>>,
     /// Dropped when the core asks nothing any more.
     pub(super) open: oneshot::Sender<Infallible>,

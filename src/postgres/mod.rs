@@ -11,13 +11,13 @@
 //! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4)
 //! ```
 //!
-//! The rings have room for every ticket a core may hold, and for what is said without one. A connection's task
-//! takes from its ring when it is free: while it is busy the core does not wake it.
+//! The rings have room for every ticket that a core may hold, and for reports without a ticket. A connection's task
+//! takes jobs from its ring when it is free; while the task is busy, the core does not wake it.
 //!
-//! A request's way through the files: `handle` (the core's end), `job`, `thread` (the other end), `queue`,
-//! then `commit`, `read` or `search`, by the statements in `sql` on a `session` that a `connector` made over a
-//! `socket`; what failed is a `failure`; and back as a `report` through the `outbox`. `prepare` comes before all of
-//! that, the [`feed`] goes on beside it.
+//! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
+//! `queue`, then `commit`, `read` or `search`. These run the statements in `sql` on a `session` that a `connector` made
+//! over a `socket`; a statement without a result is a `failure`. The answer goes back as a `report` through the
+//! `outbox`. `prepare` runs before all of this, and the [`feed`] beside it.
 
 mod commit;
 mod connector;

@@ -15,7 +15,7 @@ impl Outbox {
         Outbox { reports: RefCell::new(reports) }
     }
 
-    /// Queues a report; [`wake`](Self::wake) follows once a batch.
+    /// Queues a report. The core hears of it at the next [`wake`](Self::wake), which the caller owes once a batch.
     pub(super) fn push(&self, report: Report) {
         let pushed = self.reports.borrow_mut().push(report);
         assert!(pushed.is_ok(), "the ring holds a report for every ticket");

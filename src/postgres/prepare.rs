@@ -22,19 +22,19 @@ pub struct ServerFacts {
     pub durable: bool,
 }
 
-/// Why the start cannot go on; one line.
+/// Why the start cannot go on. The text is one line.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// It never answered.
+    /// The database never answered.
     #[error(
         "the database did not answer within {START_TIME_MAX:?} ({0}); check DATABASE_URL and that Postgres \
          accepts connections"
     )]
     Away(String),
-    /// It answered, and cannot be used.
+    /// The database answered, and cannot be used.
     #[error("the database cannot be used: {0}")]
     Unusable(String),
-    /// The runtime that asks it could not be built.
+    /// The runtime that asks the database could not be built.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -105,7 +105,7 @@ fn refusal(error: &tokio_postgres::Error) -> Preparation {
             ))
         }
         Some(_) => Preparation::Away(what),
-        // What did not come from the network is a setting that cannot work: no host, no password, TLS.
+        // An error that did not come from the network means a setting that cannot work: no host, no password, TLS.
         None => match std::error::Error::source(error) {
             Some(cause) if !cause.is::<std::io::Error>() => {
                 Preparation::Unusable(format!("{what}; check DATABASE_URL"))

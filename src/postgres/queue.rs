@@ -11,8 +11,8 @@ use crate::channel::ring;
 /// How often the queue of a connection that is busy, or not there, is searched for jobs past their deadline.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 
-/// Jobs that wait for one connection, oldest first. Bounded by the core, which holds the tickets. The core
-/// wakes this thread for them only while the connection waits for them.
+/// Jobs that wait for one connection, oldest first. The core bounds their number by the tickets that it gives out, and
+/// wakes this thread for a job only while the connection's task waits for jobs.
 pub(super) struct Queue<T> {
     waiting: ring::Receiver<Job<T>>,
     outbox: Rc<Outbox>,
@@ -33,12 +33,12 @@ impl<T> Queue<T> {
         self.waiting.queued()
     }
 
-    /// Returns once so many wait.
+    /// Returns once `count` jobs wait.
     pub(super) async fn holds(&mut self, count: usize) {
         self.waiting.holds(count).await;
     }
 
-    /// Moves what waits to the end of `batch`, until that holds `max`.
+    /// Moves waiting jobs to the end of `batch`, until `batch` holds `max`.
     pub(super) fn fill(&mut self, batch: &mut Vec<Job<T>>, max: usize) {
         while batch.len() < max
             && let Some(item) = self.waiting.try_pop()
@@ -47,14 +47,15 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Removes the jobs that must not be sent (again): their clients were, or are now, told that time is up.
+    /// Answers the jobs that are past their deadline, and removes every answered job, so that none is sent (again).
     pub(super) fn drop_late(&self, items: &mut Vec<Job<T>>) {
         self.answer_late(items.iter(), Instant::now());
         items.retain(Job::is_open);
     }
 
-    /// Runs `work` to its end, while jobs whose deadline passes meanwhile are answered: those in hand, and, within
-    /// [`EXPIRY_PERIOD`], those that wait. The work goes on for them: a statement that was sent is never cancelled.
+    /// Runs `work` to its end. Jobs whose deadline passes meanwhile are answered: those in hand at once, those in the
+    /// queue within [`EXPIRY_PERIOD`]. The work goes on even when all its jobs are answered, because a statement that
+    /// was sent is never cancelled.
     pub(super) async fn until_answered<'a, R>(
         &mut self,
         in_hand: impl Iterator<Item = &'a Job<T>> + Clone,
@@ -80,7 +81,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Every request of a queue has the same time to live, so the front is the first to expire.
+    /// Answers the late jobs of the queue. All jobs of one queue have the same time to live, so the front expires
+    /// first.
     fn expire(&mut self, now: Instant) {
         let late: Vec<Job<T>> =
             std::iter::from_fn(|| self.waiting.pop_if(|item| item.deadline <= now)).collect();

@@ -1,5 +1,5 @@
-//! Point reads and counts, on a connection of their own so that no flood of them delays a commit. One batch
-//! is in flight at a time; it answers tickets and knows nothing of commits.
+//! Point reads and counts, on a connection of their own so that no flood of them delays a commit. One batch is in
+//! flight at a time. This module answers tickets and knows nothing of commits.
 
 use std::rc::Rc;
 
@@ -15,7 +15,8 @@ use super::session::Session;
 use super::sql;
 use crate::limits::READ_BATCH_MAX;
 
-/// Answers what arrives in `queue`, for ever. `outbox` is the queue's own, which is borrowed while reads are answered.
+/// Answers what arrives in `queue`, for ever. `outbox` is the queue's outbox, given separately because the queue is
+/// borrowed while reads are answered.
 pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connector: Connector<sql::Read>) {
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Job<Question>> = Vec::new();
@@ -69,7 +70,7 @@ async fn answer(
         }
         outbox.wake();
     }
-    // Every count of the batch was asked for before this statement begins, so one serves them all.
+    // Every count of the batch was asked for before this statement begins, so its result answers them all.
     if batch.iter().any(|read| read.asked == Question::Count && read.is_open()) {
         let rows = session.count().await?;
         for read in batch.iter().filter(|read| read.asked == Question::Count) {

@@ -16,7 +16,7 @@ pub(super) enum Report {
         ticket: Ticket,
         record: Box<Record>,
     },
-    /// The id is taken by a row with another apelido: a new one is needed.
+    /// The id is taken by a row with another apelido: a new id is needed.
     Collision {
         ticket: Ticket,
         record: Box<Record>,

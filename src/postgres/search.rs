@@ -1,5 +1,5 @@
-//! Searches that memory cannot answer: Postgres reads the whole table, one search at a time, on a connection of
-//! their own that is made when the first one comes. It knows nothing of commits and point reads.
+//! Searches that memory cannot answer: Postgres reads the whole table for each, one search at a time. They have a
+//! connection of their own, made when the first search comes. This module knows nothing of commits and point reads.
 
 use super::connector::Connector;
 use super::job::Job;

@@ -1,5 +1,5 @@
-//! One connection to Postgres with what was prepared on it, and how its death is noticed. It knows statements only as a
-//! type.
+//! One connection to Postgres with the statements prepared on it, and how the connection's death is noticed. It knows
+//! the statements only as a type.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,16 +17,16 @@ use super::role::Role;
 use super::socket::Socket;
 use crate::limits::{CONNECT_TIME_MAX, STATEMENT_TIME_MAX};
 
-/// The statements of a session that is for one thing: those and no others, as preparing an insert waits for who holds the
-/// table against inserts, and reads must not.
+/// The statements of a session for one role. It prepares no others: preparing an insert waits for whoever has locked
+/// the table against inserts, and reads must not wait for that.
 pub(super) trait Statements: Sized {
     /// What the session is for.
     const ROLE: Role;
 
-    /// The settings that it begins with, as SQL.
+    /// The settings that the session begins with, as SQL.
     fn settings() -> String;
 
-    /// Prepares them.
+    /// Prepares the statements.
     async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error>;
 }
 
@@ -90,7 +90,7 @@ impl<S: Statements> Session<S> {
         &self.statements
     }
 
-    /// What the session listens to.
+    /// The notifications that come to the session.
     pub(super) fn nudges(&self) -> Rc<Nudges> {
         Rc::clone(&self.nudges)
     }
@@ -154,7 +154,7 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         match poll_fn(|cx| connection.poll_message(cx)).await {
             Some(Ok(AsyncMessage::Notification(nudge))) => nudges.add(nudge.process_id()),
             Some(Ok(message)) => tracing::debug!(?message, "the database says"),
-            // The statement that was under way gets it too; here it is only worth a line for debugging.
+            // The statement that was under way gets this error too, so here it is worth only a line for debugging.
             Some(Err(error)) => return tracing::debug!(error = %describe(&error), "connection ended"),
             None => return,
         }

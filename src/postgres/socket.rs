@@ -1,8 +1,8 @@
 //! The way to a Postgres on the same machine. It knows bytes, not messages.
 //!
-//! tokio's own streams ask to hear of both directions, and a unix socket tells of room to write whenever its peer has read:
-//! every statement would wake its thread once for nothing. This one listens for what can be read, and only while a
-//! write did not fit for room.
+//! tokio's own streams register for reading and for writing, and a unix socket reports room to write whenever its peer
+//! has read: every statement would wake its thread once for nothing. This socket registers for reading alone, and for
+//! writing only while a write waits for room. What that saves was measured (perf/results/2026-11-26.md).
 
 #![allow(unsafe_code, reason = "tokio takes it on trust that the descriptor stays open")]
 
@@ -16,18 +16,19 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 
-/// Where a database that nobody named another port of listens.
+/// The port of a database when the configuration names none.
 const PORT_DEFAULT: u16 = 5432;
 
 /// A connected unix socket.
 pub(super) struct Socket {
     readable: AsyncFd<UnixStream>,
-    /// The same socket, while a write did not fit.
+    /// The same socket, while a write waits for room.
     writable: Option<AsyncFd<UnixStream>>,
 }
 
 impl Socket {
-    /// Connects when `config` names one unix socket and nothing to choose from; `None` is left to tokio-postgres.
+    /// Connects when `config` names one unix socket and leaves no choice. `None` means that tokio-postgres has to
+    /// connect.
     pub(super) async fn connect(config: &Config) -> io::Result<Option<Socket>> {
         let [Host::Unix(directory)] = config.get_hosts() else { return Ok(None) };
         if !config.get_hostaddrs().is_empty() || config.get_target_session_attrs() != TargetSessionAttrs::Any
@@ -42,7 +43,8 @@ impl Socket {
 }
 
 fn watch(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    // SAFETY: the stream owns its descriptor, and nobody closes or replaces that while `AsyncFd` owns the stream.
+    // SAFETY: the stream owns its descriptor, and nobody closes or replaces the descriptor while `AsyncFd` owns the
+    // stream.
     Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
 }
 
@@ -58,7 +60,7 @@ impl AsyncRead for Socket {
             let room = unfilled.len();
             match self.readable.get_ref().read(unfilled) {
                 Ok(bytes) => {
-                    // Less than there was room for is all there was: the next read would find nothing.
+                    // A read that leaves room has taken all there was: the next one would find nothing.
                     if (1..room).contains(&bytes) {
                         ready.clear_ready();
                     }
@@ -97,7 +99,7 @@ impl AsyncWrite for Socket {
         }
     }
 
-    /// Nothing is held back.
+    /// Does nothing, since writes are not buffered here.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -131,7 +133,7 @@ mod tests {
             peer.read_exact(&mut bytes).await.unwrap();
             peer.write_all(&bytes).await.unwrap();
         };
-        // Until the peer reads there is no more room; the rest waits for some.
+        // Fills the socket: there is no more room until the peer reads.
         let mut filled = 0;
         poll_fn(|cx| {
             while let Poll::Ready(written) = Pin::new(&mut socket).poll_write(cx, &sent[filled..]) {

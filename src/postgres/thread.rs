@@ -23,7 +23,8 @@ use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_Q
 
 /// Jobs of one core that can be under way.
 const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
-/// Reports to them, the rows that outlived their clients, and the states of the connections.
+/// Reports to one core that can be under way: the answer to each job, the commits of rows whose clients gave up, and
+/// the states of the connections.
 const REPORTS_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 
 /// The core's ends of the rings, on their way to the core.
@@ -47,14 +48,15 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Delivers reports until the thread is gone; `learn` hears of every committed row before its client does.
+    /// Delivers reports until the thread is gone. `learn` hears of every row that was created or fetched, and of every
+    /// apelido that was found taken, before the client does.
     pub async fn run(mut self, learn: impl FnMut(Learnt<'_>)) {
         self.database.run(&mut self.reports, learn).await;
     }
 }
 
-/// Starts the Postgres thread of `core`; `feed` hears of what it commits. It ends when the core closes its
-/// handle, or by a fault, which `died` reports.
+/// Starts the Postgres thread of `core`; `feed` hears of what the thread commits. The thread ends when the core closes
+/// its handle, or by a fault, which `died` reports.
 pub fn spawn(
     core: usize,
     config: Config,

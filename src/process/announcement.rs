@@ -7,22 +7,23 @@ use tracing::{info, warn};
 use crate::core::Serving;
 use crate::postgres::ServerFacts;
 
-/// What is said when every core serves.
+/// What is logged when every core serves.
 pub(super) struct Announcement<'a> {
-    /// By core.
+    /// In the order of the cores.
     pub(super) serving: &'a [Serving],
-    /// Where it listens.
+    /// Where the instance listens.
     pub(super) addresses: &'a [String],
     /// The logical CPUs of the cores.
     pub(super) cpus: &'a [usize],
-    /// For all cores together.
+    /// Bytes for pessoas and their index, on all cores together.
     pub(super) cache_bytes: usize,
-    /// What the database said.
+    /// What the database server said at the start.
     pub(super) server: &'a ServerFacts,
     /// Whether Postgres is this process' own.
     pub(super) private: bool,
-    /// Pessoas in memory, and how long it took.
+    /// Pessoas in memory, on all cores together.
     pub(super) rows: usize,
+    /// How long the slowest core took to load its pessoas.
     pub(super) load_time: Duration,
 }
 

@@ -21,12 +21,12 @@ pub(super) enum DatabaseServer {
 
 pub(super) struct Private {
     postgres: Embedded,
-    /// It failed to start again; the next attempt is not before.
+    /// After a restart that failed: no further attempt before this.
     retry_at: Instant,
 }
 
 impl DatabaseServer {
-    /// The one that `serve` names; a private one is started.
+    /// The server that `serve` names; without one, a private server, which is started here.
     pub(super) fn find(serve: &Serve, cores: usize) -> Result<DatabaseServer, String> {
         if let Some(url) = &serve.database_url {
             return Ok(DatabaseServer::Remote(url.clone()));
@@ -46,7 +46,7 @@ impl DatabaseServer {
                     let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
                     format!("--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs")
                 })?;
-                // Of several hosts the one that takes writes: a standby may lag, and its "no such row" is no 404.
+                // Of several hosts, use the one that takes writes: a standby may lag, and its "no such row" is no 404.
                 if config.get_hosts().len() > 1 {
                     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
                 }
@@ -55,7 +55,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Starts a private one again that died.
+    /// Starts a private server again if it died.
     pub(super) fn look_after(&mut self) {
         let DatabaseServer::Private(private) = self else { return };
         if Instant::now() < private.retry_at {
@@ -71,7 +71,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Stops a private one.
+    /// Stops a private server.
     pub(super) fn leave(self) {
         if let DatabaseServer::Private(mut private) = self
             && let Err(error) = private.postgres.stop()

@@ -8,20 +8,20 @@ use crate::core;
 pub(super) enum Event {
     /// Somebody sent a signal.
     Signal(i32),
-    /// A core got on.
+    /// A core reached its next stage.
     Core(core::CoreEvent),
     /// A core left as it was told to.
     Left,
-    /// A thread ended that must not; one line.
+    /// A thread ended that must not; one line says which and why.
     Died(String),
 }
 
-/// A thread's end.
+/// Sends events to the main thread; each thread has a clone.
 #[derive(Clone)]
 pub(super) struct Events(Sender<Event>);
 
 impl Events {
-    /// The end that the threads share, and the main thread's.
+    /// The sender for the threads, and the main thread's receiver.
     pub(super) fn channel() -> (Events, Receiver<Event>) {
         let (sender, receiver) = mpsc::channel();
         (Events(sender), receiver)
@@ -29,7 +29,7 @@ impl Events {
 
     pub(super) fn tell(&self, event: Event) {
         if self.0.send(event).is_err() {
-            // Only while the process is already leaving.
+            // The main thread drops its receiver only when the process is leaving.
             tracing::debug!("an event came after the end");
         }
     }

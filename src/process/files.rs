@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::limits::{CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE};
 
-/// Raises the soft limit on open files to the hard one; how many connections that leaves each core room for.
+/// Raises the soft limit on open files to the hard one, and returns how many connections each core then has room for.
 pub(super) fn raise_limit(cores: usize) -> Result<usize, String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| format!("getrlimit: {errno}"))?;
     let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {

@@ -1,5 +1,5 @@
-//! `rinha healthcheck`: one `GET /healthz` by monoio-http's client, for containers without curl. It shares no
-//! code with the server it asks.
+//! `rinha healthcheck`: one `GET /healthz` by monoio-http's client, for containers without curl. It shares no HTTP code
+//! with the server that it asks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use monoio_http::h1::payload::{Payload, PayloadError};
 
 use crate::net::Listen;
 
-/// From the connect to the answer.
+/// How long the check may take, from the connect to the answer.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Asks one listener.
@@ -25,7 +25,7 @@ const TIME_MAX: Duration = Duration::from_secs(3);
 ///
 /// One line that says why the instance is not healthy.
 pub fn check(listen: &Listen) -> Result<(), String> {
-    // epoll: a check must not need what a container may forbid.
+    // The check runs on epoll: it must not need io_uring, which a container may forbid.
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
         .enable_timer()
         .build()

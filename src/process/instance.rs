@@ -1,4 +1,4 @@
-//! The threads of an instance: starts them, hears what happens to them, and ends them in order. It serves nothing itself.
+//! Starts the threads of an instance, hears what happens to them, and ends them in order. It serves nothing itself.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ use crate::postgres::{self, Owners, ServerFacts};
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
 /// How often the private Postgres is looked after.
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(500);
-/// Each order once.
+/// Orders that one core's ring holds: each order is given once.
 const ORDERS_MAX: usize = 3;
 
 /// What an instance is to be.
@@ -33,11 +33,11 @@ pub(super) struct InstancePlan {
     pub(super) cpus: Vec<usize>,
     /// What drives the sockets.
     pub(super) driver: Wanted,
-    /// For pessoas and their index, on all cores together.
+    /// Bytes for pessoas and their index, on all cores together.
     pub(super) cache_bytes: usize,
-    /// At once, on each core.
+    /// How many connections each core may have open at once.
     pub(super) connections_max: usize,
-    /// What the database said.
+    /// What the database server said at the start.
     pub(super) server: ServerFacts,
     /// Whether Postgres is this process' own.
     pub(super) private: bool,
@@ -50,9 +50,9 @@ pub(super) struct Instance {
     addresses: Vec<String>,
     acceptors: Vec<Acceptor>,
     accepting: Vec<Accepting>,
-    /// By core.
+    /// In the order of the cores.
     orders: Vec<ring::Sender<Order>>,
-    /// The cores' and the feed's.
+    /// The Postgres thread of each core, and the feed.
     database_threads: Vec<JoinHandle<()>>,
     serving: Vec<Serving>,
     rows: usize,
@@ -136,7 +136,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Waits for what happens; returns when every core has left.
+    /// Handles what happens until every core has left.
     ///
     /// # Errors
     ///
@@ -187,7 +187,8 @@ impl Instance {
         Ok(())
     }
 
-    /// The database threads end with their cores; a private Postgres must not be stopped under their connections.
+    /// Waits for the database threads, which end after their cores: a private Postgres must not be stopped while they
+    /// are connected.
     fn hang_up(&mut self) {
         let began = Instant::now();
         while began.elapsed() < HANG_UP_TIME_MAX && !self.database_threads.iter().all(JoinHandle::is_finished)
@@ -203,7 +204,7 @@ impl Instance {
         }
     }
 
-    /// Takes connections for all cores, once each of them can serve.
+    /// Starts the acceptors, which accept for all cores. The caller waits until every core serves.
     fn start_accepting(&mut self) -> Result<(), String> {
         for acceptor in self.acceptors.drain(..) {
             self.accepting.push(acceptor.start()?);
@@ -211,10 +212,10 @@ impl Instance {
         Ok(())
     }
 
-    /// Cores and acceptors drain side by side; a core waits for what may still be handed over.
+    /// Drains cores and acceptors at the same time. A core waits until the acceptors can hand nothing more to it.
     fn drain(&mut self) {
         self.order(|| Order::Drain);
-        // One that never listened has nothing to hand over.
+        // An acceptor that never listened has nothing to hand over.
         self.acceptors.clear();
         for accepting in self.accepting.drain(..) {
             std::thread::spawn(move || accepting.drain());

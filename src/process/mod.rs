@@ -1,8 +1,8 @@
 //! The process: what starts, watches and ends the threads. It serves nothing itself.
 //!
-//! A start's way through the files: `serve` (the order of all), `files` (the limit on open files), `sockets` (bound early),
-//! `signals`, `database` (somebody's, or a private one), `instance` (the threads, and what happens to them in `events`),
-//! `announcement`. Beside them `healthcheck`, a command of its own, and `log`.
+//! A start's way through the files: `serve` (which calls the others in order), `files` (the limit on open files),
+//! `sockets` (bound early), `signals`, `database` (somebody else's, or a private one), `instance` (the threads;
+//! `events` is what happens to them), `announcement`. Beside them are `healthcheck`, a command of its own, and `log`.
 
 mod announcement;
 mod database;

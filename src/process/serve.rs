@@ -1,5 +1,5 @@
-//! The server from its start to its end, in order: what may be wrong with the command line first, then the database, then
-//! the threads; and at the end the database last.
+//! Runs the server from start to end. What the command line can get wrong is checked first; then the database is
+//! prepared, and the threads are started. At the end the database is stopped last.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -59,12 +59,13 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     outcome
 }
 
-/// Prepares the database on a thread of its own: that may take long, and a signal ends the wait. `None`: told to stop.
+/// Prepares the database on a thread of its own, because that may take long and a signal must end the wait. `None`
+/// after a signal.
 fn prepare(config: &Config, signals: &mut Signals) -> Result<Option<ServerFacts>, String> {
     let (tell, prepared) = mpsc::sync_channel(1);
     let config = config.clone();
     let prepare = move || {
-        // Nobody listens any more after a signal.
+        // After a signal the receiver is gone.
         let _ = tell.send(postgres::prepare_database(&config));
     };
     let spawned = thread::Builder::new().name("prepare".to_owned()).spawn(prepare);

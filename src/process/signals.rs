@@ -1,4 +1,4 @@
-//! The signals that end the server. They are caught from the start on, and wait until somebody looks.
+//! The signals that end the server. They are caught from the start on, and wait until somebody asks for them.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::events::{Event, Events};
 
-/// The signals that came and were not looked at.
+/// The signals that came and that nobody asked for yet.
 pub(super) struct Signals(signal_hook::iterator::Signals);
 
 impl Signals {
@@ -21,12 +21,12 @@ impl Signals {
             .map_err(|error| format!("cannot handle signals: {error}"))
     }
 
-    /// One that came, if any.
+    /// A signal that came, if there is one.
     pub(super) fn next(&mut self) -> Option<i32> {
         self.0.pending().next()
     }
 
-    /// Every one from now on is an event.
+    /// Sends every signal from now on as an event.
     ///
     /// # Errors
     ///

@@ -5,17 +5,17 @@ use crate::net::{Accepted, Acceptor, Bound, Listen};
 
 /// The listeners, by who accepts from them.
 pub(super) struct Sockets {
-    /// By core.
+    /// For each core, the listeners that it accepts from itself.
     own: Vec<Vec<Bound>>,
     shared: Vec<Acceptor>,
-    /// By core.
+    /// For each core, the rings in which acceptors hand connections to it.
     handed: Vec<Vec<ring::Receiver<Accepted>>>,
     addresses: Vec<String>,
 }
 
 impl Sockets {
-    /// Binds every listener: a socket a core where the path names the core, else one for all. A single core
-    /// accepts for itself.
+    /// Binds every listener: one socket for each core where the path names the core, else one for all cores. A single
+    /// core needs no acceptor and accepts itself.
     pub(super) fn bind(listen: &[Listen], cores: usize) -> Result<Sockets, String> {
         let mut sockets = Sockets {
             own: (0..cores).map(|_| Vec::new()).collect(),
@@ -43,17 +43,17 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Where they listen, for people.
+    /// The addresses of the listeners, as text.
     pub(super) fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// Those that accept for all cores.
+    /// The acceptors, each with a listener for all cores; they are given out once.
     pub(super) fn acceptors(&mut self) -> Vec<Acceptor> {
         std::mem::take(&mut self.shared)
     }
 
-    /// What is `core`'s alone, and what acceptors will hand to it.
+    /// The listeners of `core` alone, and the rings in which acceptors hand connections to it; they are given out once.
     pub(super) fn of_core(&mut self, core: usize) -> (Vec<Bound>, Vec<ring::Receiver<Accepted>>) {
         (std::mem::take(&mut self.own[core]), std::mem::take(&mut self.handed[core]))
     }

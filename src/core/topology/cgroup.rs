@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::cpu_list::{self, number};
 
-/// CPUs, the smallest quota from the group of this process to the root.
+/// The CPU quota, in CPUs: the smallest of the groups from that of this process up to the root.
 pub(super) fn cpu_quota(root: &Path) -> Option<f64> {
     let quotas = lineages(root, "cpu").into_iter().flat_map(|Lineage { version, groups }| {
         groups.into_iter().filter_map(move |group| match version {
@@ -23,7 +23,7 @@ pub(super) fn cpu_quota(root: &Path) -> Option<f64> {
     quotas.reduce(f64::min)
 }
 
-/// Bytes, the smallest limit from the group of this process to the root.
+/// The memory limit, in bytes: the smallest of the groups from that of this process up to the root.
 pub(super) fn memory_limit(root: &Path) -> Option<usize> {
     let limits = lineages(root, "memory").into_iter().flat_map(|Lineage { version, groups }| {
         let file = match version {
@@ -35,8 +35,9 @@ pub(super) fn memory_limit(root: &Path) -> Option<usize> {
     limits.min()
 }
 
-/// The CPUs of the group of this process, for each hierarchy that says so. The nearest group counts alone: it has
-/// been intersected with those above, except that a partition's CPUs are missing there.
+/// The CPUs that the group of this process may use, from each hierarchy that lists them. Only the nearest group with a
+/// list counts: the kernel has already intersected its list with those above, and a list above lacks the CPUs that a
+/// partition below it took.
 pub(super) fn cpusets(root: &Path) -> Vec<Vec<usize>> {
     let nearest = |Lineage { version, groups }: Lineage| {
         let files: &[&str] = match version {
@@ -44,7 +45,7 @@ pub(super) fn cpusets(root: &Path) -> Vec<Vec<usize>> {
             Version::V2 => &["cpuset.cpus.effective"],
         };
         let texts = groups.iter().flat_map(|group| files.iter().filter_map(|file| read(group, file)));
-        // An empty one, which is no list, means "as above".
+        // An empty file, which is no list, means that the list of the group above holds.
         texts.into_iter().find_map(|text| cpu_list::parse(&text))
     };
     lineages(root, "cpuset").into_iter().filter_map(nearest).collect()
@@ -62,7 +63,8 @@ struct Lineage {
     groups: Vec<PathBuf>,
 }
 
-/// The hierarchies that may have this controller; two in a hybrid tree, of which one has its files.
+/// The hierarchies that may have this controller. In a hybrid tree these are two, and one of them has the controller's
+/// files.
 fn lineages(root: &Path, controller: &str) -> Vec<Lineage> {
     let memberships = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     memberships.lines().filter_map(|line| lineage(&root.join("sys/fs/cgroup"), controller, line)).collect()
@@ -80,8 +82,8 @@ fn lineage(tree: &Path, controller: &str, line: &str) -> Option<Lineage> {
     // A group outside the cgroup namespace is shown as `/../other`, which leads nowhere in this tree.
     let outside = Path::new(path).components().any(|part| part == Component::ParentDir);
     let path = Path::new(if outside { "" } else { path });
-    // Inside a container the path may be the host's while the tree shows only the container: then the walk
-    // towards the root finds the container's own limits there.
+    // In a container the path may be the host's although the tree shows only the container. The walk up then ends at
+    // the mount point, where the container's own limits are.
     let groups = path.ancestors().map(|group| mount.join(group)).collect();
     Some(Lineage { version, groups })
 }
@@ -94,7 +96,8 @@ fn v1_mount(tree: &Path, controller: &str) -> Option<PathBuf> {
         .map(|mount| mount.path())
 }
 
-/// `unified` in a hybrid tree; in a pure one that could be the name of any group.
+/// The mount point of v2: `unified` in a hybrid tree. In a pure v2 tree, which has `cgroup.controllers` at its root,
+/// `unified` would be a group.
 fn v2_mount(tree: &Path) -> PathBuf {
     let unified = tree.join("unified");
     if unified.is_dir() && !tree.join("cgroup.controllers").exists() { unified } else { tree.to_owned() }
@@ -108,7 +111,8 @@ fn read(group: &Path, file: &str) -> Option<String> {
     fs::read_to_string(group.join(file)).ok().map(|text| text.trim().to_owned())
 }
 
-/// Microseconds of CPU time in a period as CPUs; no limit is `-1` or `max`, which are no numbers.
+/// `quota` by `period`, both in microseconds, as a number of CPUs. Without a limit the kernel writes `-1` or `max`,
+/// which are no numbers here: `None`.
 fn ratio(quota: &str, period: &str) -> Option<f64> {
     let (quota, period) = (number(quota)?, number(period)?);
     (quota > 0 && period > 0).then(|| quota as f64 / period as f64)

@@ -11,14 +11,14 @@ use crate::limits::CORES_MAX;
 pub enum Cores {
     /// `auto`, `auto@K`: one thread for each physical core, no more than the CPU quota rounded up.
     Auto {
-        /// The position of the first.
+        /// The position of the first core.
         first: usize,
     },
-    /// `N`, `N@K`: a number of threads, whatever the quota; on a core each while there are enough.
+    /// `N`, `N@K`: `N` threads, whatever the quota; each has a core of its own while there are enough.
     Count {
-        /// How many.
+        /// How many threads.
         count: usize,
-        /// The position of the first.
+        /// The position of the first core.
         first: usize,
     },
     /// `0,2-3`: a thread on each of these logical CPUs, in this order, whatever the quota.
@@ -30,7 +30,8 @@ pub(super) const CORES_GRAMMAR: &str = "expected auto, a number of cores (2), a 
                              the K-th core";
 
 impl Cores {
-    /// What is wrong on any machine. Parsing asks, and the choice again, for values that were never text.
+    /// Refuses what is wrong on every machine. The parser calls this, and so does `Machine::choose`, as a value need
+    /// not come from text.
     pub(super) fn check(&self) -> Result<(), String> {
         let count = match self {
             Cores::Auto { .. } => return Ok(()),
@@ -86,7 +87,7 @@ impl fmt::Display for Cores {
             Cores::Auto { first } => write!(f, "auto@{first}"),
             Cores::Count { count, first: 0 } => write!(f, "{count}"),
             Cores::Count { count, first } => write!(f, "{count}@{first}"),
-            // A lone number would be a count.
+            // One CPU is written as a range, because a number alone is a count.
             Cores::List(cpus) if cpus.len() == 1 => write!(f, "{0}-{0}", cpus[0]),
             Cores::List(cpus) => f.write_str(&cpu_list::show(cpus)),
         }

@@ -2,13 +2,14 @@
 
 use nix::sched::CpuSet;
 
-/// The CPUs in the order they are named; none if any part is not a CPU or a range of them.
+/// The CPUs in the order in which `text` names them; `None` if any part is neither a CPU nor a range of CPUs.
 pub(super) fn parse(text: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',') {
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         let (low, high) = (number(low)?, number(high)?);
-        // What an affinity mask has no bit for is no CPU; and a range must not eat the memory.
+        // A number for which an affinity mask has no bit is no CPU. The bound also keeps a range from filling the
+        // memory.
         if low > high || high >= CpuSet::count() {
             return None;
         }

@@ -1,5 +1,5 @@
-//! The machine as this process sees it: the CPUs it may run on, the cores they belong to, and what its cgroups
-//! leave of both CPU time and memory. It chooses nothing.
+//! The machine as this process sees it: the CPUs it may run on, the cores they belong to, and how much CPU time and
+//! memory its cgroups allow. It chooses nothing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use nix::unistd::Pid;
 
 use super::{cgroup, cpu_list};
 
-/// What this process may use: the affinity mask as it was, and the files below a root as they are. A file that is
-/// missing or that does not read as the kernel writes it says nothing; without any of them every CPU of the mask is
-/// a core of its own and there is no limit.
+/// What this process may use: by the affinity mask, which is read once, and by files below a root, which are read at
+/// each question. A file that is missing or malformed is ignored. Without any file every CPU of the mask is a core of
+/// its own, and there is no limit.
 pub struct Machine {
     root: PathBuf,
     /// Logical CPUs, ascending.
@@ -19,7 +19,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one. The mask is the calling thread's: ask before it is pinned.
+    /// The machine that this process runs on. The mask is that of the calling thread: ask before the thread is pinned.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Machine {
         Ok(Machine::at("/", affinity))
     }
 
-    /// The one whose `/proc` and `/sys` are below `root`, for tests and the curious.
+    /// A machine whose `/proc` and `/sys` are below `root`, for tests.
     pub fn at(root: impl Into<PathBuf>, mut affinity: Vec<usize>) -> Machine {
         affinity.sort_unstable();
         affinity.dedup();
@@ -51,13 +51,13 @@ impl Machine {
         cores
     }
 
-    /// CPUs' worth of time, the smallest quota on the way from the cgroup of this process to the root.
+    /// The CPU quota, in CPUs: the smallest on the way from the cgroup of this process to the root.
     pub fn cpu_quota(&self) -> Option<f64> {
         cgroup::cpu_quota(&self.root)
     }
 
-    /// Bytes, the smallest limit on the way from the cgroup of this process to the root. More than the machine has
-    /// is no limit: v1 writes "none" as a huge number (`PAGE_COUNTER_MAX`).
+    /// The memory limit, in bytes: the smallest on the way from the cgroup of this process to the root. A limit above
+    /// the machine's memory is none: v1 writes "no limit" as a huge number (`PAGE_COUNTER_MAX`).
     pub fn memory_limit(&self) -> Option<usize> {
         let most = self.memory_total().unwrap_or(usize::MAX);
         cgroup::memory_limit(&self.root).filter(|&limit| limit <= most)
@@ -69,8 +69,8 @@ impl Machine {
         let online = self.read_cpus("sys/devices/system/cpu/online");
         for allowed in online.into_iter().chain(cgroup::cpusets(&self.root)) {
             let both: Vec<usize> = usable.iter().copied().filter(|cpu| allowed.contains(cpu)).collect();
-            // The mask is the kernel's own word on where this process runs. A file that leaves nothing of it is
-            // about something else, such as a cpuset of which this container sees the wrong directory.
+            // The mask is what the kernel enforces. A file that shares no CPU with the mask is not about this process:
+            // a container may, for instance, see another group's cpuset.
             if !both.is_empty() {
                 usable = both;
             }

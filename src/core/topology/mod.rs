@@ -1,5 +1,5 @@
-//! Which CPUs and how much memory this process may use, from its affinity mask, sysfs and its cgroups; and which
-//! of them `--cores` takes. It knows nothing of what runs on a core.
+//! Which CPUs and how much memory this process may use, by its affinity mask, sysfs and its cgroups; and which of these
+//! CPUs `--cores` takes. It knows nothing of what runs on a core.
 
 mod cgroup;
 mod cores;
@@ -17,12 +17,13 @@ pub use machine::Machine;
 use crate::limits::CORES_MAX;
 
 impl Machine {
-    /// The logical CPU of each core thread, in their order; never empty. A CPU comes more than once where more
-    /// cores were asked for than there are physical ones.
+    /// The logical CPU of each core thread, in the order of the threads; never empty. A CPU comes more than once where
+    /// more cores were asked for than there are physical ones.
     ///
     /// # Errors
     ///
-    /// One line: too many cores, a list that names a CPU twice or one that this process may not use.
+    /// One line: no cores or too many, a list that names a CPU twice or one that this process may not use, or an
+    /// affinity mask without a CPU.
     pub fn choose(&self, cores: &Cores) -> Result<Vec<usize>, String> {
         cores.check().map_err(|why| format!("--cores {cores}: {why}"))?;
         let physical = self.physical_cores();
@@ -45,7 +46,7 @@ impl Machine {
         }
     }
 
-    /// As many threads as the quota can keep busy: one more would only share what is throttled already.
+    /// As many threads as the quota can keep busy: another one would only share time that is throttled already.
     fn auto_count(&self, physical: usize) -> usize {
         let most = physical.min(CORES_MAX);
         match self.cpu_quota() {

@@ -14,7 +14,7 @@ type Tree<'a> = &'a [(&'a str, &'a str)];
 
 const NOTHING: Tree = &[];
 
-/// A c5d.2xlarge: four physical cores of two threads each.
+/// A machine with SMT: four physical cores of two threads each.
 const SMT_ON: Tree = &[
     ("sys/devices/system/cpu/online", "0-7\n"),
     ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,4\n"),
@@ -28,7 +28,7 @@ const SMT_ON: Tree = &[
     ("proc/meminfo", "MemTotal:       16000000 kB\nMemFree:        12000000 kB\n"),
 ];
 
-/// The same with its second threads taken offline: their topology directories are gone.
+/// The machine of [`SMT_ON`] with the second thread of each core offline: the topology directories of these are gone.
 const SMT_OFF: Tree = &[
     ("sys/devices/system/cpu/online", "0-3\n"),
     ("sys/devices/system/cpu/offline", "4-7\n"),
@@ -40,7 +40,7 @@ const SMT_OFF: Tree = &[
     ("proc/meminfo", "MemTotal:       16000000 kB\nMemFree:        12000000 kB\n"),
 ];
 
-/// Only the newer name, and siblings that are neighbours.
+/// A machine that has the siblings under the newer name only, and whose siblings have neighbouring numbers.
 const NEW_NAMES: Tree = &[
     ("sys/devices/system/cpu/online", "0-3\n"),
     ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0-1\n"),
@@ -60,7 +60,7 @@ const CONTAINER: Tree = &[
 /// v2, the process two groups deep.
 const NESTED: Tree = &[("proc/self/cgroup", "0::/outer/inner\n")];
 
-/// v1 as systemd mounts it: two controllers in one hierarchy, and a link from the first one's name.
+/// v1 as systemd mounts it: `cpu` and `cpuacct` share one hierarchy, which also has a link named `cpu`.
 const V1: Tree =
     &[("proc/self/cgroup", "11:cpuset:/box\n9:memory:/box\n4:cpu,cpuacct:/box\n2:name=systemd:/box\n")];
 
@@ -121,7 +121,7 @@ fn a_cpu_that_says_nothing_of_its_siblings_is_a_core() {
     check(&[NOTHING], FOUR, "auto", Ok("0-3"));
     check(&[NOTHING], &[6, 2, 2], "auto", Ok("2,6"));
     check(&[&[("sys/devices/system/cpu/online", "0-7\n")]], EIGHT, "auto", Ok("0-7"));
-    // Offline: its directory is gone, and it is no core either.
+    // A CPU that is offline has no topology directory, and is no core.
     check(&[SMT_OFF], EIGHT, "auto", Ok("0-3"));
 }
 
@@ -142,7 +142,7 @@ fn positions_count_physical_cores_and_wrap() {
     check(&[SMT_ON], EIGHT, "2@3", Ok("3,0"));
     check(&[SMT_ON], EIGHT, "2@18446744073709551615", Ok("3,0"));
     check(&[SMT_ON], &[1, 4, 5], "1@1", Ok("4"));
-    // Two instances of half a machine each share nothing, under a quota too.
+    // Two instances with a quota each, which start at different cores, share none.
     check(&[SMT_ON, CONTAINER], EIGHT, "auto", Ok("0"));
     check(&[SMT_ON, CONTAINER], EIGHT, "auto@1", Ok("1"));
 }
@@ -195,7 +195,7 @@ fn a_cpuset_narrows() {
     let siblings = [("sys/fs/cgroup/cpuset/box/cpuset.effective_cpus", "1,5\n")];
     check(&[SMT_ON, V1, &siblings], EIGHT, "auto", Ok("1"));
 
-    // The first name wins where both are; an empty one says nothing.
+    // `cpuset.effective_cpus` wins over `cpuset.cpus`; an empty file says nothing.
     let both = [
         ("sys/fs/cgroup/cpuset/box/cpuset.effective_cpus", "0-1\n"),
         ("sys/fs/cgroup/cpuset/box/cpuset.cpus", "0-7\n"),
@@ -220,7 +220,7 @@ fn the_nearest_cpuset_counts() {
         ("sys/fs/cgroup/outer/cpuset.cpus.effective", "2-3\n"),
     ];
     check(&[SMT_ON, NESTED, &partition], EIGHT, "auto", Ok("0-1"));
-    // The host's path, and a tree that shows only the container.
+    // The path is the host's, and the tree shows only the container.
     let root = [("sys/fs/cgroup/cpuset.cpus.effective", "1-2\n")];
     check(&[SMT_ON, NESTED, &root], EIGHT, "auto", Ok("1-2"));
 }

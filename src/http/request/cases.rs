@@ -92,7 +92,7 @@ const REQUEST_LINES: &[(&str, &str)] = &[
     ("GET / HTTPS/1.1", "400 RequestLine"),
 ];
 
-/// Header sections of `POST /p HTTP/1.1`; an expectation that is no refusal is what follows `Post Http11 /p `.
+/// Header sections of `POST /p HTTP/1.1`. The start of an outcome that is no refusal, `Post Http11 /p `, is left out.
 const SECTIONS: &[(&str, &str)] = &[
     ("Host: a\r\n", "length=0 keep-alive"),
     ("hOST:a\r\n", "length=0 keep-alive"),
@@ -178,7 +178,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Host: a\r\n\nX: b\r\n", "400 LineEnd"),
 ];
 
-/// Heads that are not one request line and one section as above.
+/// Whole heads, for what the two tables above cannot express.
 const WHOLE: &[(&str, &str)] = &[
     ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "Get Http11 / length=0 keep-alive"),
     ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 RequestLine"),

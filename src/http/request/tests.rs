@@ -6,7 +6,7 @@ use super::{
 };
 use crate::limits::BODY_MAX;
 
-/// Parses `bytes` after each of `cuts`, as a connection does that reads up to there.
+/// Parses the part of `bytes` before each of `cuts` in turn, as a connection does that has read so much.
 fn parse_cut(bytes: &[u8], cuts: impl Iterator<Item = usize>) -> Result<Progress<Head>, Reject> {
     let mut parser = HeadParser::default();
     let mut last = Ok(Progress::Partial);
@@ -28,7 +28,7 @@ fn check(input: &[u8], expected: &str) {
     }
     let bytewise = parse_cut(input, 0..=input.len());
     assert_eq!(bytewise, whole, "{shown:?} byte by byte");
-    // The long ones are cut where it could matter: near both ends and around their line ends.
+    // A long input is cut only where a cut could matter: near both of its ends.
     let short = input.len() < 1000;
     for cut in (0..input.len()).filter(|&at| short || at < 40 || at + 40 > input.len()) {
         let split = parse_cut(input, [cut, input.len()].into_iter());

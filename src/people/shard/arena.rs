@@ -1,7 +1,7 @@
 //! An append-only store of byte records in large chunks. Knows nothing of what the records mean.
 //!
-//! A record never moves and never spans two chunks; its address is 32 bits, its length stands before it. Memory
-//! is given back only by whole chunks, oldest first, so appending never copies what is already there.
+//! A record never moves and never spans two chunks; its address is 32 bits, and its length stands before it. Appending
+//! never copies what is already there. Memory is given back only in whole chunks, oldest first.
 
 /// Records start at multiples of this many bytes: it lets 32 bits address 16 GiB for 1.5 bytes of padding a record.
 const UNIT: usize = 4;

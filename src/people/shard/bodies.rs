@@ -7,7 +7,7 @@ use super::table::{Column, Slots};
 use ahash::RandomState;
 use uuid::Uuid;
 
-/// The body of a pessoa that found no room.
+/// The address of a body that found no room.
 const NO_BODY: u32 = u32::MAX;
 
 struct Entry {

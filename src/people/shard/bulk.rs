@@ -1,24 +1,24 @@
 //! The trigrams of many texts at once, sorted. Knows neither lists nor pessoas.
 //!
-//! The plain loop, `Trigrams::add`, adds each trigram of a text to its list at
-//! once. Neighbouring trigrams have lists all over memory, so nearly each costs cache misses. The deviations:
+//! The plain loop, `Trigrams::add`, adds each trigram of a text to its list at once. Neighbouring trigrams have lists
+//! all over memory, so nearly each costs cache misses. The deviations:
 //!
-//! 1. The trigrams of thousands of texts are sorted first, and each list is touched once for all of them. It makes
-//!    filling a shard with a million pessoas cost about half.
-//! 2. Nothing is put aside: the texts are stored anyway, and are read again here, which costs less than
-//!    writing and reading pairs of eight bytes.
-//! 3. A pair has four bytes: sorting by half a trigram leaves only the other half to be kept. So a part of the
-//!    pairs fits the CPU's cache while it is sorted.
+//! 1. The trigrams of thousands of texts are sorted first, and each list is touched once for all of them. What this
+//!    saves of a load was measured (perf/results/2026-11-24.md).
+//! 2. No pairs of trigram and text are put aside when a text is added: the texts are stored anyway, and are read again
+//!    here, which costs less than writing and reading pairs of eight bytes.
+//! 3. A pair has four bytes: the pairs are grouped by the upper half of the trigram, so each keeps only the lower half.
+//!    So a group fits the CPU's cache while it is sorted.
 
 use super::text::trigrams_of;
 
 /// Sorting is by the upper half of a trigram first, then by the lower.
 const HALF_BITS: u32 = 12;
 const HALVES: usize = 1 << HALF_BITS;
-/// What half a trigram leaves of a pair for the number of the text.
+/// Bits of a pair for the number of the text: what half a trigram leaves.
 const NUMBER_BITS: u32 = u32::BITS - HALF_BITS;
 const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
-/// A part with fewer pairs is sorted by comparison: counting has to look at all halves there are.
+/// A group with fewer pairs is sorted by comparison, because counting has to pass over all [`HALVES`].
 const COUNTED_MIN: usize = HALVES / 8;
 
 /// Most texts at a time.
@@ -26,7 +26,7 @@ pub(super) const TEXTS_MAX: usize = 1 << NUMBER_BITS;
 /// Most bytes that are allocated for each byte of the texts.
 pub(super) const BYTES_PER_BYTE: usize = 2 * size_of::<u32>();
 
-/// Sorts; it is kept for the sake of its allocations.
+/// Sorts the trigrams of many texts; kept from one use to the next for the sake of its allocations.
 #[derive(Default)]
 pub(super) struct Sorter {
     /// The lower half of a trigram and, below it, the number of the text; grouped by the upper half.
@@ -39,14 +39,14 @@ pub(super) struct Sorter {
 pub(super) struct Run<'a>(&'a [u32]);
 
 impl Run<'_> {
-    /// Their numbers, ascending, each as often as the text has the trigram.
+    /// The texts' numbers, ascending, each as often as the text has the trigram.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.0.iter().map(|pair| pair & NUMBER_MASK)
     }
 }
 
 impl Sorter {
-    /// Calls `each` with every trigram of the texts, ascending, and with which texts have it, numbered from 0.
+    /// Calls `each` with every trigram of the texts, ascending, and with the texts that have it, numbered from 0.
     pub(super) fn runs<'a>(
         &mut self,
         texts: impl Iterator<Item = &'a [u8]> + Clone,
@@ -98,17 +98,17 @@ fn sort<'a>(pairs: &'a mut [u32], sorted: &'a mut Vec<u32>) -> &'a [u32] {
     sorted
 }
 
-/// Makes `pairs` so long, with anything in it.
+/// Makes `pairs` hold `len` pairs, whatever they are.
 fn make_room(pairs: &mut Vec<u32>, len: usize) {
     if pairs.capacity() < len {
-        // Neither copied nor rounded up.
+        // A new `Vec`: the old pairs are not copied, and the capacity is not rounded up.
         *pairs = Vec::new();
         pairs.reserve_exact(len);
     }
     pairs.resize(len, 0);
 }
 
-/// Turns how many there are of each into where each starts; gives how many there are in all.
+/// Turns the count of each half into where its pairs start; gives the sum of the counts.
 fn starts(counts: &mut [usize; HALVES]) -> usize {
     counts.iter_mut().fold(0, |start, count| start + std::mem::replace(count, start))
 }

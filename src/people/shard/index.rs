@@ -1,9 +1,9 @@
 //! The search index: which pessoas contain a term. Knows pessoas by ordinal only, never by id or body.
 //!
-//! What is indexed are distinct texts, not pessoas. A pessoa has one text of its own, its apelido and nome; a
-//! stack item is one text however many pessoas list it, with its newest fifty owners, which are an answer
-//! for good. So a term glued from two popular items costs a look at a few dictionary entries, although each of
-//! its trigrams is in half of the pessoas.
+//! The index holds distinct texts, not pessoas. A pessoa has one text of its own, its apelido and nome. Stack items
+//! form a dictionary: an item is one text however many pessoas list it, with its newest fifty owners, which are as many
+//! as a search may give. So a term glued from two popular items costs a look at a few items, although each of its
+//! trigrams is in half of the pessoas.
 
 use super::arena::Arena;
 use super::bulk::{self, Sorter};
@@ -17,15 +17,15 @@ use ahash::RandomState;
 use memchr::memmem::Finder;
 use std::ops::ControlFlow;
 
-/// Stack items that one pessoa may add to the dictionary; its other unknown items join its own text. A body has
-/// room for some 12,000 items, and as texts by themselves they would make fifty pessoas cost 600,000 looks: with
-/// this bound any fifty matching pessoas are found within 50 * (32 + 1) matching texts.
+/// Stack items that one pessoa may add to the dictionary; its other unknown items join its own text. A body has room
+/// for some 12,000 items; if each were a text, a search might look at 600,000 of them to find fifty pessoas. With this
+/// bound it finds any fifty matching pessoas within 50 * (32 + 1) matching texts.
 const NEW_ITEMS_MAX: usize = 32;
 
-/// Bytes of text one search looks at, before it gives up (about 60,000 ordinary texts, 1 ms). Only terms made
-/// for it get here: all their trigrams must be in tens of thousands of texts, and the term in few of them.
+/// Bytes of text that one search looks at before it gives up: tens of thousands of ordinary texts. Only terms made for
+/// the purpose get here: all their trigrams must be in tens of thousands of texts, and the term in few of them.
 const LOOKED_AT_MAX: usize = 8 * 1024 * 1024;
-/// What finding a text costs besides reading it, in bytes read.
+/// What finding a text costs beside reading it, counted as so many bytes read.
 const LOOK_COST: usize = 64;
 
 /// The search gave up.
@@ -69,11 +69,11 @@ impl Hits {
 
 /// What a bulk load has stored and not indexed by its trigrams yet.
 struct Unindexed {
-    /// The first pessoa whose own text it is, and all after it.
+    /// The first pessoa whose own text is not indexed; nor is that of any pessoa after it.
     own_from: u32,
-    /// The first item, and all after it.
+    /// The first item that is not indexed; nor is any item after it.
     items_from: u32,
-    /// One more for each text.
+    /// Bytes of all these texts, and one more for each.
     bytes: usize,
     bytes_max: usize,
     sorter: Sorter,
@@ -140,7 +140,8 @@ impl Index {
         (*own_from, *items_from, unindexed.bytes) = (own_end, items_end, 0);
     }
 
-    /// Before a text is stored: whether its trigrams are left for later. If not, nothing else is left either.
+    /// To be called before a text is stored: whether its trigrams are left for later. If they are not, no earlier text
+    /// is left to be indexed either.
     fn defer(&mut self, text: &[u8]) -> bool {
         let bytes = text.len() + 1;
         if self.unindexed.as_ref().is_some_and(|unindexed| unindexed.bytes + bytes > unindexed.bytes_max) {
@@ -153,15 +154,15 @@ impl Index {
         true
     }
 
-    /// After a text that was not deferred was indexed.
+    /// To be called after a text that was not deferred was indexed: a bulk load goes on behind it.
     fn nothing_is_left(&mut self) {
         if let Some(unindexed) = &mut self.unindexed {
             (unindexed.own_from, unindexed.items_from) = (ordinal(self.own.len()), ordinal(self.items.len()));
         }
     }
 
-    /// Adds the next pessoa, the one with ordinal `pessoas()`. `None` when there is no room for its texts: the
-    /// index is then no longer complete.
+    /// Adds the next pessoa; its ordinal is the number of pessoas before it. `None` when there is no room for its
+    /// texts: the index is then incomplete.
     pub(super) fn add(&mut self, search_text: &[u8]) -> Option<()> {
         let pessoa = ordinal(self.own.len());
         let own_end = memchr::memchr_iter(SEPARATOR, search_text).nth(1).unwrap_or(search_text.len());
@@ -281,7 +282,7 @@ fn text_at(texts: &Arena, address: u32) -> &[u8] {
     texts.get(address).expect("texts are dropped all at once")
 }
 
-/// Looks for the term in candidate texts, within the bound.
+/// Looks for the term in candidate texts, within [`LOOKED_AT_MAX`].
 struct Look<'a> {
     texts: &'a Arena,
     term: &'a [u8],

@@ -1,25 +1,26 @@
 //! One core's pessoas: bodies by id, known apelidos and the search index, in memory. It must know no I/O, clock,
 //! lock, runtime, HTTP or SQL, and not that there are other shards.
 //!
-//! Single-threaded and never deleted from. What it answers is right, and what it cannot answer it says:
+//! A shard belongs to one thread and is never deleted from. Its answers are right, and it says when it has none:
 //! [`Lookup::Dropped`], [`Lookup::Unknown`] and [`NoAnswer`] all mean "ask Postgres". The parts, from the ground up:
 //!
 //! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
-//! * `text`: a text's trigrams; `bulk`: those of many texts, sorted
+//! * `text`: a text's trigrams; `bulk`: the trigrams of many texts, sorted
 //! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
 //! * `index`: search; `bodies`, `apelidos`: everything else
 //!
 //! # Memory
 //!
-//! Over its budget the shard gives up, in this order: the oldest bodies; the index with its texts, for good
-//! (freeing it takes some milliseconds per million pessoas, once); and at last the ids and apelidos, which then start
-//! anew. Allocated bytes are counted, not used ones; the allocator's own overhead is not.
+//! Over its budget the shard gives up, in this order: the oldest bodies; the index with its texts, for good (freeing it
+//! stops the core once, the longer the more pessoas there are); and at last the ids and apelidos, which then start
+//! anew. What counts are the bytes allocated, used or not, without the allocator's own overhead.
 //!
 //! # The cost of a search
 //!
-//! With N pessoas here, a term of L bytes (longer than any field: none): L hash lookups; then at most 8 lists
-//! over N / 65,536 ranges, each at most a few microseconds; then a look at the texts that are left. Matching
-//! ones end it after at most 1,650; others after 8 MiB of text, with [`NoAnswer::TooCostly`].
+//! With N pessoas here, a term of L bytes costs at most L hash lookups (none, if it is longer than every field); then
+//! the intersection of at most 8 lists in each of N / 65,536 ranges; then a look at each text that is left. The search
+//! ends after at most 1,650 texts that match, or with [`NoAnswer::TooCostly`] after 8 MiB of text. How it grows with N
+//! was measured (perf/results/2026-11-26.md).
 
 mod apelidos;
 mod arena;
@@ -42,18 +43,19 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Bytes of one chunk of bodies, of texts and of apelidos: by the budget, within these.
+/// Bytes of one chunk of bodies, of texts and of apelidos: a part of the budget, within these limits.
 const CHUNK_BYTES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
-/// Chunks that fit the budget, at least, where the range above lets them.
+/// Chunks that fit the budget at least, unless [`CHUNK_BYTES`] makes them larger.
 const CHUNKS_MIN: usize = 64;
-/// Most parts of a hash table: at a million entries each has a thousand, and grows in some 20 us.
+/// Most parts of a hash table: at a million entries each part has a thousand, so its growth stops the core only
+/// briefly.
 const TABLES_MAX: usize = 1024;
-/// One part of a hash table for so much budget.
+/// Bytes of the budget for each part of a hash table.
 const TABLE_PER_BYTES: usize = 256 * 1024;
 
-/// Most bytes that a bulk load needs to sort what it indexes. With more it is hardly cheaper.
+/// Most bytes that a bulk load takes to sort what it indexes. With more the load is hardly cheaper.
 const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// It gets one byte of so much budget.
+/// Bytes of the budget for each byte that a bulk load takes to sort.
 const BULK_BYTES_PER: usize = 64;
 
 /// One core's pessoas.
@@ -89,13 +91,13 @@ pub struct Found {
 /// Memory cannot answer a search; Postgres can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoAnswer {
-    /// A bulk load was begun and not ended: it may not know yet what is there.
+    /// A bulk load was begun and not ended: memory may not hold every pessoa yet.
     #[error("the pessoas are being loaded")]
     Loading,
     /// The index was dropped for want of memory: no search will be answered from now on.
     #[error("the search index was dropped: over the memory budget")]
     Incomplete,
-    /// The term needs more work than one core may spend on one search; others are answered.
+    /// The term needs more work than one core may spend on one search; other terms are answered.
     #[error("the term needs more work than one search may take")]
     TooCostly,
 }
@@ -136,8 +138,8 @@ impl Shard {
         }
     }
 
-    /// An empty shard for a bulk load: inserts cost about half, and no search is answered until
-    /// [`end_bulk_load`](Self::end_bulk_load).
+    /// An empty shard for a bulk load: inserts cost less (measured: perf/results/2026-11-24.md), and no search is
+    /// answered until [`end_bulk_load`](Self::end_bulk_load).
     pub fn for_bulk_load(budget: usize) -> Shard {
         let mut shard = Shard::new(budget);
         if let Some(index) = &mut shard.index {
@@ -147,8 +149,8 @@ impl Shard {
         shard
     }
 
-    /// Everything that was inserted can be found from now on, as far as memory allows. It takes some
-    /// milliseconds, once.
+    /// Everything that was inserted can be found from now on, as far as memory allows. The call stops the core until
+    /// the rest is indexed.
     pub fn end_bulk_load(&mut self) {
         self.loading = false;
         if let Some(index) = &mut self.index {
@@ -190,9 +192,9 @@ impl Shard {
         }
     }
 
-    /// Replaces `found` by the pessoas one of whose fields contains `term`, already lower-cased by
-    /// [`lower`](crate::pessoa::lower): all of them in ascending order of id, or of more than
-    /// [`SEARCH_RESULTS_MAX`](crate::limits::SEARCH_RESULTS_MAX) that many, roughly the newest.
+    /// Replaces `found` by the pessoas that contain `term` in one field, in ascending order of id. When more than
+    /// [`SEARCH_RESULTS_MAX`](crate::limits::SEARCH_RESULTS_MAX) match, it gives that many, roughly the newest. The
+    /// caller has lower-cased `term` by [`lower`](crate::pessoa::lower).
     ///
     /// # Errors
     ///
@@ -213,7 +215,7 @@ impl Shard {
     /// The body of a search's result, or `None` when it is only in Postgres.
     pub fn body(&self, found: &Found) -> Option<&[u8]> {
         let known = (found.ordinal as usize) < self.bodies.len() && self.bodies.id(found.ordinal) == found.id;
-        // After everything was forgotten the ordinal means another pessoa.
+        // Once the shard has forgotten everything, an ordinal from before means another pessoa.
         if known { self.bodies.body(found.ordinal) } else { None }
     }
 

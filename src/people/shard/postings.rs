@@ -1,10 +1,10 @@
 //! A set of ordinals that only grows at its end, made to be intersected. Knows nothing of texts.
 //!
-//! Ordinals are grouped by their upper 16 bits, a range. Within a range the lower halves are a sorted array while
-//! they are few (2 bytes each), else a bitmap (8 KiB): the idea of Roaring bitmaps. So a posting costs about two
-//! bytes, and intersecting with a trigram that is in every text costs at most a pass over one bit per text.
-//! All arrays of a set lie in one piece, which is read from end to end; the newest few ordinals stand in the
-//! set's head, so that adding one touches a single cache line, 23 times in 24.
+//! Ordinals are grouped by their upper 16 bits; each group is a range. Within a range the lower halves are a sorted
+//! array while they are few (2 bytes each), else a bitmap (8 KiB): the idea of Roaring bitmaps. So a posting costs
+//! about two bytes, and intersecting with a trigram that is in every text costs at most a pass over one bit per text.
+//! All arrays of a set lie in one piece, which is read from end to end. The newest few ordinals stand in the set's
+//! head, so that adding one touches a single cache line unless the head is full.
 
 use std::ops::ControlFlow;
 
@@ -16,11 +16,11 @@ const RANGE_BITS: u32 = 16;
 const WORDS: usize = (1 << RANGE_BITS) / 64;
 /// The longest array: as large as the bitmap.
 const SPARSE_MAX: usize = WORDS * 8 / size_of::<u16>();
-/// An array this many times longer than the candidates is searched, not read.
+/// An array more than this many times longer than the candidates is searched for each of them, not read whole.
 const SEARCH_RATIO: usize = 16;
 /// At this few candidates the caller's look at each is cheaper than one more list.
 const CANDIDATES_FEW: usize = 4;
-/// Ordinals in the head of a set: with them it is a cache line.
+/// Ordinals in the head of a set, which with them fills one cache line (measured: perf/results/2026-11-26.md).
 const NEWEST: usize = 24;
 
 /// A growing set of ordinals.
@@ -47,7 +47,7 @@ struct Older {
 
 struct Range {
     upper: u16,
-    /// Where its array starts in `lowers`; it ends where the next one's starts.
+    /// Where the range's array starts in `lowers`; it ends where the array of the next range starts.
     start: u32,
     dense: Option<Box<Bits>>,
 }
@@ -82,7 +82,7 @@ impl Postings {
         self.count
     }
 
-    /// Adds an ordinal no smaller than any before; `bytes` follows what is allocated.
+    /// Adds an ordinal no smaller than any before, and to `bytes` what that allocates.
     pub(super) fn add(&mut self, ordinal: u32, bytes: &mut usize) {
         let (upper, lower) = split(ordinal);
         if upper != self.upper {
@@ -212,7 +212,7 @@ pub(super) fn common<B>(lists: &[&Postings], mut visit: impl FnMut(u32) -> Contr
     ControlFlow::Continue(())
 }
 
-/// One range in which the list that is rarest over all is a bitmap.
+/// As [`common`], for one range in which the list that is rarest over all is a bitmap: here another list may be rarer.
 fn common_dense<B>(
     lists: &[&Postings],
     upper: u16,
@@ -277,8 +277,8 @@ impl View<'_> {
 impl Set<'_> {
     /// Moves the candidates that are in the set to the front and gives their number.
     ///
-    /// Two arrays of like length are not merged: a merge's branches cannot be predicted. One is spread into a
-    /// bitmap instead, which is then asked for each candidate, neither with a branch.
+    /// Two arrays of like length are not merged, because the branches of a merge cannot be predicted. Instead the set's
+    /// array is spread into a bitmap, which is then asked for each candidate; both steps are free of branches.
     fn retain(&self, candidates: &mut [u16], scratch: &mut [u64; WORDS]) -> usize {
         let (Some(&first), Some(&last)) = (candidates.first(), candidates.last()) else {
             return 0;

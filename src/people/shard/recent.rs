@@ -1,4 +1,5 @@
-//! The newest pessoas of a text or of one or two bytes, at most as many as a search gives. Knows no text by itself.
+//! The newest pessoas that have a text, or one or two bytes: at most as many as a search gives. Keeps pessoas, not
+//! texts.
 //!
 //! Any fifty matches are a right answer and nothing is ever deleted. So a list of fifty owners is a complete
 //! answer for good, and a shorter one is the complete set. Of more than fifty the newest are kept, roughly:
@@ -62,10 +63,11 @@ impl Recent {
 /// No list.
 const NONE: u32 = u32::MAX;
 
-/// The lists of one byte each, and which of them need not be asked for now.
+/// The lists of the 256 bytes, and which of them need no offer for now.
 ///
-/// The plain loop offers every pessoa to the list of every byte. But nearly all texts consist of bytes whose lists
-/// are full, and a full list is content for a stride: one bit says so, and saves the way to the list.
+/// The plain loop offers every pessoa to the list of every byte. But nearly all texts consist of bytes whose lists are
+/// full, and a full list that had an offer needs no other within the same stride of pessoas: one bit says so, and saves
+/// the way to the list.
 struct Page {
     lists: [u32; 256],
     /// By byte: its list is full and had an offer in the stride `content_in`.
@@ -106,7 +108,7 @@ impl Page {
 /// Every single byte and every two bytes that occur -> the newest pessoas that have them.
 pub(super) struct ShortGrams {
     singles: Box<Page>,
-    /// By the first byte; then by the second.
+    /// By the first byte; the lists of a page are by the second.
     pairs: Vec<Option<Box<Page>>>,
     lists: Column<Recent>,
     bytes: usize,

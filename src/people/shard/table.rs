@@ -1,8 +1,7 @@
 //! Growing tables whose growth never moves much at once. Knows nothing of what they hold.
 //!
-//! One `Vec` or hash table of a million entries doubles in one go, which stops the core for tens of
-//! milliseconds. A [`Column`] grows by small blocks; [`Slots`] is many small hash tables, chosen by bits of
-//! the hash, each of which grows alone.
+//! One `Vec` or hash table of a million entries doubles in one go, which stops the core meanwhile. A [`Column`] grows
+//! by small blocks; [`Slots`] is many small hash tables, chosen by bits of the hash, each of which grows alone.
 
 use hashbrown::HashTable;
 
@@ -84,7 +83,7 @@ impl<V: Copy> Slots<V> {
         self.allocated + self.tables.len() * size_of::<HashTable<V>>()
     }
 
-    /// hashbrown takes the lowest bits for the place and the highest seven for the tag: these are neither.
+    /// Chosen by bits that hashbrown does not use: it takes the lowest for the place and the highest seven for the tag.
     fn table(&self, hash: u64) -> usize {
         (hash >> 40) as usize & (self.tables.len() - 1)
     }

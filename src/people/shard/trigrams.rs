@@ -12,19 +12,20 @@ use ahash::RandomState;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
-/// Lists that are intersected for one term: the rarest of it. It bounds the work of a long term, and what
-/// eight lists leave over is cheaper to look at than a ninth list.
+/// Most lists that are intersected for one term: its rarest. This bounds the work of a long term; the texts that eight
+/// lists leave are cheaper to look at than a ninth list.
 const LISTS_MAX: usize = 8;
 
-/// A term is looked through for rarer trigrams until it has a list as short as this, which takes less than a
-/// microsecond to read, and `LISTS_ENOUGH` lists in all. Each look is a cache miss or two.
+/// The trigrams of a term are looked up until one has a list as short as this, which is quickly read, and there are
+/// `LISTS_ENOUGH` lists in all. To go on for a rarer trigram would cost a cache miss or two each.
 const LIST_SHORT: u32 = 1024;
 const LISTS_ENOUGH: usize = 4;
 
-/// Parts of the hash table: fewer than elsewhere, since there are some 20,000 trigrams, not millions.
+/// Most parts of the hash table: fewer than elsewhere, since there are tens of thousands of trigrams, not millions.
 const TABLES_MAX: usize = 64;
 
-/// Trigrams of a text whose lists are found before the first of them grows.
+/// Trigrams of a text whose lists are all found before the first of the lists grows (measured:
+/// perf/results/2026-11-26.md).
 const LOOK_AHEAD: usize = 32;
 
 /// Trigram -> texts.
@@ -61,8 +62,8 @@ impl Trigrams {
                 *list = self.find(trigram).unwrap_or_else(|| self.new_list(trigram));
                 len += 1;
             }
-            // Each list is a cache miss. Looking at all of them first lets the misses overlap; behind the branches of a list
-            // that grows they would not.
+            // Each list is a cache miss. Looking at all of them first lets the misses overlap; after the branches of a
+            // list that grows they would come one by one.
             black_box(lists[..len].iter().map(|&list| self.lists.get(list).count()).fold(0, u32::max));
             for &list in &lists[..len] {
                 self.lists.get_mut(list).add(ordinal, &mut self.postings_bytes);
@@ -101,7 +102,7 @@ impl Trigrams {
     }
 
     /// Visits, newest first, every text that may contain `term` (of at least three bytes, none the separator).
-    /// When the term is one trigram, they do contain it.
+    /// When the term is one trigram, every visited text contains it.
     pub(super) fn candidates<B>(
         &self,
         term: &[u8],
@@ -168,7 +169,7 @@ mod tests {
         {
             trigrams.add(text.as_bytes(), u32::try_from(ordinal).unwrap());
         }
-        assert_eq!(candidates(&trigrams, "mysql"), [4, 1, 0]); // 1 has all the trigrams; the caller looks.
+        assert_eq!(candidates(&trigrams, "mysql"), [4, 1, 0]); // Text 1 has all the trigrams; the caller looks.
         assert_eq!(candidates(&trigrams, "mysqlite"), [1]);
         assert_eq!(candidates(&trigrams, "aaa"), [2]);
         assert_eq!(candidates(&trigrams, "aaaaaaaaaaaa"), [2]);

@@ -31,12 +31,14 @@ pub(in crate::postgres) struct Commit {
 impl Statements for Commit {
     const ROLE: Role = Role::Commit;
 
-    /// `synchronous_commit` is what a 201 promises, whatever the server's default; a commit is never cut short by a timeout.
+    /// `synchronous_commit` is what a 201 promises, whatever the server's default. No timeout cuts a commit short.
     ///
-    /// Postgres would plan each batch anew: it thinks the generic plan dearer. That plan outlives the size of the table
-    /// that it was made for, so it must not read all of it, nor be compiled because it looks as if it did.
+    /// Postgres would plan each batch anew, because it expects the generic plan to cost more; the generic plan was
+    /// measured to cost less (perf/results/2026-11-26.md). That plan stays in use while the table grows, so it must not
+    /// scan the whole table, nor be compiled because its estimated cost is high.
     ///
-    /// A backend whose client gave it up while it waits for a lock would keep its connection (Postgres 14).
+    /// Without `client_connection_check_interval` (Postgres 14 and later), a backend that waits for a lock would keep
+    /// its connection after its client gave up.
     fn settings() -> String {
         "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
          SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
@@ -53,7 +55,7 @@ impl Statements for Commit {
 /// What one insert committed.
 pub(in crate::postgres) struct Inserted {
     pub(in crate::postgres) ids: HashSet<Uuid>,
-    /// Its transaction; none when it inserted nothing.
+    /// The insert's transaction; `None` when it inserted nothing.
     pub(in crate::postgres) tx: Option<Xid8>,
 }
 

@@ -1,4 +1,4 @@
-//! What the feed asks: who the server is, all rows, those that came since, and the nudge.
+//! The feed's statements: who the server is, all rows, the rows that came since, and the nudge to other instances.
 
 use futures_util::TryStreamExt;
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
@@ -17,8 +17,9 @@ use crate::postgres::session::{Session, Statements};
 const LOAD: &str =
     "COPY (SELECT id, apelido, nome, nascimento, stack FROM pessoas) TO STDOUT (FORMAT binary)";
 
-// A snapshot does not show what began at its xmax or later, and what was under way then: the two parts of the
-// union, each read by the index on `tx`. Without a row there is still the snapshot that this statement sees by.
+// A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. Each
+// kind is one part of the union, read by the index on `tx`. The left join gives this statement's own snapshot even when
+// no row is new.
 const CHANGES: &str = "\
     SELECT now.snapshot, id, apelido, nome, nascimento, stack \
     FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN ( \
@@ -27,9 +28,9 @@ const CHANGES: &str = "\
         SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas WHERE tx = ANY ($2::xid8[]) \
     ) AS unseen ON unseen.tx <> ALL ($3::xid8[])";
 
-// `history` changes with the cluster or its timeline: then rows that were seen may be gone. `incarnation` changes
-// with every start and every crash of the server, which throws its statistics away: then transaction ids that were
-// given out and never reached the disk are given out again.
+// `history` changes with the cluster or its timeline: rows that were seen may then be gone. `incarnation` changes with
+// every start of the server, and with every crash, because a crash resets the server's statistics: transaction ids that
+// never reached the disk are then given out again.
 const IDENTITY: &str = "\
     SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS history, \
            pg_postmaster_start_time() || '/' || coalesce(stats_reset::text, '') AS incarnation, \
@@ -46,8 +47,9 @@ pub(in crate::postgres) struct Feed {
 impl Statements for Feed {
     const ROLE: Role = Role::Feed;
 
-    /// Loading takes as long as it takes; a row that never comes is noticed by the reader. A nudge need not be durable.
-    /// Without statistics the planner takes a third of the table for new: it must use the index.
+    /// No statement timeout: a load takes as long as it takes, and the reader notices when no row comes. No synchronous
+    /// commit: a nudge need not be durable. No sequential scan: without statistics the planner expects a third of the
+    /// table to be new, and it must use the index all the same.
     fn settings() -> String {
         "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; LISTEN rinha"
             .to_owned()
@@ -58,14 +60,14 @@ impl Statements for Feed {
     }
 }
 
-/// Who the server is: what of an earlier session still holds.
+/// Who the server is, which decides what of an earlier session still holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::postgres) struct ServerIdentity {
     /// The cluster and its timeline: changes when rows that were seen may be gone.
     pub(in crate::postgres) history: String,
-    /// Changes when the server was started or crashed: ids of transactions that left no trace are used again.
+    /// Changes when the server was started or crashed: transaction ids that left no trace on disk are given out again.
     pub(in crate::postgres) incarnation: String,
-    /// The session's process.
+    /// The process id of the session's backend.
     pub(in crate::postgres) pid: i32,
 }
 
@@ -76,7 +78,7 @@ impl Session<Feed> {
         Ok(ServerIdentity { history: row.try_get(0)?, incarnation: row.try_get(1)?, pid: row.try_get(2)? })
     }
 
-    /// Gives every committed row to `each`, and the snapshot that they were seen by.
+    /// Gives every committed row to `each`. Returns the snapshot that showed them.
     pub(in crate::postgres) async fn load(
         &self,
         mut each: impl AsyncFnMut(Record),
@@ -99,8 +101,8 @@ impl Session<Feed> {
         Ok(snapshot)
     }
 
-    /// Gives every row to `each` that is committed and that `since` did not show, but for those of the transactions
-    /// `known`; the snapshot that they were seen by, for the next call.
+    /// Gives `each` the committed rows that `since` did not show, except those of the transactions `known`. Returns the
+    /// snapshot that showed them, for the next call.
     pub(in crate::postgres) async fn changes(
         &self,
         since: &Snapshot,

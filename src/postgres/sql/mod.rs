@@ -1,5 +1,5 @@
-//! Every statement, and how rows travel to and from them: a file for each kind of session, with its settings, its text and
-//! what it gives back. It knows the table, and nothing of who waits for a row but what is to be inserted.
+//! Every SQL statement, and how rows travel to and from Postgres: a file for each kind of session, with the session's
+//! settings, its statements and their results. This module knows the table; of the jobs it knows only the insert.
 
 mod commit;
 mod feed;

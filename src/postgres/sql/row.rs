@@ -7,7 +7,7 @@ use super::types::Days;
 use crate::pessoa::{Pessoa, Record};
 use crate::postgres::failure::Failure;
 
-/// The columns id, apelido, nome, nascimento and stack, from `first` on.
+/// The record in the columns id, apelido, nome, nascimento and stack, of which `first` is the first.
 pub(super) fn record_at(row: &Row, first: usize) -> Result<Record, Failure> {
     let Days(days) = row.try_get(first + 3)?;
     record(
@@ -19,8 +19,8 @@ pub(super) fn record_at(row: &Row, first: usize) -> Result<Record, Failure> {
     )
 }
 
-/// A row as the API shows it. The table's checks keep out what could not be shown; a table that lost them is a
-/// fault, not a reason to hide a row.
+/// A row as the API shows it. The table's checks keep out rows that could not be shown. A row that is no pessoa means
+/// that the table has lost its checks, which is a fault and not a reason to hide the row.
 pub(super) fn record(
     id: Uuid,
     apelido: &str,

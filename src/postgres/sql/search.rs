@@ -17,7 +17,7 @@ const SEARCH: &str = "\
     SELECT id, apelido, nome, nascimento, stack FROM pessoas \
     WHERE position($1::bytea IN search) > 0 LIMIT $2";
 
-// Rows that were put in by hand. Postgres' own lower() is another one than the search text's.
+// Rows that were put in by hand have no search text. It is computed here, because Postgres' lower() gives another one.
 const UNLOWERED: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE search IS NULL";
 
 /// The statements of the connection that searches.
@@ -42,7 +42,7 @@ impl Session<Search> {
     /// At most 50 committed rows whose search text contains `term`, ascending by id.
     pub(in crate::postgres) async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Failure> {
         if term.contains(&SEPARATOR) {
-            // It stands between two fields and in none.
+            // The separator stands between two fields and in none.
             return Ok(Vec::new());
         }
         let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");

@@ -36,7 +36,7 @@ pub(in crate::postgres) struct Snapshot {
     pub(super) under_way: Vec<Xid8>,
 }
 
-/// On the wire: how many were under way, the oldest of them, `xmax`, and all of them.
+/// On the wire: the number of transactions under way, `xmin`, `xmax`, and the transactions under way.
 impl<'a> FromSql<'a> for Snapshot {
     fn from_sql(_: &Type, mut raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         let under_way = usize::try_from(raw.try_get_i32()?)?;
@@ -83,7 +83,7 @@ impl ToSql for StackText<'_> {
             if position > 0 {
                 out.put_u8(b',');
             }
-            // Quoted always: an unquoted NULL would be a null.
+            // Every item is quoted: an unquoted NULL would be a null item.
             out.put_u8(b'"');
             for part in item.as_bytes().split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
                 match part {

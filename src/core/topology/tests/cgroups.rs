@@ -19,7 +19,7 @@ fn quotas_are_found_in_both_versions() {
         let [period, quota] = ["period", "quota"].map(|of| format!("sys/fs/cgroup/{mount}/cpu.cfs_{of}_us"));
         check_quota(&[V1, &[(&period, "50000\n"), (&quota, "75000\n")]], Some(1.5));
     }
-    // The other hierarchies' files are not asked.
+    // A file in the hierarchy of another controller is not read.
     let cpuset = [
         ("sys/fs/cgroup/cpuset/box/cpu.cfs_period_us", "100000\n"),
         ("sys/fs/cgroup/cpuset/box/cpu.cfs_quota_us", "40000\n"),
@@ -54,7 +54,7 @@ fn the_tightest_group_counts() {
 fn the_v2_tree_of_a_hybrid_is_in_unified() {
     check_quota(&[HYBRID, &[("sys/fs/cgroup/unified/box/cpu.max", "60000 100000\n")]], Some(0.6));
     check_memory(&[HYBRID, &[("sys/fs/cgroup/unified/memory.max", "104857600\n")]], Some(100 << 20));
-    // In a pure v2 tree it is only a group of that name, and not this process' one.
+    // In a pure v2 tree `unified` is only a group of that name, and not the group of this process.
     let group = [("sys/fs/cgroup/unified/cpu.max", "60000 100000\n")];
     check_quota(&[CONTAINER, &group], Some(0.4));
     check_quota(&[&CONTAINER[..2], &group], None);
@@ -73,7 +73,7 @@ fn memory_limits_are_found_in_both_versions() {
     check_memory(&[&[("proc/self/cgroup", "0::/elsewhere\n")], &nested], None);
     check_memory(&[V1, &v1("314572800\n")], Some(300 << 20));
     check_memory(&[HYBRID, &v1("314572800\n")], Some(300 << 20));
-    // The host's path, and a tree that shows only the container.
+    // The path is the host's, and the tree shows only the container.
     check_memory(&[V1, &[("sys/fs/cgroup/memory/memory.limit_in_bytes", "314572800\n")]], Some(300 << 20));
 }
 
@@ -124,7 +124,7 @@ fn garbage_says_nothing() {
         let siblings = [("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", list)];
         check(&[&siblings], TWO, "auto", Ok("0-1"));
     }
-    // A list of siblings without the CPU itself is not about it.
+    // A list of siblings that lacks the CPU itself is ignored.
     check(&[&[("sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "0\n")]], TWO, "auto", Ok("0-1"));
     for list in ["", "x", "0-", "3-0", "0-99999999", "0 1"] {
         check(&[SMT_ON, &[("sys/devices/system/cpu/online", list)]], EIGHT, "auto", Ok("0-3"));
