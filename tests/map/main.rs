@@ -104,6 +104,21 @@ fn the_map_in_lib_rs_says_the_same() {
     assert_eq!(rooms.len(), rows.len(), "every room is in the map");
 }
 
+#[test]
+fn the_ways_of_a_request_pass_each_file_once() {
+    let text = std::fs::read_to_string("src/lib.rs").unwrap();
+    let paragraphs = text.split("//!\n").filter(|paragraph| paragraph.starts_with("//! The way of "));
+    let ways: Vec<Vec<&str>> =
+        paragraphs.map(|paragraph| paragraph.split('`').skip(1).step_by(2).skip(1).collect()).collect();
+    assert_eq!(ways.len(), 2, "of a create and of a lookup");
+    for way in ways {
+        for (position, file) in way.iter().enumerate() {
+            assert!(Path::new("src").join(file).with_extension("rs").exists(), "{file}: no such file");
+            assert!(!way[..position].contains(file), "{file} is passed twice");
+        }
+    }
+}
+
 /// A tree made for the purpose: what is to be found is found, and nothing else.
 #[test]
 fn a_circle_around_a_door_is_found() {
