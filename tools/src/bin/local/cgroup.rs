@@ -1,4 +1,5 @@
-//! A service's limits on this machine: cgroups of version 2, or of version 1 with a hierarchy a controller.
+//! A service's limits on this machine: one cgroup of version 2, or of version 1 one in the hierarchy of each
+//! controller.
 
 use std::fs;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compose::Limits;
 
-/// The kernel's default period, which the engines use too.
+/// The period of the CPU quota: the kernel's default, which container engines use too.
 const PERIOD_MICROS: u32 = 100_000;
 
 /// The cgroups of one service.
@@ -15,7 +16,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes them below `parent`, with these limits; those of an earlier run are taken over.
+    /// Makes the cgroups below `parent`, with these limits. Cgroups that an earlier run left are used again.
     pub(crate) fn create(parent: &str, name: &str, limits: &Limits) -> Result<Group, String> {
         let root = Path::new("/sys/fs/cgroup");
         if root.join("cgroup.controllers").exists() {
@@ -50,12 +51,12 @@ impl Group {
         Ok(Group { directories })
     }
 
-    /// Where a process writes its pid to enter.
+    /// The files into which a process writes its pid to enter the cgroups.
     pub(crate) fn processes(&self) -> impl Iterator<Item = PathBuf> {
         self.directories.iter().map(|directory| directory.join("cgroup.procs"))
     }
 
-    /// One, or one a controller.
+    /// One directory in version 2, one for each controller in version 1.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         self.directories.clone()
     }
@@ -65,7 +66,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         for directory in &self.directories {
             let _ = fs::remove_dir(directory);
-            // Once the last one below it is gone.
+            // The parent goes with its last service; before that the kernel refuses to remove it.
             let _ = directory.parent().map(fs::remove_dir);
         }
     }

@@ -11,12 +11,12 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
-use crate::{Result, Stop};
+use crate::error::Result;
 
-/// The whole file.
+/// The services of the file, and where they are reached.
 pub(crate) struct Compose {
     pub(crate) services: BTreeMap<String, Service>,
-    /// The balancer's, on this machine.
+    /// The balancer's port on this machine.
     pub(crate) port: u16,
 }
 
@@ -26,16 +26,26 @@ pub(crate) struct Service {
     pub(crate) built: bool,
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
-    /// Sources and targets.
+    /// Each volume's source and its target in the container.
     pub(crate) volumes: Vec<(String, String)>,
     pub(crate) limits: Option<Limits>,
     pub(crate) stop: Stop,
     depends_on: Vec<String>,
 }
 
-/// What it may use.
+/// How a service is stopped.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    /// What its process is sent.
+    pub(crate) signal: Signal,
+    /// How long its end is waited for before it is killed.
+    pub(crate) grace: Duration,
+}
+
+/// What a service may use.
 pub(crate) struct Limits {
     pub(crate) cpus: f64,
+    /// Bytes.
     pub(crate) memory: u64,
 }
 
@@ -80,8 +90,8 @@ struct RawLimits {
 }
 
 impl Compose {
-    /// Reads the file at `path`, with the environment's values for its variables, and else those of `defaults`, a file of
-    /// `NAME=VALUE` lines that need not be there.
+    /// Reads the file at `path`. Its variables get their values from the environment, or else from `defaults`, a file
+    /// of `NAME=VALUE` lines that need not exist.
     pub(crate) fn read(path: &Path, defaults: &Path) -> Result<Compose> {
         let defaults = fs::read_to_string(defaults).unwrap_or_default();
         let variables = defaults
@@ -108,7 +118,8 @@ impl Compose {
             services.insert(name, Service { built, ..raw.try_into()? });
         }
         let port = port.ok_or("compose.yml: expected a published port")?;
-        // The containers' port need not be the one that is published; without containers it is.
+        // In a container the balancer may listen on another port than the published one. Without, it is the published
+        // one.
         let balancer: &mut Service =
             services.get_mut("haproxy").ok_or("compose.yml: expected a service haproxy")?;
         balancer.environment.insert("PORT".to_owned(), port.to_string());
@@ -151,7 +162,7 @@ impl TryFrom<Raw> for Service {
         };
         Ok(Service {
             built: false,
-            // A doubled dollar is Compose's way to write one.
+            // In compose.yml two dollars stand for one.
             command: raw.command.iter().map(|argument| argument.replace("$$", "$")).collect(),
             environment: raw.environment,
             volumes,
@@ -165,7 +176,7 @@ impl TryFrom<Raw> for Service {
     }
 }
 
-/// Compose counts in powers of two, whatever the suffix.
+/// The bytes of a size: Compose counts in powers of two, whatever the suffix.
 fn memory(text: &str) -> Result<u64> {
     let binary = match text.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']) {
         Some(_) => format!("{text}iB"),
@@ -184,7 +195,7 @@ fn seconds(text: &str) -> Result<Duration> {
     ))
 }
 
-/// `${NAME:-default}`, the one form that `compose.yml` uses.
+/// Puts values in place of variables. `${NAME:-default}` is the only form that `compose.yml` uses.
 fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
