@@ -160,9 +160,10 @@ fn a_stale_pid_file() {
 
     let mut dead = as_owner_of(&pgdata, "/bin/true", &[]);
     dead.0.wait().unwrap();
-    // A live one of the same user is what Postgres itself refuses: it takes it for a postmaster.
+    // With the pid of a live process of the same user, Postgres itself would refuse to start: it takes that process for
+    // a postmaster.
     let live = as_owner_of(&pgdata, "/bin/sleep", &["60"]);
-    // One that ended and was not reaped, as in a container without an init, answers kill(pid, 0) as well.
+    // A process that ended and was not reaped, as in a container without an init, answers kill(pid, 0) as well.
     let zombie = as_owner_of(&pgdata, "/bin/true", &[]);
     for pid in [dead.0.id(), zombie.0.id(), live.0.id(), std::process::id()] {
         fs::write(pgdata.join("postmaster.pid"), with_pid(pid)).unwrap();
@@ -291,7 +292,7 @@ fn a_long_path_moves_the_socket() {
     let directory = temporary_directory();
     let long = directory.path().join("d".repeat(90));
     let mut settings = settings(&long);
-    // What else a path may hold.
+    // Other characters that a path may hold.
     settings.data_dir = long.join("a, \"b\" 'c' $d é");
     let mut embedded = Embedded::start(&settings).unwrap();
     let socket_dir = embedded.socket_dir().to_path_buf();
@@ -299,7 +300,7 @@ fn a_long_path_moves_the_socket() {
     assert_eq!(fs::metadata(&socket_dir).unwrap().mode() & 0o777, 0o700);
     assert_eq!(cluster::query(&embedded.config(), "select 1"), ["1"]);
 
-    // Found again by the next server.
+    // The next server finds the socket again.
     let pid = embedded.pid();
     embedded.leave_running();
     embedded = Embedded::start(&settings).unwrap();
@@ -308,7 +309,7 @@ fn a_long_path_moves_the_socket() {
 
     embedded.stop().unwrap();
     assert!(!socket_dir.exists());
-    // The name is taken by something else: refused, not used.
+    // Something else has the name: the start is refused, and does not use it.
     fs::create_dir(&socket_dir).unwrap();
     fs::set_permissions(&socket_dir, Permissions::from_mode(0o777)).unwrap();
     drop(embedded);
@@ -349,7 +350,7 @@ fn an_unfinished_initdb_is_removed() {
     let leftover = data.join("postgres.tmp-1-1");
     fs::create_dir_all(leftover.join("base")).unwrap();
     fs::write(leftover.join("PG_VERSION"), "15\n").unwrap();
-    // An empty directory in the cluster's place is none in the way.
+    // An empty directory in the cluster's place is not in the way.
     fs::create_dir(data.join("postgres")).unwrap();
     let cluster = Cluster::start_in(directory);
     assert!(!leftover.exists());
@@ -373,10 +374,10 @@ fn a_data_directory_out_of_reach() {
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
     let settings = settings(&closed.join("deeper"));
     refused(&settings, &[&format!("may not enter {}:", closed.display()), "chmod o+x"]);
-    // The remedy is one.
+    // What the message advises helps.
     fs::set_permissions(&closed, Permissions::from_mode(0o701)).unwrap();
     let embedded = Embedded::start(&settings).unwrap();
-    // As root the files are another user's; that user's number is what counts from then on.
+    // As root the files belong to another user, and from then on that owner counts.
     let pgdata = settings.data_dir.join("postgres");
     assert_ne!(fs::metadata(&pgdata).unwrap().uid(), 0);
     drop(embedded);
@@ -408,7 +409,7 @@ impl Tmpfs {
         }
     }
 
-    /// Takes all the space that is left but some MiB.
+    /// Takes all the space that is left, except for `mib` MiB.
     fn fill_but(&self, mib: u64) -> io::Result<PathBuf> {
         let path = self.0.path().join("filler");
         let disk = nix::sys::statvfs::statvfs(self.0.path())?;
@@ -419,8 +420,8 @@ impl Tmpfs {
         Ok(path)
     }
 
-    /// Gives the space back at once: a child that another test is just forking shares the descriptor that wrote the file
-    /// until its exec, and a removed file keeps its blocks for as long.
+    /// Gives the space back at once: a child that another test is just forking shares the descriptor that wrote the
+    /// file until its exec, and a removed file keeps its blocks for as long.
     fn empty(filler: &Path) {
         fs::write(filler, "").expect("a truncated file");
         fs::remove_file(filler).expect("a removed file");

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use race::{PATIENCE, body, race};
 use server::{Address, Connection, Server};
 
-/// Each instance of a test runs with these; more threads than CPUs are allowed.
+/// The values of `--cores` that tests run with; more threads than CPUs are allowed.
 const CORES: [&str; 2] = ["1", "2"];
 
 fn search(server: &Server, term: &str) -> Vec<String> {
@@ -28,7 +28,7 @@ fn search(server: &Server, term: &str) -> Vec<String> {
     pessoas.as_array().expect("an array").iter().map(apelido).collect()
 }
 
-/// Waits until `server` finds exactly these apelidos by `term`; how long it took.
+/// Waits until `server` finds exactly these apelidos by `term`, and returns how long that took.
 fn wait_until_found(server: &Server, term: &str, expected: &[&str]) -> Duration {
     let began = Instant::now();
     loop {
@@ -99,7 +99,8 @@ fn a_create_is_readable_at_once_through_the_other_instance_and_soon_found_there(
             let apelido = format!("fresh{number:02}");
             let created = to_one.ask("POST", "/pessoas", &body(&apelido, "Fresh"));
             assert_eq!(created.status, 201);
-            // Reading it there would also make it known there: every other one is left to the feed.
+            // Reading a pessoa through the other instance also makes it known there: every second one is left to the
+            // feed.
             if number % 2 == 0 {
                 let found = to_other.ask("GET", &format!("/pessoas/{}", created.id()), "");
                 assert_eq!((found.status, found.body), (200, created.body));
@@ -150,7 +151,7 @@ fn one_winner_also_while_an_instance_is_killed_and_restarted() {
             winners
         });
         assert_eq!(cluster.query("select count(*), count(distinct apelido) from pessoas"), ["1000|1000"]);
-        // A 201 that was on its way when the instance died reached nobody: at most one each, never two.
+        // A 201 that was on its way when the instance died reached nobody: an apelido has at most one 201, never two.
         let distinct: HashSet<usize> = winners.iter().map(|winner| winner.apelido).collect();
         assert_eq!(distinct.len(), winners.len(), "no apelido has two 201s");
         for address in &addresses {
@@ -202,7 +203,7 @@ fn a_transaction_held_open_across_a_reconnect_is_found_when_it_commits() {
     let held = "begin; insert into pessoas (id, apelido, nome, nascimento) \
                 values ('00000000-0000-0000-0000-000000000001', 'held', 'Held', '2000-01-01')";
     session.block_on(client.batch_execute(held)).expect("an open transaction");
-    // Others commit after it began and before it ends: the snapshots pass it by.
+    // Others commit after the transaction began and before it ends: the feed's snapshots pass it by.
     insert(&cluster, "00000000-0000-0000-0000-000000000002", "between1");
     wait_until_found(&server, "between1", &["between1"]);
     kill(backend(&cluster, "rinha feed"), Signal::SIGTERM).expect("the feed's backend");
@@ -227,7 +228,7 @@ fn a_feed_that_hears_nothing_any_more_connects_again() {
     kill(silent, Signal::SIGCONT).expect("a stopped process");
 }
 
-/// The feed's session that is not `old`, which may still be there.
+/// The process of the feed's session that is not `old`; `old` may still be there.
 fn backend_of_another(cluster: &Cluster, old: Pid) -> Pid {
     let pids = cluster.query(&format!(
         "select pid from pg_stat_activity where application_name = 'rinha feed' and pid <> {old}"
@@ -349,7 +350,8 @@ fn rows_of_an_instance_that_died_are_found_by_the_others() {
         }
         dies.kill();
     });
-    // Whatever was committed, acknowledged or not, and by backends that outlived their client.
+    // Backends that outlived their client may still commit rows, which nobody was told of: this waits for the backends'
+    // end.
     let settled = "select count(*) from pg_stat_activity where application_name = 'rinha commit'";
     let began = Instant::now();
     while cluster.query(settled) != ["2"] {

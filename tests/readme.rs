@@ -1,5 +1,5 @@
-//! The README's examples: every command in a `console` block is run as it stands, in order, against one server, and must
-//! print what the README says. Only the port, the ids and the date differ.
+//! The README's examples: every command in a `console` block is run as it stands, in order, against one server, and
+//! must print what the README says. Only the port, the ids and the date differ.
 
 #[path = "support/cluster.rs"]
 mod cluster;
@@ -36,7 +36,7 @@ fn examples(markdown: &str) -> Vec<Example> {
     examples
 }
 
-/// What is new each time is made the same.
+/// The output with one text in place of the dates and ids, which are new each time.
 fn normalized(output: &str) -> String {
     let lines = output.lines().map(|line| {
         let line = line.trim_end_matches('\r');

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::process::output;
 
 const PICTURE_TIME_MAX: Duration = Duration::from_secs(60);
-/// What it is called, in the order of preference.
+/// What Chromium is called, in the order of preference.
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// Alone, and silent on the network.
+/// Chromium runs without a window, and asks nothing of the network by itself.
 const FLAGS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
@@ -23,12 +23,12 @@ const FLAGS: [&str; 10] = [
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    // Virtual time: until the figures are drawn.
+    // Milliseconds of virtual time, within which the figures are drawn.
     "--virtual-time-budget=8000",
 ];
 
-/// Writes `PAGE-light.png` and `PAGE-dark.png` beside the page, as wide and high as said; and what is wrong with the page in the
-/// browser's eyes.
+/// Writes `PAGE-light.png` and `PAGE-dark.png` beside the page, of this width and height. Returns their paths, and what
+/// is wrong with the page as the browser made it.
 pub fn pictures(page: &Path, width: u32, height: u32) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let program = find().context("expected Chromium (apt-get install chromium)")?;
     let page = page.canonicalize()?;
@@ -39,7 +39,8 @@ pub fn pictures(page: &Path, width: u32, height: u32) -> Result<(Vec<PathBuf>, V
             "{}-{theme}.png",
             page.file_stem().unwrap_or_default().to_string_lossy()
         ));
-        // A profile of its own, as one that is in use hands the page over and leaves.
+        // Each picture has a profile of its own: on a profile in use Chromium hands the page to the running browser and
+        // ends.
         let profile = tempfile::tempdir()?;
         let browse = |what: &str| {
             let mut command = Command::new(program);
@@ -62,8 +63,8 @@ pub fn pictures(page: &Path, width: u32, height: u32) -> Result<(Vec<PathBuf>, V
     Ok((pictures, faults))
 }
 
-/// What is wrong with a page as the browser made it: it must have the theme, and lines in each figure. Everything is counted by
-/// what the library, whose text is on the page too, does not hold.
+/// What is wrong with a page as the browser made it: it must have the theme, and lines in each figure. The library's
+/// source is on the page too, so that everything is counted by texts that the library does not contain.
 fn fault(source: &str, made: &str, theme: &str) -> Option<String> {
     let wanted = source.matches(r#"<div class="plot"></div>"#).count();
     let figures: Vec<&str> = made.split(r#"<div class="plot js-plotly-plot""#).skip(1).collect();

@@ -1,5 +1,5 @@
-//! What the cgroups of a process have used and may use, in v1, v2 and hybrid trees. It does not know whether the process is in a
-//! container.
+//! What the cgroups of a process have used and may use, in v1, v2 and hybrid trees. This module does not know whether
+//! the process is in a container.
 //!
 //! See `cgroups(7)`; `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/{cpuacct,memory}.rst`;
 //! `Documentation/scheduler/sched-bwc.rst` for throttling.
@@ -26,9 +26,9 @@ pub struct Usage {
     pub cpu: Duration,
     /// Time that threads were kept from running by the quota.
     pub throttled: Duration,
-    /// Quota periods in which something ran, and those of them that hit the quota.
+    /// Quota periods in which something ran.
     pub periods: u64,
-    /// See `periods`.
+    /// Those of the `periods` in which the quota was used up.
     pub throttled_periods: u64,
     /// Bytes, page cache included.
     pub memory: u64,
@@ -62,7 +62,8 @@ enum Version {
 }
 
 impl Cgroups {
-    /// Below `root`, which is `/` but in tests. None if the process is not in a group of its own: in the root group, or in ours.
+    /// Finds the groups of a process below `root`, which is `/` except in tests. None if the process has no group of
+    /// its own: it is in the root group, or in ours.
     pub fn of(root: &Path, pid: u32) -> Option<Self> {
         let memberships = fs::read_to_string(root.join(format!("proc/{pid}/cgroup"))).ok()?;
         if fs::read_to_string(root.join("proc/self/cgroup")).is_ok_and(|own| own == memberships) {
@@ -92,7 +93,7 @@ impl Cgroups {
             }),
         };
         let memory = match self.memory.version {
-            // No limit is the largest multiple of the page size.
+            // Without a limit the file holds the largest multiple of the page size.
             Version::V1 => self.memory.number("memory.limit_in_bytes").filter(|bytes| *bytes < 1 << 60),
             Version::V2 => self.memory.number("memory.max"),
         };
@@ -198,7 +199,8 @@ fn mount<'a>(line: &'a str, version: Version, controller: &str) -> Option<(&'a s
     found.then_some(paths)
 }
 
-/// No limit is `-1` or `max`, which are no numbers here.
+/// The CPUs that a quota allows. Without a quota the file holds `-1` or `max`, neither of which parses as an unsigned
+/// number.
 fn ratio(quota: Option<u64>, period: Option<u64>) -> Option<f64> {
     let (quota, period) = (quota?, period?);
     (period > 0).then(|| quota as f64 / period as f64)

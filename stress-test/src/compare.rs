@@ -14,7 +14,7 @@ use crate::verdict::Outcome;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A row: what it says of a run.
+/// A row: its name, and what it says of a run.
 type Row = (&'static str, fn(&Run) -> String);
 
 const ROWS: [Row; 18] = [
@@ -97,7 +97,7 @@ fn class(name: &str, run: &Run) -> Option<&'static str> {
     })
 }
 
-/// The same figures as a table in Markdown, a run a line: for the README and for a terminal.
+/// The main figures as a table in Markdown with a line for each run: for the README and for a terminal.
 pub fn markdown(runs: &[Run]) -> String {
     let mut text = String::from(
         "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | CPU s: instances, services, Gatling, machine | throttled most | verdict |\n\

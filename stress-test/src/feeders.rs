@@ -9,7 +9,7 @@ use contest::Random;
 
 use crate::gatling::DROP_IN;
 
-/// The contest's names.
+/// The files' names and headers, as the contest has them.
 const PAYLOADS: (&str, &str) = ("pessoas-payloads.tsv", "payload");
 const TERMS: (&str, &str) = ("termos-busca.tsv", "t");
 
@@ -25,12 +25,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Writes both, each with a header.
+    /// Writes both files, each with a header.
     pub fn write(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
         let mut random = Random(self.seed);
         write(directory, PAYLOADS, self.payloads, || random.payload())?;
-        // Independent of how many payloads there are.
+        // A generator of its own, so that the terms do not depend on the number of payloads.
         let mut random = Random(!self.seed);
         write(directory, TERMS, self.terms, || random.term())
     }

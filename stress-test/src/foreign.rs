@@ -11,23 +11,23 @@ use crate::records::Percentiles;
 use crate::target::Target;
 use crate::verdict::{COUNTED, Check, Verdict};
 
-/// What the contest's simulation calls its GET after a 201: there are as many as 201s.
+/// What the contest's simulation calls its GET after a 201: there is one for each 201.
 const GET_AFTER_201: &str = "consulta";
 
-/// Of each kind of request, all of them last.
+/// The response times of each kind of request, and last those of all requests.
 pub fn read(report: &Path) -> Result<Vec<(String, Percentiles)>> {
     let file = report.join("js/stats.js");
     let text = fs::read_to_string(&file).with_context(|| format!("{}: no such report", file.display()))?;
     let mut kinds = parse(&text);
     ensure!(!kinds.is_empty(), "{}: unexpected content", file.display());
-    // The group of all comes first there.
+    // Gatling puts the group of all requests first.
     kinds.rotate_left(1);
     "all".clone_into(&mut kinds.last_mut().expect("at least one").0);
     Ok(kinds)
 }
 
-/// The file is a JavaScript object of which each line holds one value; a value is known by its own name and that of the object
-/// around it.
+/// Reads the file, a JavaScript object of which each line holds one value. A value is known by its own name and the
+/// name of the object around it.
 fn parse(text: &str) -> Vec<(String, Percentiles)> {
     let mut kinds: Vec<(String, Percentiles)> = Vec::new();
     let (mut name, mut around) = ("", "");
@@ -56,7 +56,7 @@ fn parse(text: &str) -> Vec<(String, Percentiles)> {
     kinds
 }
 
-/// None of something is shown as `-`.
+/// A number of the report, which shows zero as `-`.
 fn number<T: FromStr + Default>(text: &str) -> T {
     text.parse().unwrap_or_default()
 }
@@ -66,13 +66,14 @@ pub fn created(kinds: &[(String, Percentiles)]) -> Option<usize> {
     kinds.iter().find(|(name, _)| name == GET_AFTER_201).map(|(_, kind)| kind.count)
 }
 
-/// The statuses that are known: of 201s, if at all.
+/// The statuses that are known: the 201s, or none.
 pub fn statuses(kinds: &[(String, Percentiles)]) -> Vec<(String, BTreeMap<u16, usize>)> {
     let created = created(kinds).map(|count| ("create".to_owned(), BTreeMap::from([(201, count)])));
     created.into_iter().collect()
 }
 
-/// Without ids, what can be judged is the numbers: of the rows that there are now, and of those that there were before.
+/// Judges by numbers alone, as the ids are not known: there are `rows` now, and there were `before` rows before the
+/// run.
 pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64, before: u64) -> Verdict {
     let (count, ko) = kinds.last().map_or((0, 0), |(_, all)| (all.count, all.ko));
     let mut checks = vec![Check::new("KO = 0", ko == 0 && count > 0, format!("{ko} KO of {count} requests"))];

@@ -1,4 +1,5 @@
-//! Runs Gatling by Maven. It knows the simulation's properties and where it leaves its report, nothing of what came of it.
+//! Runs Gatling by Maven. This module knows the simulation's properties and where Gatling leaves its report, but not
+//! what came of the load.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,17 @@ const PROJECT: &str = "stress-test/gatling";
 pub const DROP_IN: &str = "stress-test/gatling/contest";
 /// The contest's length.
 pub const CONTEST_SECONDS: f64 = 205.0;
-/// Maven's downloads, compilation, and Gatling's report; the time of slow answers (at most 60 s each) too.
+/// What a run may take beyond its load: Maven's downloads and compilation, slow answers (at most 60 s each), and
+/// Gatling's report.
 const OVERHEAD: Duration = Duration::from_secs(5 * 60);
 const PREPARE_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Of all durations.
+    /// The factor of all durations.
     pub scale: f64,
-    /// Of all rates.
+    /// The factor of all rates.
     pub multiplier: f64,
     /// The base URL.
     pub base: String,
@@ -52,7 +54,7 @@ impl Load {
         CONTEST_SECONDS * self.scale
     }
 
-    /// Starts it; it reads `feeders` in the run's directory and writes `records` and `gatling` there.
+    /// Starts Gatling, which reads `feeders` in the run's directory and writes `records` and `gatling` there.
     pub fn start(&self, run: &Path) -> Result<Gatling> {
         let run = run.canonicalize()?;
         let log = run.join("gatling.log");
@@ -74,7 +76,7 @@ impl Load {
 }
 
 impl Gatling {
-    /// Of Maven, whose child Gatling is.
+    /// The process of Maven, whose child Gatling is.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -99,7 +101,7 @@ impl Drop for Gatling {
     }
 }
 
-/// As the project pins it.
+/// Gatling's version, as the project pins it.
 pub fn version() -> String {
     let pom = fs::read_to_string(Path::new(PROJECT).join("pom.xml")).unwrap_or_default();
     let version = pom.split("<gatling.version>").nth(1).and_then(|rest| rest.split('<').next());

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-/// To connect, and to be answered.
+/// Limit of one question, with its connection.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Where a server listens.
@@ -90,7 +90,7 @@ where
     TokioIo<S>: Read + Write + Send + Unpin + 'static,
 {
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // Its errors are those of the requests.
+    // An error of the connection is an error of its requests too.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }

@@ -1,13 +1,13 @@
-//! The contest's stress test: starts a topology, lets Gatling load it, judges what it acknowledged against what it holds, and shows
-//! it in one page.
+//! The contest's stress test: starts a topology, lets Gatling load it, compares what the topology acknowledged with
+//! what it holds, and shows the outcome in one page.
 //!
-//! [`feeders`] make what is sent; [`gatling`] sends it while [`monitor`] watches the services of the [`target`], by their
-//! [`cgroup`]s, with as many [`ports`] as it takes; the simulation leaves [`records`], from which [`verdict`] asks what is there
-//! ([`foreign`] where it leaves none); [`run`] does all of that in order,
-//! [`report`] and [`compare`] show it, [`browser`] takes their pictures, and [`sweep`] does several.
+//! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`monitor`] watches
+//! the services of the [`target`] by their [`cgroup`]s. The simulation leaves [`records`], by which [`verdict`] knows
+//! what must be there; [`foreign`] judges a simulation that leaves none. [`run`] does all of that in order and
+//! [`sweep`] does several runs; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
 //!
-//! No two know each other: it goes down from [`sweep`] and [`run`] to [`http`], which asks, [`process`], which starts programs, and
-//! [`progress`], which tells whoever waits.
+//! No two modules know each other. [`sweep`] and [`run`] are at the top; at the bottom are [`http`], which asks,
+//! [`process`], which starts programs, and [`progress`], which tells whoever waits.
 
 pub mod browser;
 pub mod cgroup;

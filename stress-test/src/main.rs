@@ -34,7 +34,7 @@ enum Task {
     Run(Wanted),
     /// Several runs in a row, and a table of them
     Sweep {
-        /// Which ones
+        /// Which runs
         series: Series,
         /// Where they are kept
         #[arg(long, default_value = "stress-test/results")]
@@ -64,7 +64,7 @@ enum Task {
     Report {
         /// The run's directory
         run: PathBuf,
-        /// And take its pictures
+        /// Take its pictures too
         #[arg(long)]
         pictures: bool,
     },
@@ -76,7 +76,7 @@ enum Task {
         /// Where to
         #[arg(long, default_value = "comparison.html")]
         out: PathBuf,
-        /// And take its pictures
+        /// Take its pictures too
         #[arg(long)]
         pictures: bool,
     },
@@ -120,7 +120,7 @@ struct Wanted {
     /// Ask each instance through the balancer, with the others drained, also where its own socket can be reached
     #[arg(long)]
     drain: bool,
-    /// And take pictures of the report
+    /// Take pictures of the report too
     #[arg(long)]
     pictures: bool,
     /// Another simulation, such as the contest's own in stress-test/gatling/contest/simulations
@@ -156,7 +156,7 @@ impl FeedersWanted {
     }
 }
 
-/// What compose.yml publishes: `PORT` may be an address and a port.
+/// The base URL of what compose.yml publishes: `PORT` may be an address and a port.
 fn usual_base() -> String {
     let port = std::env::var("PORT").ok().filter(|port| !port.is_empty());
     let port = port.unwrap_or_else(|| "9999".to_owned());
@@ -174,7 +174,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every verdict is good.
+/// Does the task, and says whether every verdict is good.
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::Run(wanted) => {
@@ -255,7 +255,8 @@ fn sweep(series: Series, results: &Path, arguments: &[OsString]) -> Result<bool>
     compare::write(&runs, &page)?;
     print!("\n{}", compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?));
     show(&page, None)?;
-    // A box that is too small and a load that is too large are what is looked for.
+    // A run that fails is no failure of the sweep, which looks for the box that is too small or the load that is too
+    // large.
     Ok(true)
 }
 

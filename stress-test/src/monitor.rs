@@ -1,4 +1,5 @@
-//! What each service uses while a run goes on, once a second, written to `samples.tsv`; and what that amounts to.
+//! Samples what each service uses, once a second while a run goes on, writes the samples to `samples.tsv`, and sums
+//! them up.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,21 +16,21 @@ use crate::cgroup::{Cgroups, Limits, Usage};
 use crate::process::{self, Family};
 use crate::target::service::Service;
 
-/// What the load generator is called among the services, and the whole machine.
+/// What the load generator is called among the services.
 pub const GATLING: &str = "gatling";
-/// See [`GATLING`].
+/// What the whole machine is called among the services.
 pub const MACHINE: &str = "machine";
 /// Between two samples.
 const PERIOD: Duration = Duration::from_millis(PERIOD_MS);
 pub(crate) const PERIOD_MS: u64 = 1_000;
 const MICROS: f64 = 1e6;
 
-/// One service at one time; all but the memory since its start.
+/// What one service had used at one time: since its start, except for the memory, which is what it held then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Milliseconds since 1970.
     pub at: u64,
-    /// Of which service.
+    /// The service's name.
     pub service: String,
     /// See [`Usage`].
     pub usage: Usage,
@@ -40,7 +41,7 @@ pub struct Sample {
 pub struct Total {
     /// As compose.yml calls it, or [`GATLING`] or [`MACHINE`].
     pub service: String,
-    /// What it might have used.
+    /// Its limits.
     pub limits: Limits,
     /// CPU time within the run.
     pub cpu_seconds: f64,
@@ -52,7 +53,7 @@ pub struct Total {
     pub memory_peak: u64,
     /// The most memory that no file backs, as sampled; in bytes.
     pub anonymous_peak: u64,
-    /// How often it was started again within the run; at least once where only the process is known to be another.
+    /// How often it was started again within the run; at least once if its process is another one.
     #[serde(default)]
     pub restarts: u32,
     /// Processes of it that were killed because its memory was used up.
@@ -70,9 +71,9 @@ impl Total {
 /// Where a service's usage is read.
 enum Meter {
     Cgroups(Cgroups),
-    /// In no group of its own.
+    /// The service has no group of its own: its process and all that this started.
     Processes(u32),
-    /// All that runs here, neighbours that are no part of the test included.
+    /// All that runs on this machine, with neighbours that are no part of the test.
     Machine,
 }
 
@@ -111,7 +112,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Of these services, into this file.
+    /// Samples these services and the machine into this file.
     pub fn start(services: &[Service], file: &Path) -> Result<Self> {
         let mut meters: Vec<(String, Meter)> =
             services.iter().map(|service| (service.name.clone(), Meter::of(service.pid))).collect();
@@ -135,7 +136,7 @@ impl Monitor {
         Ok(Self { limits, stop, thread })
     }
 
-    /// Ends it; what each service might have used.
+    /// Ends the sampling, and returns the limits of each service.
     pub fn stop(self) -> Result<BTreeMap<String, Limits>> {
         drop(self.stop);
         self.thread.join().map_err(|_| anyhow!("the monitor panicked"))??;
@@ -167,7 +168,7 @@ pub fn read(file: &Path) -> Result<Vec<Sample>> {
         let (at, rest) = line.split_once('\t')?;
         let (service, numbers) = rest.split_once('\t')?;
         let numbers: Vec<u64> = numbers.split('\t').map_while(|number| number.parse().ok()).collect();
-        // Older samples have no kills.
+        // A file may lack the column of the kills.
         let (&[cpu, throttled, periods, throttled_periods, memory, anonymous, peak], kills) =
             numbers.split_first_chunk()?;
         let oom_kills = kills.first().copied().unwrap_or(0);
@@ -178,19 +179,19 @@ pub fn read(file: &Path) -> Result<Vec<Sample>> {
     text.lines().map(|line| sample(line).ok_or_else(|| anyhow!("unexpected sample: {line}"))).collect()
 }
 
-/// The restarts of each service between two looks at all of them.
+/// The restarts of each service between two lists of all services.
 pub fn restarts(before: &[Service], after: &[Service]) -> BTreeMap<String, u32> {
     let of = |service: &Service| {
         let now = after.iter().find(|now| now.name == service.name);
         let counted = now.map_or(0, |now| now.restarts.saturating_sub(service.restarts));
-        // Also one that is not there any more.
+        // A service that is gone counts too.
         let other = now.is_none_or(|now| now.pid != service.pid);
         (service.name.clone(), counted.max(u32::from(other)))
     };
     before.iter().map(of).collect()
 }
 
-/// What the samples amount to, a service each.
+/// Sums up the samples of each service.
 pub fn totals(
     samples: &[Sample],
     limits: &BTreeMap<String, Limits>,
@@ -247,7 +248,8 @@ mod tests {
                 ..Usage::default()
             },
         };
-        // Counted from 10; a new start after 30, before which nothing can be read; then from 0.
+        // The counter goes from 10 to 30. Then the service is started again: at first nothing can be read, and the
+        // counter begins at 0.
         let samples =
             [sample(10, 100, 0), sample(30, 300, 1), sample(0, 0, 0), sample(0, 0, 0), sample(4, 40, 0)];
         let restarts = BTreeMap::from([("api1".to_owned(), 1)]);

@@ -1,8 +1,10 @@
-//! The local ports that one connection a user takes. It knows the kernel's settings, not who connects.
+//! The local ports that a load takes, one for the connection of each user. This module knows the kernel's settings, not
+//! who connects.
 //!
-//! A closed connection keeps its port for 60 s. Over loopback Linux reuses it after a second; between an engine's port
-//! proxy and a container it does not, unless told to, and a contest's last minute needs more ports than there are. The settings
-//! are those of this network namespace: a rootless engine's proxy has another one, of which nothing is known here.
+//! A closed connection keeps its port for 60 s. Over loopback Linux reuses the port after a second. Between an engine's
+//! port proxy and a container Linux does so only if told to, and the contest's last minute needs more ports than there
+//! are. The settings are those of this network namespace; a rootless engine's proxy has another one, which is not
+//! looked into.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +16,16 @@ use crate::progress::say;
 
 /// How long a closed connection keeps its port.
 const REST_SECONDS: f64 = 60.0;
-/// Users a second at the end of the contest, and by how much they become more each second of the ramp.
+/// Users per second at the end of the contest, and by how much that rate grows in each second of the ramp.
 const USERS_PEAK: f64 = 740.0;
 const USERS_RAMP: f64 = (740.0 - 18.0) / 180.0;
 
 const RANGE: &str = "net/ipv4/ip_local_port_range";
 const REUSE: &str = "net/ipv4/tcp_tw_reuse";
-/// Reused after a second, wherever the connection led.
+/// The value with which Linux reuses a port after a second, wherever its connection led.
 const REUSE_ALL: &str = "1";
 
-/// The setting as it was, until this is dropped.
+/// A changed setting, which gets its earlier value back when this is dropped.
 #[derive(Debug)]
 pub struct Reuse {
     setting: PathBuf,
@@ -39,19 +41,21 @@ pub enum Ports {
     Reused(Reuse),
     /// They may run out, and only root can help.
     Scarce {
-        /// That one load needs within the time that a port rests.
+        /// Ports that the load needs within the time that a closed connection keeps its port.
         needed: u64,
-        /// That there are.
+        /// Ports that there are.
         available: u64,
     },
 }
 
-/// Ports that the busiest 60 s of a load need, of so many times the contest's users and all durations scaled.
+/// Ports that the busiest 60 s of a load need. The load has `multiplier` times the contest's users, and its durations
+/// are scaled so that it takes `seconds`.
 pub fn needed(multiplier: f64, seconds: f64) -> u64 {
     let scale = seconds / CONTEST_SECONDS;
     let window = REST_SECONDS.min(seconds);
     let users = multiplier * (USERS_PEAK * window - USERS_RAMP / scale * window * window / 2.0);
-    // A short run ends before its ramp would have begun so far back.
+    // In a short run the ramp begins within the window, where the line above would go below zero users: the triangle of
+    // the ramp is the least.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of users")]
     let users = users.max(multiplier * USERS_PEAK * window / 2.0).ceil() as u64;
     users
@@ -116,7 +120,7 @@ mod tests {
         let provided = provide(scarce.path(), 28_233).unwrap();
         assert!(matches!(provided, Ports::Reused(_)), "{provided:?}");
         assert_eq!(reuse(), "1");
-        // Another run beside it leaves it to the first one.
+        // A second run at the same time leaves the setting to the first.
         assert!(matches!(provide(scarce.path(), 28_233).unwrap(), Ports::Suffice));
         drop(provided);
         assert_eq!(reuse(), "2\n");

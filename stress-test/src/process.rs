@@ -1,4 +1,5 @@
-//! Child processes with a time limit, the signals that end what waits for them, and what `/proc` says of them. It does not know what they are for.
+//! Child processes with a time limit, the signals that end the wait for them, and what `/proc` says of them. This
+//! module does not know what the processes are for.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -26,7 +27,7 @@ static SIGNALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Set while what was started is stopped: that goes on to its end.
 static CLEANING_UP: AtomicBool = AtomicBool::new(false);
 
-/// From now on SIGINT and SIGTERM end what is waited for, with an error, rather than this process.
+/// From now on SIGINT and SIGTERM do not end this process: what it waits for is ended, with an error.
 pub fn heed_signals() -> Result<()> {
     let signalled = SIGNALLED.get_or_init(Arc::default);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -35,7 +36,7 @@ pub fn heed_signals() -> Result<()> {
     Ok(())
 }
 
-/// An error if a signal came, but while `clean_up` is at work.
+/// An error if a signal came, except while `clean_up` is at work.
 pub fn undisturbed() -> Result<()> {
     let signalled = SIGNALLED.get().is_some_and(|signalled| signalled.load(Ordering::Relaxed));
     if signalled && !CLEANING_UP.load(Ordering::Relaxed) {
@@ -44,7 +45,7 @@ pub fn undisturbed() -> Result<()> {
     Ok(())
 }
 
-/// What no signal ends.
+/// Does work that no signal ends.
 pub fn clean_up<T>(work: impl FnOnce() -> T) -> T {
     CLEANING_UP.store(true, Ordering::Relaxed);
     let done = work();
@@ -57,14 +58,15 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
     output_of(command, b"", limit)
 }
 
-/// The same, with something on standard input.
+/// As `output`, with `input` on standard input.
 pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result<String> {
     let shown = shown(command);
     // Files, not pipes: a daemon that the child leaves behind would hold a pipe open.
     let (mut out, mut err, mut stdin) = (tempfile::tempfile()?, tempfile::tempfile()?, tempfile::tempfile()?);
     stdin.write_all(input)?;
     stdin.rewind()?;
-    // A group of its own, here and below: Ctrl-C reaches us alone, and we decide what ends when.
+    // A process group of its own, here and in `logged`: Ctrl-C reaches this process alone, which decides what ends
+    // when.
     command.stdin(stdin).stdout(out.try_clone()?).stderr(err.try_clone()?).process_group(0);
     let mut child = command.spawn().with_context(|| format!("{shown}: could not start it"))?;
     let status = wait(&mut child, limit).with_context(|| shown.clone())?;
@@ -75,7 +77,7 @@ pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result
     Ok(printed)
 }
 
-/// Runs to the end with what is printed going to a file.
+/// Starts a program whose output goes to a file.
 pub fn logged(command: &mut Command, log: &File) -> Result<Child> {
     let shown = shown(command);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?).process_group(0);
@@ -100,20 +102,20 @@ pub fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     }
 }
 
-/// Kills it and all that it started.
+/// Kills a child and all that it started, and waits for the child.
 pub(crate) fn kill_all(child: &mut Child) -> Result<()> {
     for pid in Family::of(child.id()).members {
-        // One that has just ended is what is wanted.
+        // A process that has just ended needs no signal.
         let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
     }
     child.wait()?;
     Ok(())
 }
 
-/// Asks it to end, and kills it if it has not within the limit.
+/// Asks a child to end, and kills it if it does not end within the limit.
 pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<()> {
     let began = Instant::now();
-    // One that has just ended is what is wanted.
+    // A process that has just ended needs no signal.
     let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
     while child.try_wait()?.is_none() {
         if began.elapsed() > limit {
@@ -152,7 +154,7 @@ pub(crate) struct Family {
 /// From `/proc/PID/stat`, see `proc(5)`.
 struct Stat {
     parent: u32,
-    /// Of the process and of the children that it has waited for.
+    /// CPU time of the process and of the children that it has waited for.
     ticks: u64,
     pages: u64,
 }
@@ -191,7 +193,8 @@ pub(crate) fn machine_limits() -> Limits {
     Limits { cpus: Some(cpus as f64), memory: Some(memory("MemTotal:")) }
 }
 
-/// Time that CPUs were not idle, that taken by the hypervisor included; see `proc(5)`.
+/// The time that CPUs were not idle, with the time that the hypervisor took from them (see `proc(5)`), and the memory
+/// in use.
 pub(crate) fn machine_usage() -> Usage {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let times: Vec<u64> =
@@ -225,22 +228,22 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat { parent: u32::try_from(field(4)?).ok()?, ticks, pages: field(24)? })
 }
 
-/// What tests of the end of children's children share.
+/// What tests share that check the end of a child's children.
 #[cfg(test)]
 pub(crate) mod children {
     use std::path::Path;
 
     use super::*;
 
-    /// For `sh -c`: a child of the shell, whose pid goes into the file that is the argument.
+    /// For `sh -c`: starts a child of the shell, and writes the child's pid into the file that is the argument.
     pub(crate) const CHILD: &str = r#"sleep 60 & echo $! >"$1"; wait"#;
 
-    /// Whether that child has, within a second or two.
+    /// Whether that child ends within two seconds.
     pub(crate) fn has_ended(file: &Path) -> bool {
         let pid: u32 = fs::read_to_string(file).expect("a file").trim().parse().expect("a pid");
         (0..100).any(|_| {
             thread::sleep(POLL);
-            // Empty where nobody has waited for it yet.
+            // The command line is empty if the child has ended and nobody has waited for it yet.
             !fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"))
         })
     }

@@ -1,6 +1,6 @@
-//! What whoever waits is told meanwhile. It knows nothing of the rest, so that all of it may speak.
+//! Messages to whoever waits for a run. This module knows no other, so that every other may use it.
 
-/// A line on the error stream: the output is for verdicts and tables.
+/// Writes a line to standard error: standard output is for verdicts and tables.
 pub fn say(line: &str) {
     eprintln!("stress-test: {line}");
 }

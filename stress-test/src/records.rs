@@ -63,7 +63,7 @@ pub struct Records {
     pub acknowledged: Vec<Acknowledged>,
     /// None if the simulation could not ask.
     pub count: Option<Count>,
-    /// What could be posted, of which a payload's number tells.
+    /// All payloads; `Acknowledged::payload` is an index into them.
     pub payloads: Vec<Value>,
 }
 
@@ -74,13 +74,13 @@ pub struct Percentiles {
     pub count: usize,
     /// How many of them failed a check.
     pub ko: usize,
-    /// Half of the requests took no longer; and so on.
+    /// Half of the requests took no longer.
     pub p50: u32,
-    /// See `p50`.
+    /// 95 % of the requests took no longer.
     pub p95: u32,
-    /// See `p50`.
+    /// 99 % of the requests took no longer.
     pub p99: u32,
-    /// See `p50`; None if only Gatling's own report is known.
+    /// 99.9 % of the requests took no longer; None if only Gatling's own report is known.
     pub p999: Option<u32>,
     /// The longest.
     pub max: u32,
@@ -136,7 +136,7 @@ impl Records {
         self.requests.iter().map(Request::ended).max()
     }
 
-    /// Of each kind that was sent, in the order of `KINDS`, and of all together.
+    /// The response times of each kind that was sent, in the order of `KINDS`, and then of all requests.
     pub fn percentiles(&self) -> Vec<(String, Percentiles)> {
         let of = |kind: Option<&str>| {
             let requests =

@@ -24,7 +24,7 @@ use crate::target::service::Service;
 use crate::target::{Instance, Kind, Target};
 use crate::verdict::{Verdict, judge};
 
-/// Of a program that only says its version.
+/// Limit of a program that only says its version.
 const VERSION_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What is wanted of a run.
@@ -40,7 +40,7 @@ pub struct Plan {
     pub feeders: feeders::Plan,
     /// What is under test.
     pub topology: Kind,
-    /// Of Compose.
+    /// The project of Compose.
     pub project: String,
     /// Whether what runs is tested as it is, with what its database holds.
     pub as_is: bool,
@@ -59,46 +59,46 @@ pub struct Run {
     pub date: Timestamp,
     /// How to do it again.
     pub command: String,
-    /// Of all durations of the contest.
+    /// The factor of all durations of the contest.
     pub scale: f64,
-    /// Of all rates of the contest.
+    /// The factor of all rates of the contest.
     pub load: f64,
     /// What was under test.
     pub target: String,
     /// Where everything ran, the load generator included.
     pub machine: Vec<(String, String)>,
-    /// Of all parts, as they say themselves.
+    /// The versions of all parts, as the parts say them.
     pub versions: Vec<(String, String)>,
     /// Rows that were there before.
     pub before: u64,
-    /// Of each kind of request, then of all.
+    /// The response times of each kind of request, then of all requests.
     pub percentiles: Vec<(String, Percentiles)>,
     /// Of each kind of request.
     pub statuses: Vec<(String, BTreeMap<u16, usize>)>,
     /// What each service used.
     pub totals: Vec<Total>,
-    /// What it comes to.
+    /// Whether the target kept its word.
     pub verdict: Verdict,
     /// Gatling's own report, relative to the run's directory.
     pub gatling: String,
 }
 
 impl Run {
-    /// Of a run's directory.
+    /// Reads the run from its directory.
     pub fn read(directory: &Path) -> Result<Self> {
         let file = directory.join("run.json");
         let text = fs::read_to_string(&file).with_context(|| format!("{}: no such run", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{}: unexpected content", file.display()))
     }
 
-    /// Into a run's directory.
+    /// Writes the run into its directory.
     pub fn write(&self, directory: &Path) -> Result<()> {
         Ok(fs::write(directory.join("run.json"), serde_json::to_string_pretty(self)?)?)
     }
 }
 
 impl Plan {
-    /// Does it; the directory of the run, in which all is kept.
+    /// Does the run, and returns it with its directory, in which everything is kept.
     pub fn carry_out(&self) -> Result<(PathBuf, Run)> {
         let date = Timestamp::now();
         let base = authority(&self.load.base)?;
@@ -126,7 +126,8 @@ impl Plan {
         Ok((directory, run))
     }
 
-    /// Says what was done about the ports that one connection a user takes; they are reused until this is dropped.
+    /// Provides the ports that one connection for each user takes, and says what was done. Ports are reused until the
+    /// result is dropped.
     fn provide_ports(&self) -> Option<Ports> {
         let needed = ports::needed(self.load.multiplier, self.load.seconds());
         let ports = match ports::provide(Path::new("/proc/sys"), needed) {
@@ -147,7 +148,7 @@ impl Plan {
         Some(ports)
     }
 
-    /// Between a start with an empty database and a stop.
+    /// Starts the target with an empty database, measures, and stops the target.
     fn within<T>(
         &self,
         target: &Target,
@@ -169,13 +170,13 @@ impl Plan {
         } else {
             say(&format!("{name}: starting with an empty database"));
             let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
-            // Some of what a signal interrupts is not missed.
+            // Not everything that a signal interrupts ends in an error: here the signal itself is one.
             let measured = measured.and_then(|measured| undisturbed().map(|()| measured));
             if self.keep && measured.is_ok() {
                 return measured;
             }
             say(&format!("{name}: stopping"));
-            // Its own error would hide the one that matters.
+            // An error of the stop must not hide one of the measurement.
             let stopped = clean_up(|| if target.is_running(base) { target.down() } else { Ok(()) });
             measured.and_then(|measured| stopped.map(|()| measured))
         };
@@ -198,15 +199,15 @@ impl Plan {
         let report = gatling.finish();
         let limits = monitor.stop()?;
         let report = report?;
-        // Services that are not there any more were no good ones, but are for the verdict to judge.
+        // If the services cannot be listed, each counts as restarted; the rest is for the verdict to judge.
         let restarts = monitor::restarts(&services, &target.services().unwrap_or_default());
 
         say("the verdict: each acknowledged pessoa is asked for");
         let mut samples = monitor::read(&samples)?;
         let (percentiles, statuses, verdict) = if Records::are_in(directory) {
             let records = Records::read(directory)?;
-            // Of what was before the first request and after the last answer only the samples that the first and the last rate are
-            // reckoned from.
+            // Of the samples from before the first request and after the last answer only those are kept from which the
+            // first and the last rate are computed.
             let began = records.requests.iter().map(|request| request.began).min().unwrap_or(0);
             let end = records.end().unwrap_or(u64::MAX - monitor::PERIOD_MS);
             samples.retain(|sample| {
@@ -252,7 +253,7 @@ pub fn authority(base: &str) -> Result<Address> {
     }
 }
 
-/// With what compose.yml was told, but no secrets.
+/// The command that repeats the run: with the variables that compose.yml was given, but without secrets.
 fn command_line() -> String {
     let compose = fs::read_to_string("compose.yml").unwrap_or_default();
     let words = ["cargo", "run", "-p", "stress-test", "--"].map(str::to_owned);
@@ -273,7 +274,7 @@ fn variables(compose: &str, value: impl Fn(&str) -> Option<String>) -> Vec<Strin
     set.map(|(name, value)| format!("{name}={}", quoted(&value))).collect()
 }
 
-/// For a shell.
+/// Quotes a word for a shell, where it needs that.
 fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || "-_./:,=@%+".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,5 @@
-//! Several runs in a row, each in a process of its own and with limits of its own: how small the box may be, how large the load.
+//! Several runs in a row, each in a process of its own and with limits of its own: how small the box may be, how large
+//! the load.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +30,7 @@ pub enum Series {
     Large,
 }
 
-/// One run: its name, its arguments, and what compose.yml is told.
+/// One run: its name, its load, and the variables that compose.yml is given.
 #[derive(Clone, Debug, PartialEq)]
 struct Step {
     name: &'static str,
@@ -37,7 +38,8 @@ struct Step {
     limits: &'static [(&'static str, &'static str)],
 }
 
-/// The shares are roughly those of compose.yml: a third for the balancer, a third for the two instances, a third for Postgres.
+/// The shares are roughly those of compose.yml: a third for the balancer, a third for the two instances, a third for
+/// Postgres.
 const SMALL: [Step; 4] = [
     Step { name: "1.5-cpus", load: 1.0, limits: &[] },
     Step {
@@ -77,8 +79,8 @@ const LARGE: [Step; 4] = [
     Step { name: "k8", load: 8.0, limits: &[] },
 ];
 
-/// Does them all; the sweep's directory, which no other one shares, and those of the runs that came to a verdict. `arguments` are
-/// those of `run` that all have in common.
+/// Does all runs of a series, each with these `arguments` of `run`. Returns the directory that is the sweep's own, and
+/// those of the runs that came to a verdict.
 pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let steps = match series {
         Series::Small => &SMALL,
@@ -113,7 +115,8 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
     Ok((results, runs))
 }
 
-/// Has no time limit of its own: each thing that a run waits for has one. A signal goes on to the run.
+/// Waits for the end of a run. There is no limit here, as everything that a run waits for has one. A signal is passed
+/// on to the run.
 fn finish(command: &mut Command) -> Result<ExitStatus> {
     let mut run = command.process_group(0).spawn().context("could not start a run")?;
     loop {

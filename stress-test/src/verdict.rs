@@ -1,5 +1,5 @@
-//! Whether the target kept its word: what it acknowledged against what it holds. It asks the API and Postgres, and trusts neither
-//! alone. It does not know how the load was made.
+//! Whether the target kept its word: what it acknowledged against what it holds. This module asks the API and Postgres,
+//! and trusts neither alone. It does not know how the load was made.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ const READERS: usize = 8;
 const EXAMPLES: usize = 3;
 const MEMBERS: [&str; 4] = ["apelido", "nome", "nascimento", "stack"];
 
-/// The check without which nothing is known, as its name begins.
+/// How the name of the check begins without which nothing is known.
 pub(crate) const COUNTED: &str = "/contagem-pessoas = 201s";
 
 /// How a check ended.
@@ -92,14 +92,14 @@ impl Check {
         Self { name: name.into(), outcome: Outcome::Skipped, found: why.into() }
     }
 
-    /// An error while it was made is a failure: what could not be read back is not known to be there.
+    /// A check that ended in an error fails: what could not be read back is not known to be there.
     fn made(name: &str, check: Result<Check>) -> Self {
         check.unwrap_or_else(|error| Check::new(name, false, format!("{error:#}")))
     }
 }
 
-/// Judges a run whose target still runs and has answered nothing since. `before` is how many rows there were before it; `drain`
-/// asks each instance through the balancer, although its own socket may be there.
+/// Judges a run, whose target must still run and must have stored nothing since. `before` is how many rows there were
+/// before the run. With `drain` each instance is asked through the balancer, even where its own socket can be reached.
 pub fn judge(records: &Records, target: &Target, base: &Address, before: u64, drain: bool) -> Verdict {
     let mut checks = vec![no_ko(records), counted(records, before)];
     checks.push(Check::made(IN_POSTGRES, in_postgres(records, target, before)));
@@ -168,13 +168,13 @@ fn in_postgres(records: &Records, target: &Target, before: u64) -> Result<Check>
     Ok(compared(&rows, &records.acknowledged, before))
 }
 
-/// Ids and apelidos of all rows against what was acknowledged.
+/// Compares the ids and apelidos of all rows with what was acknowledged.
 fn compared(rows: &[(&str, &str)], acknowledged: &[Acknowledged], before: u64) -> Check {
     let ids: HashSet<&str> = rows.iter().map(|(id, _)| *id).collect();
     let apelidos: HashSet<&str> = rows.iter().map(|(_, apelido)| *apelido).collect();
     let lost = acknowledged.iter().filter(|acknowledged| !ids.contains(&*acknowledged.id)).count() as u64;
     let (rows, acknowledged) = (rows.len() as u64, acknowledged.len() as u64);
-    // Those that were there before may have any id: known is how many there must be.
+    // Rows from before the run may have any id: only their number is known.
     let more = rows.saturating_sub(before + acknowledged - lost);
     let less = (before + acknowledged - lost).saturating_sub(rows);
     let twice = rows - apelidos.len() as u64;
@@ -254,7 +254,7 @@ fn read_back(name: &str, records: &Records, address: &Address) -> Result<Check> 
     Ok(Check::new(name, wrong.is_empty(), found))
 }
 
-/// Why, for each that is not as it should be.
+/// A sentence for each acknowledged pessoa that is missing or different.
 async fn wrong_ones(mut client: Client, part: &[Acknowledged], payloads: &[Value]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for Acknowledged { id, payload, .. } in part {
@@ -275,7 +275,7 @@ async fn wrong_ones(mut client: Client, part: &[Acknowledged], payloads: &[Value
     Ok(wrong)
 }
 
-/// What was acknowledged becomes part of a path.
+/// Whether an acknowledged id has the form of a UUID, as it becomes part of a path.
 fn is_id(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }

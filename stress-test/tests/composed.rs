@@ -1,5 +1,5 @@
-//! What is done with Compose projects, against a `docker` that only notes what it is told: which one is taken for the target, and
-//! that whatever was displaced is started again, also after a signal.
+//! How Compose projects are treated, with a `docker` that only notes what it is told: which project is taken for the
+//! target, and that a displaced project is started again, also after a signal.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -88,7 +88,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port()
 }
 
-/// Where nothing ever listens, so that a run waits after `up`; a signal comes after this command.
+/// Starts a run, and signals it after this command. Nothing ever listens on the run's port, so that it waits after
+/// `up`.
 fn interrupted(engine: &Engine, command: &str, signal: Signal, expected: &[&str]) {
     let base = format!("http://127.0.0.1:{}", free_port());
     let results = engine.here.path().join("results");
@@ -144,7 +145,7 @@ fn a_project_is_the_target_only_on_its_port() {
     check(free_port(), false);
 }
 
-/// Of a run without requests.
+/// Writes the records of a run without requests.
 fn records(run: &Path) {
     for directory in ["records", "feeders"] {
         fs::create_dir(run.join(directory)).expect("a directory");
@@ -154,7 +155,7 @@ fn records(run: &Path) {
     }
 }
 
-/// `PORT` is compose.yml's, so that a run asks where it published.
+/// `PORT` is the variable of compose.yml: a run asks on the port that compose.yml publishes.
 #[test]
 fn the_port_of_compose_is_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,5 +1,5 @@
-//! `host/prepare` against a fake root and fake commands: what it changes, that it changes nothing twice, that undo takes it back, and
-//! which disks it refuses.
+//! `host/prepare` against a fake root and fake commands: what it changes, that it changes nothing twice, that undo
+//! takes it back, and which disks it refuses.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -37,7 +37,7 @@ const COMMANDS: [(&str, &str); 13] = [
     ("getent", r#"echo "ana:x:1000:1000::/home/ana:/bin/bash""#),
     ("chown", ""),
 ];
-/// Not faked for its effect: the user it is called for does not exist here.
+/// `install` makes the directory, but not for the user that it is called for, who does not exist here.
 const INSTALL: &str = r#"for last; do :; done; mkdir -p "$last""#;
 const ASKED_ONLY: [&str; 5] = ["lsblk", "blkid", "findmnt", "dpkg", "getent"];
 
@@ -190,7 +190,7 @@ fn a_disk_with_something_on_it_is_refused_unless_it_is_named() {
     check("TYPE=xfs\nLABEL=photos\n", &["--format", "/dev/nvme1n1"], &[], true);
     check("PTTYPE=gpt\n", &[], &[], false);
     check("", &[], &[("PARTITIONS", "yes")], false);
-    // Traces of several, and an error.
+    // Traces of several filesystems, and an error of blkid.
     check("", &[], &[("BLKID", "8")], false);
     check("", &[], &[("BLKID", "4")], false);
     check("TYPE=xfs\nLABEL=photos\n", &["--format", "/dev/nvme1n1"], &[("MOUNTED", "yes")], false);
@@ -205,7 +205,7 @@ fn a_disk_that_cannot_be_read_is_not_empty() {
     assert_eq!(changes, Vec::<String>::new());
 }
 
-/// Whatever a host has of what is wanted stays, and what it had instead comes back.
+/// What a host already has of what is wanted stays, and what it had instead comes back.
 #[test]
 fn undo_restores_what_was_there() {
     const STATE: [&str; 5] = [
@@ -215,7 +215,7 @@ fn undo_restores_what_was_there() {
         "proc/sys/net/ipv4/ip_local_port_range",
         "home/ana/.config/containers/storage.conf",
     ];
-    // Before, and while it is prepared.
+    // The files of `STATE` before the host is prepared, and while it is.
     let check = |before: [Option<&str>; 5], prepared: [&str; 4]| {
         let host = Host::new();
         for (file, text) in STATE.iter().zip(before) {

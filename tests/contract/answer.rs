@@ -125,7 +125,7 @@ pub(crate) fn expect(response: &Response, expected: &str) {
     assert!(got.starts_with(expected), "\nexpected {expected}\n     got {got}");
 }
 
-/// `Connection: close` was said, or was not.
+/// The answer's `Connection` field has this value, or the answer has none.
 #[track_caller]
 pub(crate) fn expect_persistence(response: &Response, expected: Option<&str>) {
     assert_eq!(response.header("Connection"), expected, "{response:?}");
@@ -148,7 +148,7 @@ fn check(response: &Response, head_only: bool, sent: u64) {
     assert_eq!(problem, expected);
 }
 
-/// Every answer has a length, a date and a type. That the length is the body's is seen by what follows it.
+/// Every answer has a length, a date and a type. A length that is not the body's shows in the answer that follows.
 #[track_caller]
 fn check_head(response: &Response, sent: u64) {
     assert!(response.raw.starts_with(b"HTTP/1.1 "), "{response:?}");
@@ -174,7 +174,7 @@ fn once<'a>(response: &'a Response, name: &str) -> &'a str {
     }
 }
 
-/// Reads an IMF-fixdate (RFC 9110 section 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`, by a way of its own.
+/// Reads an IMF-fixdate (RFC 9110 section 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`, without the server's code.
 #[track_caller]
 fn seconds_since_1970(date: &str) -> u64 {
     let parts: Vec<&str> = date.split([' ', ':']).collect();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::server::Address;
 use crate::world::{World, person};
 
-/// A client that shares no code with the server.
+/// Runs the main flow by a client that shares no code with the server.
 pub(crate) fn the_main_flow(world: &World) {
     // The server's driver is what is tested, not the client's.
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn the_main_flow(world: &World) {
     });
 }
 
-/// One connection, from the create to what can be known of it.
+/// Creates a pessoa, and asks for all that can be known of it, on one connection.
 async fn main_flow<S: Split + AsyncReadRent + AsyncWriteRent>(world: &World, stream: S) {
     let mut codec = ClientCodec::new(stream);
     let created = ask(&mut codec, "POST", "/pessoas", &person("by another")).await;

@@ -19,7 +19,7 @@ pub(crate) fn get_contagem_pessoas(world: &World) {
     assert_eq!(check(world), 0);
 }
 
-/// What Postgres counts itself, in decimal and nothing else.
+/// The answer is what Postgres counts itself, in decimal and nothing else.
 #[track_caller]
 fn check(world: &World) -> u64 {
     let expected = world.rows();

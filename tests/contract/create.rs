@@ -53,7 +53,7 @@ fn of_creates_at_once_one_wins(world: &World) {
     }
 }
 
-/// Bodies and what is made of them, without the id. `@` stands for an apelido of the case's own.
+/// Bodies and what they are answered with, without the id. `@` stands for an apelido of the case's own.
 const ACCEPTED: &[(&str, &str)] = &[
     (
         r#"{"apelido":"@","nome":"Ana","nascimento":"2000-02-29","stack":["C#","Node"]}"#,
@@ -64,7 +64,7 @@ const ACCEPTED: &[(&str, &str)] = &[
         " \r\n{\t\"stack\" : [ \"Go\" , \"C\" ] ,\n\"nascimento\":\"2000-02-29\", \"nome\":\"Ana\" , \"apelido\":\"@\"\n}\n ",
         r#""apelido":"@","nome":"Ana","nascimento":"2000-02-29","stack":["Go","C"]"#,
     ),
-    // An absent stack is a null one; an empty one is another.
+    // An absent stack is shown as null; an empty one stays empty.
     (
         r#"{"apelido":"@","nome":"Ana","nascimento":"2000-02-29"}"#,
         r#""apelido":"@","nome":"Ana","nascimento":"2000-02-29","stack":null"#,
@@ -117,7 +117,7 @@ const ACCEPTED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Every accepted body; how many there were.
+/// Checks every accepted body, and returns how many there were.
 fn accepted(world: &World) -> u64 {
     let mut instance = world.other_instance();
     let mut other = Client::new(instance.connect());
@@ -130,7 +130,8 @@ fn accepted(world: &World) -> u64 {
     for (body, expected) in ACCEPTED {
         check(body, expected);
     }
-    // Lengths are those of Unicode scalar values: four bytes each, or six of an escape, or two to a letter.
+    // Lengths count Unicode scalar values: one may take four bytes, be written as escapes, or share a letter with
+    // another.
     for (character, written) in
         [("a", "a"), ("é", "é"), ("🦀", "🦀"), ("🦀", r"\uD83E\uDD80"), ("\u{301}", "\u{301}")]
     {
@@ -163,7 +164,7 @@ fn accepted(world: &World) -> u64 {
     created.len() as u64
 }
 
-/// The same pessoas, as SQL sees them.
+/// The created pessoas, as SQL sees them.
 fn rows_of(world: &World, created: &[Response]) -> Vec<serde_json::Value> {
     let ids: Vec<String> = created.iter().map(Response::id).collect();
     let rows = world.query(&format!(
@@ -374,7 +375,7 @@ fn too_large(world: &World) {
         format!("{}{}", announced("65537"), &body[..65_537]),
         chunked("/pessoas", &body),
         "POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n".to_owned(),
-        // The body alone would fit; what frames it does not.
+        // The data of the chunks would fit; with the framing around it the body does not.
         format!(
             "POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}",
             format!("1;{}\r\nx\r\n", "a".repeat(200)).repeat(2_000)
@@ -386,7 +387,7 @@ fn too_large(world: &World) {
         expect(&response, "413 the ");
         client.expect_close();
     }
-    // No answer to HEAD has a body, a refusal neither.
+    // No answer to HEAD has a body, not even a refusal.
     let mut client = world.connect();
     client.send_unless_closed(announced("65537").replacen("POST", "HEAD", 1));
     assert_eq!(client.receive_to("HEAD").status, 413);
@@ -403,7 +404,7 @@ fn unique_byte_for_byte(world: &World) {
         created(&world.create(person(apelido)));
         expect(&world.create(person(apelido)), taken);
     }
-    // However it is written, and whatever else differs.
+    // An apelido is taken however it is written, and whatever else differs.
     expect(&world.create(person(r"jos\u00e9")), taken);
     expect(&world.create(r#"{"nome":"B","nascimento":"1999-01-01","stack":["x"],"apelido":"jose"}"#), taken);
     // Rows that came by SQL, before the start and behind the server's back.
@@ -413,7 +414,7 @@ fn unique_byte_for_byte(world: &World) {
         "INSERT INTO pessoas (id, apelido, nome, nascimento) VALUES (gen_random_uuid(), 'behind', 'a', '2000-01-01')",
     );
     expect(&world.create(person("behind")), taken);
-    // A refused one can be taken.
+    // The apelido of a refused pessoa is free.
     expect(&world.create(r#"{"apelido":"free","nome":"","nascimento":"2000-01-01"}"#), "422 `nome`");
     created(&world.create(person("free")));
 }

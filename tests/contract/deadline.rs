@@ -17,7 +17,7 @@ const CASES: &[(&str, &str)] = &[
     ("POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n{\r\n"),
     // Not even one byte more: the time is the request's, not that between two bytes.
     ("GET /pessoas/1 HTTP/1.1\r\n", ""),
-    // The one before it was answered in time.
+    // The request before the late one was answered in time.
     ("GET /pessoas/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /", "a"),
 ];
 
@@ -55,7 +55,7 @@ pub(crate) fn a_trickle_is_answered_408_then_closed() {
             client.send(trickle);
         }
     }
-    // Not a moment too early; the connections were made just before.
+    // No 408 came too early. The second allows for the time in which the connections were made, before `began`.
     assert!(began.elapsed() + Duration::from_secs(1) > REQUEST_TIME_MAX, "{:?}", began.elapsed());
     for (mut client, _) in waiting {
         let response = client.receive();

@@ -101,7 +101,7 @@ fn drains(mut world: World) {
     for client in &mut backlog {
         let answer = client.receive();
         assert_eq!((answer.status, &answer.body), (200, &created.body));
-        // One that was accepted just before the drain may go on, to an answer that closes it.
+        // A connection that was accepted just before the drain may go on, to an answer that closes it.
         if answer.header("Connection").is_none() {
             expect_persistence(&client.ask("GET", &path, ""), Some("close"));
         }

@@ -3,7 +3,7 @@
 use crate::answer::{Client, expect};
 use crate::world::{World, in_every_world, person};
 
-/// Rows of before the start. Such ids were minted by someone else, and no search text was stored.
+/// Rows from before the start, whose ids someone else minted, and without a stored search text.
 const PAST: &str = r#"
     INSERT INTO pessoas (id, apelido, nome, nascimento, stack) VALUES
         ('00000000-0000-0000-0000-000000000000', 'nil', 'Ana', '0001-01-01', NULL),

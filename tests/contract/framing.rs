@@ -25,7 +25,7 @@ fn cut_anywhere() {
         check_cut(world, |_| get.clone(), &[&|got, _| got.body == created.body]);
         let two = [&get[..], &request("GET", "/pessoas/1", b"")].concat();
         check_cut(world, |_| two.clone(), &[&|got, _| got.body == created.body, &|got, _| got.status == 404]);
-        // That an apelido is taken needs the whole body as well, and mostly no Postgres.
+        // To say that an apelido is taken, the server needs the whole body too, and mostly no Postgres.
         let body = |cut, free| person(if cut == 0 { free } else { "cut taken" });
         let expected = |got: &Response, cut| got.status == if cut == 0 { 201 } else { 422 };
         let post = |cut| request("POST", "/pessoas", body(cut, "cut post!").as_bytes());
@@ -66,7 +66,7 @@ fn chunked_bodies(world: &World) {
         "POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{bytewise}0\r\n\r\n"
     ));
     expect(&client.receive(), "201");
-    // The same rules as for any body; and one that nobody asked for is passed over.
+    // A chunked body follows the rules of any body, and one that nobody asked for is passed over.
     for (request, expected) in [
         (chunked("/pessoas", "{\"nome\":1}"), "400 `nome`"),
         (chunked("/pessoas", "{}"), "422 `apelido`"),
@@ -109,7 +109,7 @@ fn continue_before_the_body(world: &World) {
     expect(&client.receive(), "422 `apelido`");
     client.expect_alive();
 
-    // What will be refused is refused before it is sent.
+    // A body that will be refused is refused before it is sent.
     client.send(head("Content-Length: 65537"));
     expect(&client.receive(), "413 the body must be at most 64 KiB");
     client.expect_close();
@@ -151,7 +151,7 @@ fn connection_options(world: &World) {
         expect_persistence(&response, Some("close"));
         client.expect_close();
     }
-    // A client that has said all it will say is answered all the same.
+    // A client that has closed its sending side is answered all the same.
     let mut client = world.connect();
     client.send(request("GET", "/contagem-pessoas", b""));
     client.finish();
@@ -159,7 +159,7 @@ fn connection_options(world: &World) {
     client.expect_close();
 }
 
-/// Lets the server read what was sent so far. Nothing depends on it but how much this test tries.
+/// A pause in which the server can read what was sent so far. Without it the test would pass too, but try fewer cuts.
 const PAUSE: Duration = Duration::from_micros(150);
 
 /// Whether this is the answer to a request that was cut there.

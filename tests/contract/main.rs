@@ -33,7 +33,7 @@ mod outage;
 
 mod client;
 
-/// Sections that wait for most of their time, so that together they take little more than the longest.
+/// Sections that mostly wait: side by side they take little more than the longest of them.
 #[test]
 fn all_that_waits() {
     side_by_side(&[

@@ -53,7 +53,8 @@ const CASES: &[(&str, &str)] = &[
     ("GET /healthz HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n", "400 a header value"),
     ("GET /healthz HTTP/1.1\r\nHost: a\r\nX: b\r\r\n\r\n", "400 a header value"),
     ("GET /healthz HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "400 every line must end in CRLF"),
-    // Framing: lengths that are none, differ or repeat; codings other than chunked, once; both.
+    // Framing: lengths that are no number, differ or repeat; codings other than a single `chunked`; a length and a
+    // coding.
     ("POST /pessoas HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "400 Content-Length must be"),
     ("POST /pessoas HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "400 Content-Length must be"),
     ("POST /pessoas HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400 Content-Length must be"),
@@ -149,7 +150,7 @@ fn too_long() -> Vec<(String, &'static str)> {
     let too_many = "431 there must be at most 64 header fields";
     vec![
         (format!("{}\r\n", line(REQUEST_LINE_MAX + 1)), line_too_long),
-        // Without an end that could still be waited for.
+        // Requests without an end: what is there is too long already.
         (format!("GET /{}", "a".repeat(REQUEST_LINE_MAX)), line_too_long),
         (format!("GET / HTTP/1.1\r\n{}", section(HEADER_SECTION_MAX + 1)), section_too_long),
         (format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEADER_SECTION_MAX)), section_too_long),

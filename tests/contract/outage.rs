@@ -47,13 +47,13 @@ pub(crate) fn a_cluster_that_stops() {
     back(&worlds);
 }
 
-/// Worlds, each with someone who is known there.
+/// Starts a world for each set of arguments, and creates a pessoa in it.
 fn start(cluster: &Cluster) -> Vec<(World, Response)> {
     let start = |arguments: &&'static [&'static str]| {
         let world = World::start(cluster, arguments, Transport::Both, "");
         let known = world.create(person("known"));
         expect(&known, "201");
-        // Each core's connection for searches is made when the first one needs it.
+        // Each core's connection for searches is made when the first search needs it.
         for address in &world.addresses() {
             expect(&open(address).ask("GET", "/pessoas?t=known", ""), "200");
         }
@@ -112,7 +112,7 @@ fn memory(world: &World, known: &Response) {
     }
 }
 
-/// What memory has no room for is not guessed either; and no more wait than the queue holds.
+/// What memory has no room for is not guessed either, and no more searches wait than the queue holds.
 fn little_memory(world: &World, known: &Response) {
     let got = world.ask("GET", &format!("/pessoas/{}", known.id()), "");
     assert!(got.status == 200 || got.status == 503, "{got:?}");
@@ -158,7 +158,7 @@ fn back(worlds: &[(World, Response)]) {
 pub(crate) struct StoppedBackends(Vec<Pid>);
 
 impl StoppedBackends {
-    /// Stops those of the server on `database`, whose connections must all have been used.
+    /// Stops the backends of the server on `database`. All of the server's connections must have been used before.
     pub(crate) fn stop(database: &Config) -> StoppedBackends {
         let backends = "SELECT pid FROM pg_stat_activity \
                         WHERE datname = current_database() AND application_name LIKE 'rinha %'";
@@ -175,7 +175,7 @@ impl StoppedBackends {
 impl Drop for StoppedBackends {
     fn drop(&mut self) {
         for &pid in &self.0 {
-            // One that was killed meanwhile needs no waking.
+            // A backend that was killed meanwhile needs no waking.
             let _ = kill(pid, Signal::SIGCONT);
         }
     }

@@ -9,8 +9,8 @@ pub(crate) fn pipelined_requests(world: &World) {
     an_early_end(world);
 }
 
-/// All of them fit one read of the server. Were each answer written when it is known, the first would be here long
-/// before Postgres has counted, and one `read` would give no more than that.
+/// All requests fit one read of the server. If each answer were written as soon as it is known, the first would be here
+/// long before Postgres has counted, and one `read` would give no more than the first.
 fn one_write_for_what_was_read_together(world: &World) {
     let mut client = world.connect();
     let requests = [
@@ -35,7 +35,7 @@ fn one_write_for_what_was_read_together(world: &World) {
     let created = client.receive();
     expect(&created, "201");
     expect(&client.receive(), "404 no pessoa has this id");
-    // Each sees what the ones before it did.
+    // Each request sees what the ones before it did.
     assert_eq!(client.receive().text(), format!("[{}]", created.text()));
     assert_eq!(client.receive().text(), (rows + 1).to_string());
     expect(&client.receive(), "405");
@@ -43,7 +43,7 @@ fn one_write_for_what_was_read_together(world: &World) {
     client.expect_alive();
 }
 
-/// Many more than one read holds, some of which wait for Postgres.
+/// Many more requests than one read holds, some of which wait for Postgres.
 fn in_order(world: &World) {
     let mut client = world.connect();
     let mut requests = Vec::new();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::answer::{Client, expect, request};
 use crate::world::{World, in_every_world, person};
 
-/// Rows of before the start, without a search text: whoever reads them makes it.
+/// Rows from before the start, without a stored search text: the server makes it when it reads them.
 const PAST: &str = r#"
     INSERT INTO pessoas (id, apelido, nome, nascimento, stack) VALUES
         ('ffffffff-ffff-ffff-ffff-ffffffffffff', 'ze', 'José das Couves', '2000-01-01', '{"Fortran","COBOL"}'),
@@ -35,7 +35,7 @@ const PEOPLE: &[(&str, &str, &str)] = &[
 
 /// Queries and the apelidos that they find.
 const CASES: &[(&str, &[&str])] = &[
-    // In apelido, nome or one stack item; none of them otherwise.
+    // The term is in the apelido, the nome or one stack item, or nothing is found.
     ("t=beto", &["BETO"]),
     ("t=Barbosa", &["ana"]),
     ("t=oracle", &["josé"]),
@@ -43,7 +43,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("t=ode", &["ana", "josé"]),
     ("t=no-one-has-this", &[]),
     ("t=José Roberto da Silva Xavier de Alguma Coisa Que Ninguém Tem", &[]),
-    // Rows of before the start.
+    // Rows from before the start.
     ("t=couves", &["ze"]),
     ("t=fortran", &["ze"]),
     ("t=josefa", &["Zefa"]),
@@ -103,7 +103,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("t=%00", &[]),
     ("t=%00wxw", &[]),
     ("t=wxw%00", &[]),
-    // Once, though two items have it.
+    // A pessoa is found once, though two of its items have the term.
     ("t=yzy", &["span"]),
     // Form-decoding.
     ("t=um+dois", &["plus"]),
@@ -115,7 +115,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("t=+", &["BETO", "ana", "greek", "josé", "percent", "plus", "ze"]),
 ];
 
-/// Queries whose term is the one behind it.
+/// Queries, each with a plain query that has the same term. A plain query that `CASES` does not have finds nothing.
 const SAME: &[(&str, &str)] = &[
     ("t=node&t=beto", "t=node"),
     ("x=1&t=node", "t=node"),
@@ -181,7 +181,7 @@ fn get_pessoas() {
     });
 }
 
-/// Creates everyone; their bodies by apelido.
+/// Creates everyone, and returns the bodies by apelido.
 fn people(world: &World) -> BTreeMap<String, String> {
     let mut client = world.connect();
     let mut bodies = BTreeMap::new();
@@ -199,8 +199,8 @@ fn people(world: &World) -> BTreeMap<String, String> {
     bodies
 }
 
-/// What a client sends for a query that is easier to read than to send: everything that no target may hold is
-/// encoded, and nothing else.
+/// The tables' queries are easy to read. This is what a client sends for one: what no target may hold is
+/// percent-encoded, and nothing else.
 fn encoded(query: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     query
@@ -275,7 +275,7 @@ fn seen_by_the_next_search(world: &World) {
     }
 }
 
-/// On another instance within one second.
+/// A search on another instance sees the pessoa within one second.
 fn seen_on_another_instance(world: &World) {
     let mut other = world.other_instance();
     let mut there = Client::new(other.connect());

@@ -1,8 +1,8 @@
 //! What a row of the contract is checked in: a server on a database of its own, and a way to reach it. It knows no
 //! row itself.
 //!
-//! Each test has a cluster of its own: one for all would need a static, which is never dropped, so that its Postgres
-//! would outlive the tests; and more connections, the more tests a machine runs at once.
+//! Each test has a cluster of its own. One for all tests would be a static, which is never dropped: its Postgres would
+//! outlive the tests. It would also need the more connections, the more tests run at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
@@ -30,8 +30,8 @@ const CACHE_WITHOUT_BODIES: &str = "768KiB";
 /// As little memory as the server takes: searches and most bodies come from Postgres.
 const CACHE_WITHOUT_INDEX: &str = "64KiB";
 
-/// Rows of before the start, as many as make the small caches small. No test searches for what they contain: `一`
-/// and digits.
+/// Rows from before the start, as many as the small caches have no room for. No test searches for what they contain:
+/// `一` and digits.
 const PAST: &str = r"
     INSERT INTO pessoas (id, apelido, nome, nascimento, search)
     SELECT gen_random_uuid(), apelido, nome, '2000-01-01',
@@ -43,7 +43,7 @@ const PAST: &str = r"
 pub(crate) enum Transport {
     Tcp,
     Unix,
-    /// In turns.
+    /// Both in turns.
     Both,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn in_every_world(rows: &str, check: impl Fn(&World) + Sync) {
     }
 }
 
-/// Runs each in a thread of this name, with which a failure is told.
+/// Runs each task in a thread of its name, which a failure's message then has.
 pub(crate) fn side_by_side(tasks: &[(&str, &(dyn Fn() + Sync))]) {
     std::thread::scope(|scope| {
         for &(name, task) in tasks {
@@ -84,7 +84,7 @@ pub(crate) fn side_by_side(tasks: &[(&str, &(dyn Fn() + Sync))]) {
 }
 
 impl World {
-    /// A database with `rows`, the oldest of all, and a server on it. The cluster must outlive the world.
+    /// Makes a database, in which `rows` are the oldest, and starts a server on it. The cluster must outlive the world.
     pub(crate) fn start(
         cluster: &Cluster,
         arguments: &'static [&'static str],
@@ -109,7 +109,8 @@ impl World {
         self.arguments.contains(&CACHE_WITHOUT_INDEX)
     }
 
-    /// That the small caches are small enough, and no smaller: else they would be checked no better than large ones.
+    /// Checks that the small caches are as small as intended, and no smaller: else the world would test what others
+    /// test already.
     pub(crate) fn check_cache(&self) {
         let cache = self.ask("GET", "/healthz", "").json()["cache"].take();
         assert_eq!(cache["search_complete"], !self.has_no_index(), "{cache}");
@@ -153,7 +154,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Nothing is lost: Postgres is not the server's own. An orderly end would cost each world its drain.
+        // A kill loses nothing, as Postgres is not the server's own. An orderly end would cost each world the time of a
+        // drain.
         if !self.server.has_ended() {
             self.server.kill();
         }

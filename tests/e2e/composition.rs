@@ -1,5 +1,5 @@
-//! What is up: containers of an engine, or plain processes. It can be looked into by its processes' pids, and is gone when
-//! dropped, also when the test panics. It knows nothing of what is asked of it.
+//! What is up: containers of an engine, or plain processes. A composition can be looked into by its processes' pids,
+//! and is gone when dropped, also when the test panics. This module knows nothing of what is asked of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -26,7 +26,7 @@ pub(crate) const SERVICES: [&str; 4] = ["haproxy", "api1", "api2", "postgres"];
 /// Those that speak the contract.
 pub(crate) const INSTANCES: [&str; 2] = ["api1", "api2"];
 
-/// Not a user's own composition.
+/// A project of the test's own, so that it touches no composition of a user's.
 const PROJECT: &str = "rinha-e2e";
 const IMAGE: &str = "localhost/rinha-e2e:latest";
 /// Below the range from which clients' ports are taken.
@@ -74,7 +74,7 @@ pub(crate) trait Composition {
         Address::Unix(self.sockets().join(format!("{name}-0.sock")))
     }
 
-    /// The database, past everyone.
+    /// The database, past the instances.
     fn database(&self) -> Config {
         let mut config = Config::new();
         config.host_path(self.postgres_socket()).user("rinha").dbname("rinha");
@@ -144,12 +144,12 @@ pub(crate) struct Containers {
     engine: &'static str,
     /// What a file of variables may hold; see `epoll.env`.
     pub(crate) variables_file: Option<&'static str>,
-    /// For compose.yml, beside the port and the image.
+    /// Variables for compose.yml, beside the port and the image.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 impl Containers {
-    /// None yet; what a run that was killed left behind goes.
+    /// Starts nothing yet; removes what a killed run left behind.
     pub(crate) fn new(engine: &'static str) -> Containers {
         let containers = Containers { engine, variables_file: None, variables: Vec::new() };
         containers.down(&["--volumes"]);
@@ -198,7 +198,7 @@ impl Containers {
             command.env_remove(name);
         }
         command.env("PORT", PORT.to_string()).env("IMAGE", IMAGE);
-        // Else `up --wait` waits for the first check.
+        // With the usual interval `up --wait` would wait long for the first check.
         command.env("HEALTH_INTERVAL", "5s");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(["-p", PROJECT]);
@@ -213,7 +213,7 @@ impl Containers {
         self.try_engine(arguments).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// The same, with what it said when it failed.
+    /// A command of the engine; what it printed, or what it said when it failed.
     pub(crate) fn try_engine(&self, arguments: &[&str]) -> Result<String, String> {
         run(Command::new(self.engine).args(arguments))
     }
@@ -228,7 +228,7 @@ impl Containers {
         found.trim().to_owned()
     }
 
-    /// What the engine knows of it, by a template.
+    /// What the engine knows of a service's container, by a template.
     pub(crate) fn inspect(&self, service: &str, template: &str) -> String {
         let container = self.container(service);
         self.engine(&["inspect", "--format", template, &container]).trim().to_owned()
@@ -267,7 +267,7 @@ impl Composition for Containers {
 impl Drop for Containers {
     fn drop(&mut self) {
         if thread::panicking() {
-            // What they said may be why.
+            // What the services said may tell why.
             eprintln!("{}", self.try_compose(&["logs", "--tail", "30"]).unwrap_or_else(|why| why));
         }
         if let Err(why) = self.try_compose(&["down", "--volumes"]) {
@@ -288,7 +288,7 @@ impl Processes {
         Processes::start_with(&[])
     }
 
-    /// The same with these variables of compose.yml.
+    /// Starts them with these variables of compose.yml.
     pub(crate) fn start_with(variables: &[(String, String)]) -> Processes {
         let release = Path::new(env!("CARGO_BIN_EXE_rinha")).ancestors().nth(2).unwrap().join("release");
         let directory = temporary_directory();

@@ -31,7 +31,7 @@ pub(crate) fn check(containers: &Containers) {
             ("CapPrm", "0000000000000000"),
             ("CapBnd", "0000000000000000"),
             ("NoNewPrivs", "1"),
-            // By a filter.
+            // 2 is the mode of a filter.
             ("Seccomp", "2"),
         ] {
             assert_eq!(status(pid, field), expected, "{field} of {service}");
@@ -92,7 +92,7 @@ pub(crate) fn takes_a_password() {
     assert_eq!(query(database.password(&recipe[0].1), "select count(*) > 0 from pessoas"), ["t"]);
 }
 
-/// In HAProxy of the image, with every number of server lines, and without a warning.
+/// The HAProxy of the image takes its configuration with any number of server lines, and without a warning.
 pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
     for cores in ["1", "2", "4"] {
         let cores = format!("API_CORES={cores}");
@@ -102,7 +102,7 @@ pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
     }
 }
 
-/// The same with the HAProxy of this machine.
+/// The HAProxy of this machine takes the configuration, too.
 pub(crate) fn haproxy_takes_its_configuration_here() {
     for cores in ["1", "2", "4"] {
         let variables = [("SOCKETS", "/run/rinha"), ("PORT", "9999"), ("API_CORES", cores)];
@@ -119,13 +119,13 @@ pub(crate) fn haproxy_takes_its_configuration_here() {
 pub(crate) enum Seccomp {
     /// The profile of compose.yml.
     OfTheProject,
-    /// The same, but io_uring is answered with this errno.
+    /// The profile of compose.yml, but io_uring is answered with this errno.
     Refusing(i32),
     /// `epoll.env`: whatever the engine has.
     OfTheEngine,
 }
 
-/// For the containers that are made from now on.
+/// Sets the profile of the containers that are made from now on.
 pub(crate) fn choose(containers: &mut Containers, seccomp: &Seccomp) {
     containers.variables.clear();
     containers.variables_file = None;
@@ -140,7 +140,7 @@ pub(crate) fn choose(containers: &mut Containers, seccomp: &Seccomp) {
     }
 }
 
-/// `seccomp/io_uring.json`, but the calls it allows more than others are refused.
+/// `seccomp/io_uring.json`, except that the calls of io_uring, which it allows, are refused.
 fn refusing(errno: i32) -> String {
     let mut profile: Value =
         serde_json::from_str(&fs::read_to_string("seccomp/io_uring.json").unwrap()).unwrap();
@@ -179,7 +179,7 @@ fn status(pid: i32, field: &str) -> String {
     line.split_once(':').unwrap().1.trim().to_owned()
 }
 
-/// In CPUs.
+/// The quota that binds a process, in CPUs.
 fn cpu_quota(pid: i32) -> Option<f64> {
     let read = |directory: &Path| {
         let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
@@ -193,8 +193,8 @@ fn cpu_quota(pid: i32) -> Option<f64> {
     groups(pid, "cpu").iter().filter_map(|group| read(group)).min_by(f64::total_cmp)
 }
 
-/// The least of those that bind a process: its cgroup's, and those of the groups above. The file has one name in cgroups of
-/// version 2 and another in version 1.
+/// The least of the limits that bind a process: its cgroup's, and those of the groups above. The file has one name in
+/// cgroups of version 2 and another in version 1.
 fn limit(pid: i32, controller: &str, v2: &str, v1: &str) -> Option<u64> {
     let read = |directory: &PathBuf| {
         let text = [v2, v1].iter().find_map(|name| fs::read_to_string(directory.join(name)).ok())?;

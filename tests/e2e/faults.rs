@@ -31,7 +31,7 @@ impl Ledger {
         Ledger { seed: seed(), attempts: Vec::new() }
     }
 
-    /// Clients at work.
+    /// Starts clients, and returns once they are at work.
     fn load(&self, address: &Address) -> Load {
         // Apelidos that no earlier load had.
         let load = Load::start(address, CLIENTS, self.seed.wrapping_add((self.attempts.len() as u64) << 32));
@@ -56,7 +56,7 @@ fn failed(load: &Load) -> usize {
     load.unavailable() + load.lost()
 }
 
-/// The process is killed, so that whoever started it starts it again.
+/// Kills the processes of the instances: whoever started them starts them again.
 pub(crate) fn kill_instances(composition: &dyn Composition, ledger: &mut Ledger) {
     let load = ledger.load(&composition.address());
     for name in INSTANCES {
@@ -72,7 +72,7 @@ pub(crate) fn kill_instances(composition: &dyn Composition, ledger: &mut Ledger)
         let failed = failed(&load) - failed_before;
         println!("   {name}: back in rotation after {back:?}; {failed} requests failed");
         assert!(back < RECOVERY_MAX);
-        // One under way for each client. All later ones went to the other instance.
+        // Each client may lose the request that was under way. All later requests went to the other instance.
         assert!(failed <= CLIENTS, "{failed} failed requests of {CLIENTS} clients");
     }
     ledger.settle(load, composition);
@@ -91,7 +91,7 @@ pub(crate) fn stop_an_instance(containers: &Containers, ledger: &mut Ledger) {
     ledger.settle(load, containers);
 }
 
-/// Reads of known pessoas go on, creates wait.
+/// While Postgres is away, reads of known pessoas go on and creates wait.
 pub(crate) fn restart_postgres(containers: &Containers, ledger: &mut Ledger) {
     let mut connection = Connection::open(&containers.address());
     let known: Vec<Attempt> = (0..50)
@@ -147,13 +147,13 @@ fn read_until(over: &AtomicBool, address: &Address, known: &[Attempt]) {
     println!("   {reads} reads meanwhile, the slowest in {slowest:?}");
 }
 
-/// Whether the database does; a container that is not running has no socket.
+/// Whether the database answers; a container that is not running has no socket.
 fn answers(composition: &dyn Composition) -> bool {
     block_on(async { composition.database().connect(NoTls).await.is_ok() })
 }
 
-/// The balancer goes first, if Compose started all of them in its order: it takes no new connection, and each client's last
-/// request is answered with `Connection: close`. So no request fails, and only then is nobody there.
+/// The balancer goes first, if Compose started all of them in its order: it takes no new connection, and each client's
+/// last request is answered with `Connection: close`. So no request fails before nobody is there.
 pub(crate) fn stop_everything(containers: &Containers, ledger: &mut Ledger) {
     let load = ledger.load(&containers.balancer());
     let began = Instant::now();

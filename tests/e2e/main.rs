@@ -1,8 +1,9 @@
-//! The composition from end to end: what `compose.yml` describes, brought up by a real engine, asked through its one port, broken
-//! and mended. `make e2e` runs it on each engine that is there.
+//! The composition from end to end: what `compose.yml` describes, brought up by a real engine, asked through its one
+//! port, broken and mended. `make e2e` runs it on each engine that is there.
 //!
-//! [`composition`] is what is up, and how to look into it; then what is asked of it: [`rows`] of the contract, [`confinement`],
-//! [`faults`]. One test an engine, as a composition costs more than each of the questions.
+//! [`composition`] is what is up, and how to look into it; then comes what is asked of it: [`rows`] of the contract,
+//! [`confinement`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
+//! questions.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 
@@ -41,7 +42,7 @@ fn docker() {
     step("haproxy starts first, postgres last", || {
         containers.start_alone(&["haproxy"]);
         rows::no_server_yet(&containers);
-        // What goes wrong is in its log, and nothing else is.
+        // The balancer's log has what goes wrong, and nothing else.
         assert!(containers.engine(&["logs", &containers.container("haproxy")]).contains(" 503 "));
         containers.start_alone(&["api1", "api2"]);
         containers.start_alone(&["postgres"]);
@@ -137,7 +138,7 @@ fn the_rows(composition: &dyn Composition) {
     step("one winner an apelido", || rows::one_winner(composition));
 }
 
-/// Says how long it took; the last one said is the one that failed.
+/// Runs a step, and prints its name and how long it took. The last name is that of the step that failed.
 fn step(name: &str, run: impl FnOnce()) {
     println!("-- {name}");
     let began = Instant::now();

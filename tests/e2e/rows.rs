@@ -39,7 +39,7 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/healthz", "", "200"),
 ];
 
-/// An empty database, and each row in both instances.
+/// Asks each row of both instances, on an empty database.
 pub(crate) fn main_rows(composition: &dyn Composition) {
     let mut client = Client::new(Connection::open(&composition.address()));
     assert_eq!(count(&mut client), 0);
@@ -52,13 +52,13 @@ pub(crate) fn main_rows(composition: &dyn Composition) {
         let head = client.ask("HEAD", &path, "");
         assert_eq!((head.status, head.header("Content-Length")), (200, got.header("Content-Length")));
     }
-    // The other one learns of it within a second, and no later row must wait for that.
+    // The other instance learns of ana within a second. This waits for that, so that no row has to.
     wait_until("ana in both instances", || {
         INSTANCES
             .iter()
             .all(|_| client.ask("GET", "/pessoas?t=ana+BARB", "").json().as_array().unwrap().len() == 1)
     });
-    // Each row as often as there are instances, which take turns.
+    // Each row is asked as often as there are instances, which take turns.
     for &(method, target, body, expected) in ROWS {
         for _ in INSTANCES {
             let answer = client.ask(method, target, body);
@@ -78,7 +78,7 @@ fn count(client: &mut Client) -> u64 {
     client.ask("GET", "/contagem-pessoas", "").text().parse().unwrap()
 }
 
-/// A balancer without servers speaks for them.
+/// A balancer without servers answers in their place.
 pub(crate) fn no_server_yet(composition: &dyn Composition) {
     wait_until("the balancer's own answer", || {
         let answer = Connection::try_open(&composition.address())

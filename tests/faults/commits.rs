@@ -41,7 +41,7 @@ fn a_commit_connection_killed_again_and_again() {
             thread::sleep(Duration::from_micros(random.random_range(0..3000)));
             cluster.query(&format!("select pg_terminate_backend(pid) {COMMITTERS}"));
         }
-        // By SIGKILL: Postgres takes its shared memory for damaged and starts over with recovery.
+        // After the SIGKILL of a backend, Postgres takes its shared memory for damaged and starts over with recovery.
         for _ in 0..2 {
             load.wait_for(random.random_range(10..40));
             let backend = cluster.query(&format!("select pid {COMMITTERS}")).remove(0);
@@ -73,7 +73,8 @@ fn a_commit_whose_acknowledgement_is_lost() {
 
         standby("nobody");
         thread::scope(|scope| {
-            // Cut off there, and soon resolved: the one id that was minted for it is the one that is answered.
+            // A commit that is cut off while it waits is soon resolved: the create is answered with the one id that was
+            // minted for it.
             let create = scope.spawn(|| Pessoa::named("incerta").post_to(&server));
             wait_until("a commit that waits", || cluster.query(&waiting) == ["1"]);
             assert!(rows("incerta").is_empty());
@@ -82,7 +83,7 @@ fn a_commit_whose_acknowledgement_is_lost() {
             assert_eq!((created.status, rows("incerta")), (201, vec![created.id()]), "{}", created.text());
             assert_eq!(server.ask("GET", &format!("/pessoas/{}", created.id()), "").body, created.body);
 
-            // Left there past its deadline: told that the outcome is unknown, which it then is not for long.
+            // If a commit waits past its deadline, the client is told that the outcome is unknown.
             let told = Pessoa::named("tardia").post_to(&server);
             assert_eq!((told.status, told.header("Retry-After")), (503, Some("1")), "{}", told.text());
             assert!(rows("tardia").is_empty());
@@ -129,7 +130,7 @@ fn deadlocks_and_serialization_failures_go_again() {
         let attempts = load.finish();
         assert!(attempts.iter().all(|attempt| matches!(attempt.fate, Fate::Acknowledged { .. })));
         verify(&attempts, &cluster.config(), &server.tcp());
-        // They went again on the same connection.
+        // The statements were sent again on the same connection.
         assert_eq!(server.log().len(), 1, "{:#?}", server.log());
     });
 }
@@ -188,7 +189,7 @@ fn a_database_that_refuses_to_write() {
         read_only("on");
         let told = load.unavailable() + CLIENTS;
         wait_until("503 for every client", || load.unavailable() >= told);
-        // It is said, and not over and over.
+        // The log says so, and not over and over.
         let said = server.log().split_off(before);
         println!("{} lines", said.len());
         assert!(said.iter().any(|line| line.contains("read-only")), "{said:#?}");

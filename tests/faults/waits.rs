@@ -70,7 +70,7 @@ fn a_frozen_postgres() {
                 answer.expect("an answer in time");
             }
         });
-        // Long enough for the server to have left its connections, with statements on them that will still be run.
+        // By then the server has left its connections, with statements on them that Postgres will still run.
         wait_until("lost connections", || began.elapsed() > STATEMENT_TIME_MAX + Duration::from_millis(500));
         let lost = server
             .events()
@@ -86,7 +86,7 @@ fn a_frozen_postgres() {
         assert_eq!(load.lost(), 0);
         let mut attempts = load.finish();
 
-        // Once or not at all; now asked again, it is there.
+        // It was stored once or not at all. Asked for again, it is there.
         let retried = Pessoa::named("congelada").post_to(&server);
         assert!(matches!(retried.status, 201 | 422), "{}", retried.text());
         assert_eq!(cluster.query("select count(*) from pessoas where apelido = 'congelada'"), ["1"]);
@@ -101,7 +101,8 @@ fn a_full_queue() {
     each_server(|arguments| {
         let cluster = Cluster::start();
         let server = Server::on(&cluster.config(), arguments);
-        // All at home on one core, however many there are: sixteen homes of the 256 are owned by the same one.
+        // All have their home on one core, for 1, 2, 4, 8 or 16 cores: a home that is a multiple of 16 belongs to the
+        // first core.
         let apelidos = (0..)
             .map(|number| format!("fila{number}"))
             .filter(|apelido| home_of_apelido(apelido).is_multiple_of(16));
@@ -136,7 +137,7 @@ fn a_full_queue() {
             }
         }
         println!("{created} created after the thaw");
-        // What was refused at once is free.
+        // An apelido that was refused at once is free.
         let last = connections.last_mut().expect("a connection");
         assert_eq!(last.ask("POST", "/pessoas", bodies.last().expect("a body")).status, 201);
         let rows: usize = cluster.query("select count(*) from pessoas")[0].parse().expect("a number");
@@ -231,7 +232,7 @@ fn a_flood_of_unknown_ids() {
                 })
             });
             let flood: Vec<_> = flood.collect();
-            // Some that flood and never read their answers, up to the last place in the queue for reads.
+            // Clients that never read their answers, enough to fill the queue for reads.
             let mut deaf: Vec<Connection> = (0..1100).map(|_| server.connect()).collect();
             for connection in &mut deaf {
                 connection.send(request("GET", UNKNOWN, ""));
@@ -253,7 +254,7 @@ fn a_flood_of_unknown_ids() {
 fn a_deadline_under_a_steady_load() {
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "1"]);
-    // Its connection is made by now.
+    // The connection for commits is made by now.
     assert_eq!(Pessoa::named("antes").post_to(&server).status, 201);
     let session = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let locker = session.block_on(connect(&cluster.config()));

@@ -1,4 +1,4 @@
-//! The head parser against httparse. It knows where they differ, and that every other difference is a fault.
+//! The head parser against httparse. This module lists where the two differ; every other difference is a fault.
 //!
 //! Every input is judged three times: by the parser, by httparse, and by a naive re-reading of the fields that
 //! httparse found ([`Reading`]). The parser must refuse exactly where httparse does or where [`Difference`] says so.
@@ -24,9 +24,9 @@ enum Difference {
     Target,
     /// httparse does not interpret fields: RFC 9112 section 3.2 on `Host`.
     Host,
-    /// The same: RFC 9110 section 8.6 on `Content-Length`.
+    /// httparse does not interpret fields: RFC 9110 section 8.6 on `Content-Length`.
     Length,
-    /// The same: RFC 9112 section 6 on `Transfer-Encoding`.
+    /// httparse does not interpret fields: RFC 9112 section 6 on `Transfer-Encoding`.
     Coding,
     /// httparse has no limits but the number of fields it was given room for.
     Limit,

@@ -1,5 +1,5 @@
-//! The head parser and the chunked decoder against parsers of other people, on generated and mutated requests.
-//! It knows the public face of `rinha::http` only. proptest prints the input of a failure, shrunk.
+//! The head parser and the chunked decoder against parsers of other people, on generated and mutated requests. This
+//! test knows only the public face of `rinha::http`. proptest prints the input of a failure, shrunk.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 

@@ -1,4 +1,4 @@
-//! The head parser against the server decoder of monoio-http. It knows where that one is lax, by example.
+//! The head parser against the server decoder of monoio-http. This module shows by example where the decoder is lax.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -123,7 +123,7 @@ fn where_monoio_http_is_lax() {
         };
         assert_eq!(second, *theirs, "{shown:?}");
     }
-    // A size line without a digit is a last chunk to it.
+    // monoio-http takes a size line without a digit for the last chunk.
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let body = "1\r\nx\r\n\r\n\r\n";
     let second = second_opinion([head, body].concat().as_bytes());

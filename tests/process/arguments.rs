@@ -3,8 +3,8 @@
 use crate::server::{Server, binary};
 use crate::{processes, refused, run};
 
-/// Every flag of the server, its variable, and values that are wrong for it. An empty one, as compose makes it of
-/// what is not set, is wrong for all but the filter, which then filters nothing in.
+/// Every flag of the server, its variable, and values that are wrong for it. An empty value, which compose makes of a
+/// variable that is not set, is wrong for all but the filter: an empty filter lets nothing through.
 const FLAGS: [(&str, &str, &[&str]); 8] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
     ("--database-url", "DATABASE_URL", &[""]),

@@ -1,4 +1,5 @@
-//! Which kernel interface drives a server, seen from outside; where it runs, and what it does when there is nothing to do.
+//! Which kernel interface drives a server, seen from outside; where it runs, and what it does when there is nothing to
+//! do.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +15,11 @@ use crate::load::{Load, seed};
 use crate::server::{Server, binary, database_url};
 use crate::{SERVERS, each_server, refused};
 
-/// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the supervisor looks twice, and the
-/// feed asks twice, for which its thread wakes some eight times.
+/// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the supervisor looks twice, and
+/// the feed asks twice, with several wake-ups of its thread for each question.
 const WAKE_UPS_MAX: u64 = 20;
 
-/// The files of a process that are no files: number and kind.
+/// The anonymous files of a process, such as rings: number and kind.
 fn anonymous_files(server: &Server) -> Vec<(String, String)> {
     let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server's files").flatten();
     let kinds = files.filter_map(|file| {
@@ -69,7 +70,7 @@ fn forbidding<T: Send>(call: i64, errno: i32, start: impl FnOnce() -> T + Send) 
         std::env::consts::ARCH.try_into().expect("an architecture that seccomp knows"),
     );
     let filter: BpfProgram = filter.and_then(TryInto::try_into).expect("a filter");
-    // A filter is a thread's and its children's, and for good: so a thread of its own.
+    // A filter binds a thread and its children for good: this thread is for nothing else.
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             seccompiler::apply_filter(&filter).expect("a filter may always be added");
@@ -120,7 +121,7 @@ fn the_driver_that_runs_is_the_one_that_is_said() {
             assert!(why.contains("entries"), "{why}");
             let rings = rings(&server);
             assert!(!rings.is_empty());
-            // The database's threads have an epoll each either way; the cores' are gone.
+            // The database's threads have an epoll each with either driver; the cores' are gone.
             assert_eq!(epolls(&server) + rings.len(), with_epoll);
             let before: Vec<u64> = rings.iter().map(|ring| completions(&server, ring)).collect();
             let load = Load::start(&server.tcp(), 4, seed());
@@ -198,7 +199,7 @@ fn an_idle_server_sleeps() {
         let cluster = Cluster::start();
         let servers = ["auto", "epoll"]
             .map(|driver| Server::on(&cluster.config(), &[&["--driver", driver], arguments].concat()));
-        // Not merely never used, and with clients that have nothing to say.
+        // The servers have been used, and have clients that say nothing.
         let idle = servers.each_ref().map(|server| {
             let load = Load::start(&server.tcp(), 4, seed());
             load.wait_for(50);
@@ -241,7 +242,8 @@ fn hardly_any_locked_memory() {
             .args(arguments);
         let mut server = Server::spawn(command);
         server.wait_until_serving();
-        // Since Linux 5.12 rings are counted against the cgroup instead; before, the ladder goes down.
+        // Since Linux 5.12 the memory of rings counts against the cgroup instead. On older kernels the server tries
+        // smaller rings.
         println!("{:?}", said(&server));
         let load = Load::start(&server.tcp(), 2, seed());
         load.wait_for(20);

@@ -79,7 +79,7 @@ fn no_request_fails_when_the_server_is_told_to_stop() {
                     assert_eq!(answer.status, 201, "{}", answer.text());
                     answer
                 });
-                // Another core may hear of it a moment later.
+                // Another core may hear of the drain a moment later.
                 let told = last.filter(|answer| answer.header("Connection") == Some("close")).count();
                 assert!(told > 0);
                 clients.into_iter().map(|client| client.join().expect("a client")).sum()
@@ -127,7 +127,7 @@ fn draining() {
         let health = wait_until_draining(&mut balancer);
         assert_eq!(health.header("Connection"), Some("close"));
         assert_eq!(health.json()["status"], "draining");
-        // Refused or told so: unhealthy either way.
+        // The check cannot connect or is told 503: unhealthy either way.
         refused(healthcheck(&unix), 1, &["rinha: ", &unix]);
         // A client that says nothing is let go, with a clean close.
         assert!(silent.is_closed_by_server());
@@ -147,7 +147,7 @@ fn a_second_signal_ends_at_once() {
         let cluster = Cluster::start();
         for (first, second) in [(Signal::SIGTERM, Signal::SIGTERM), (Signal::SIGINT, Signal::SIGTERM)] {
             let mut server = Server::on(&cluster.config(), arguments);
-            // It would be waited for.
+            // The drain would wait for this client.
             let mut silent = server.connect();
             assert!(silent.is_alive());
             server.signal(first);
@@ -209,6 +209,6 @@ fn a_health_check_of_something_else() {
     {
         refused(check(&listen), 1, &["rinha: ", &listen, "cannot connect"]);
     }
-    // Well-formed, so that the impostors' silence above is theirs.
+    // The request is well-formed, so that the silence of an impostor is not its fault.
     assert!(request("GET", "/healthz", "").ends_with("\r\n\r\n"));
 }

@@ -42,7 +42,7 @@ fn one_connection_too_many() {
             let mut connection = server.connect();
             let answer = connection.ask("GET", "/contagem-pessoas", "");
             if answer.status != 200 {
-                // Said, and closed at once.
+                // The server closes at once behind this answer.
                 assert!(connection.try_receive(false).is_err());
                 break answer;
             }
@@ -56,7 +56,7 @@ fn one_connection_too_many() {
             (503, Some("1"), Some("close"))
         );
         assert!(refused.text().contains("too many connections"), "{}", refused.text());
-        // Those that are in are served as before, and a place that is left is taken again.
+        // Connections that are open are served, and a place that one leaves is taken again.
         assert!(connections.iter_mut().all(Connection::is_alive));
         drop(connections.pop());
         wait_until("a free place", || server.ask("GET", "/contagem-pessoas", "").status == 200);
@@ -72,7 +72,7 @@ fn no_file_descriptor_left() {
         let mut inside = server.connect();
         assert!(inside.is_alive());
         let open = || fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server's files").count();
-        // Lowered from outside under the running server, which sized itself by the old limit.
+        // Lowers the limit of the running server from outside; the server sized itself by the limit at its start.
         let limit = |files: usize| {
             let mut command = Command::new("prlimit");
             command.args(["--pid", &server.pid().to_string(), &format!("--nofile={files}:")]);
@@ -91,7 +91,7 @@ fn no_file_descriptor_left() {
         let complaints =
             || server.log().iter().filter(|line| line.contains("cannot accept a connection")).count();
         wait_until("a complaint", || complaints() > 0);
-        // It goes on serving whom it has, does not spin, and does not fill its log.
+        // The server goes on serving its open connections, does not spin, and does not fill its log.
         assert_eq!(inside.ask("GET", "/contagem-pessoas", "").status, 200);
         let (began, switches) = (Instant::now(), complaints());
         std::thread::sleep(Duration::from_secs(2));
@@ -132,7 +132,7 @@ fn answers_that_nobody_reads() {
     for client in &mut clients {
         client.send(request("GET", "/pessoas?t=longa", ""));
     }
-    // The last was asked when the server held all it may; others are served as ever.
+    // The last client asked when the server held all that it may. Requests for short answers are still served.
     let last = clients.last_mut().expect("a client");
     let refused = last.receive();
     assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")), "{}", refused.text());

@@ -1,4 +1,4 @@
-//! What is written, and what is not.
+//! The log: what is written, and what is not.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -106,7 +106,7 @@ fn the_filter_decides() {
         let committers = "select count(*) from pg_stat_activity where application_name = 'rinha commit'";
         cluster.query(committers) != ["0"]
     });
-    // Its handlers of signals stand before it connects.
+    // The server installs its signal handlers before it connects.
     server.signal(Signal::SIGTERM);
     assert!(server.wait(std::time::Duration::from_secs(10)).success());
     assert_eq!(server.log(), [] as [String; 0]);

@@ -52,7 +52,7 @@ fn a_database_that_says_no() {
         refused(on(url), 1, words);
         assert!(began.elapsed() < Duration::from_secs(10), "{url}: refused only after {:?}", began.elapsed());
     }
-    // None of them did anything to the database.
+    // None of the refused starts did anything to the database.
     assert_eq!(cluster.query("select to_regclass('pessoas')"), ["NULL"]);
 }
 
@@ -80,7 +80,7 @@ fn an_address_that_is_taken() {
         let data_dir = directory.path().join("data");
         command.args(["--listen", listen, "--data-dir"]).arg(&data_dir);
         refused(command, 1, words);
-        // Said before anything is made.
+        // The refusal comes before anything is made.
         assert!(!data_dir.exists());
     }
     assert_eq!(fs::read(&file).expect("the file"), b"precious");
@@ -147,7 +147,7 @@ fn a_database_that_comes_up_later() {
             server.events().iter().any(|event| event["message"] == "waiting for the database")
         });
         thread::sleep(Duration::from_secs(2));
-        // It says so once, and serves nothing yet.
+        // The server says once that it waits, and serves nothing yet.
         assert_eq!(server.log().len(), 1, "{:#?}", server.log());
         let cluster = Cluster::start_in(directory);
         let back = Instant::now();

@@ -23,7 +23,8 @@ const PESSOAS_MAX: usize = 4000;
 const LOAD_TIME_MAX: Duration = Duration::from_secs(60);
 /// Pause of a client between two pessoas, so that a fault meets a busy server and not a full disk.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Pause before the same pessoa is sent again. Shorter than what `Retry-After` asks for: a hasty client is the harder one.
+/// Pause before the same pessoa is sent again. It is shorter than what `Retry-After` asks for, as a hasty client is the
+/// harder one.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How long something is waited for that must happen.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -135,7 +136,8 @@ pub(crate) enum Fate {
 pub(crate) struct Attempt {
     pub(crate) pessoa: Pessoa,
     pub(crate) fate: Fate,
-    /// Before its fate was told it was sent once without a definite answer: it may have been stored then.
+    /// Before its fate was told, the pessoa was sent at least once without a definite answer: it may have been stored
+    /// then.
     pub(crate) doubted: bool,
 }
 
@@ -170,7 +172,7 @@ impl Load {
         Load::with(address, clients, seed, |pessoa| pessoa)
     }
 
-    /// The same with pessoas that `change` has changed.
+    /// Starts such clients with pessoas that `change` has changed.
     pub(crate) fn with(
         address: &Address,
         clients: usize,
@@ -209,12 +211,12 @@ impl Load {
         self.tally.lost.load(Ordering::Relaxed)
     }
 
-    /// Of the lost, those of whose answer a part came.
+    /// Lost requests of whose answer a part came, so far.
     pub(crate) fn torn(&self) -> usize {
         self.tally.torn.load(Ordering::Relaxed)
     }
 
-    /// Waits until this many more were acknowledged; how long that took.
+    /// Waits until this many more were acknowledged, and returns how long that took.
     pub(crate) fn wait_for(&self, more: usize) -> Duration {
         let goal = self.acknowledged() + more;
         wait_until("more acknowledged pessoas", || {
@@ -223,7 +225,7 @@ impl Load {
         })
     }
 
-    /// Ends the load; what every client was told.
+    /// Ends the load, and returns what every client was told.
     pub(crate) fn finish(mut self) -> Vec<Attempt> {
         self.tally.stop.store(true, Ordering::Relaxed);
         let attempts: Vec<Attempt> = std::mem::take(&mut self.clients)

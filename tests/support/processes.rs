@@ -121,7 +121,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.postmaster().is_some_and(runs) {
-            // As the next server would: taken over, and stopped.
+            // Taken over as the next server would do, and stopped when dropped.
             let left = Embedded::start(&Settings::new(self.data_dir()));
             println!("a Postgres was left behind: stopped ({:?})", left.map(|left| left.pid()));
         }

@@ -55,7 +55,7 @@ pub(crate) fn race(instances: &[Address], apelidos: usize) -> Vec<Winner> {
                                     break response;
                                 }
                             }
-                            // The outcome is unknown: asked again, of the other one.
+                            // The outcome is unknown: the next instance is asked.
                             unknown.fetch_add(1, Ordering::Relaxed);
                             instance = (instance + 1) % instances.len();
                             std::thread::sleep(Duration::from_millis(2));

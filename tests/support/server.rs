@@ -52,7 +52,7 @@ impl Server {
         server
     }
 
-    /// Starts it on a database of its own kind of trust: the cluster of the test.
+    /// Starts the server on the test's cluster.
     pub(crate) fn on(config: &tokio_postgres::Config, arguments: &[&str]) -> Server {
         let url = database_url(config);
         Server::start(&[&["--database-url", &url], arguments].concat())
@@ -148,7 +148,7 @@ impl Server {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// SIGKILL, and its end.
+    /// Kills the server, and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a live server");
         self.child.wait().expect("its end");
@@ -160,7 +160,7 @@ impl Drop for Server {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        // Not SIGKILL at once: a private Postgres must go with it. No idle client is waited for.
+        // Not SIGKILL at once: a private Postgres must end with its server.
         self.signal(Signal::SIGTERM);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(11) {
@@ -215,7 +215,7 @@ impl Read for Stream {
 /// A client's connection. Requests are bytes; answers are read as RFC 9112 frames them.
 pub(crate) struct Connection {
     stream: Stream,
-    /// What was read and not yet taken.
+    /// What was read and not yet taken as an answer.
     buffer: Vec<u8>,
 }
 

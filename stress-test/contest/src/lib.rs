@@ -1,7 +1,7 @@
 //! The contest's payloads and search terms, made again from a seed. It knows nothing of who uses them.
 //!
-//! The contest ships two files, 100,000 payloads and 5,000 terms, that a script once drew at random. This draws from the
-//! same distributions, so that as many as wanted can be had and nothing need be shipped:
+//! The contest ships two files, 100,000 payloads and 5,000 terms, that a script once drew at random. This crate draws
+//! from the same distributions, so that there are as many as wanted and none need be shipped:
 //!
 //! | member | drawn |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | `nascimento` | year 1940 to 2020, month 1 to 13, day 1 to 29; one in 99: garbage |
 //! | `stack` | one in 14: `null`; else 1 to 26 of 25 technologies; one in 99: of a wrong type, or an item of 40 letters |
 //!
-//! So 88.4 % are valid: a month 13 is the most common fault. Short random `apelido`s collide, one in 30 of the first 54,635.
-//! A term is 1 to 50 letters and spaces; about nine in ten match nothing.
+//! So 88.4 % are valid: a month 13 is the most common fault. Short random `apelido`s collide, one in 30 of the first
+//! 54,635. A term is 1 to 50 letters and spaces; about nine in ten match nothing.
 
 /// The technologies that a stack is made of.
 pub const TECHNOLOGIES: [&str; 25] = [
@@ -47,9 +47,9 @@ pub const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 /// What a `nome` and a term are made of.
 pub const LETTERS_AND_SPACE: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ";
 
-/// Each fault has this chance in one payload: one in so many.
+/// One payload in this many has a fault of a given kind.
 const FAULT_ONE_IN: usize = 99;
-/// A date's place holds these instead, as JSON.
+/// What a payload has in place of a date, as JSON.
 const NO_DATES: [&str; 4] = [r#""\"12-12-2000\"""#, r#""null""#, r#""10""#, r#""?!?!?""#];
 
 /// splitmix64.
@@ -71,7 +71,7 @@ impl Random {
         usize::try_from(self.next() % end as u64).expect("less than a usize")
     }
 
-    /// So many of these letters.
+    /// `length` letters, each drawn from `alphabet`.
     pub fn letters(&mut self, alphabet: &[u8], length: usize) -> String {
         (0..length).map(|_| char::from(alphabet[self.below(alphabet.len())])).collect()
     }
@@ -117,7 +117,7 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
-    /// Not always one of the calendar: month 13, 29 February in any year.
+    /// A date that need not be one of the calendar: it may have a month 13, or 29 February in any year.
     fn date(&mut self) -> String {
         let (year, month, day) = (1940 + self.below(81), 1 + self.below(13), 1 + self.below(29));
         format!(r#""{year}-{month:02}-{day:02}""#)
@@ -132,7 +132,7 @@ impl Random {
     }
 }
 
-/// No technology needs an escape.
+/// A stack as JSON: no technology needs an escape.
 fn json(stack: Option<Vec<&str>>) -> String {
     match stack {
         None => "null".to_owned(),

@@ -7,7 +7,7 @@ use super::*;
 /// As many as the contest ships.
 const PAYLOADS: usize = 100_000;
 const TERMS: usize = 5_000;
-/// As many as one run of the contest creates, and the rows that a correct server then has.
+/// The creates of one run of the contest, and the rows that a correct server then has.
 const CREATES: usize = 54_635;
 const ROWS: usize = 46_576;
 
@@ -118,7 +118,7 @@ fn terms_are_of_each_length_and_mostly_match_nothing() {
     assert_eq!(lengths, (1..=50).collect());
     assert!(terms.iter().all(|term| term.bytes().all(|byte| byte == b'+' || byte.is_ascii_alphabetic())));
 
-    // The texts of a tenth of a run: the shares of terms of each length that match grow slowly with the rows.
+    // The texts of a tenth of a run will do: the share of terms that match grows slowly with the rows.
     let texts: Vec<String> =
         (0..4_000).map(|_| format!("{}\0{}", random.apelido(), random.nome()).to_lowercase()).collect();
     let matches = |term: &&String| {

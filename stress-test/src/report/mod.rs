@@ -1,5 +1,5 @@
-//! One self-contained page of a run: the verdict, percentiles, throughput and latency over time, CPU and memory against their limits,
-//! and how to do it again. It needs no network to be seen.
+//! One self-contained page of a run: the verdict, percentiles, throughput and latency over time, CPU and memory against
+//! their limits, and how to do it again. It needs no network to be seen.
 
 mod plots;
 
@@ -33,7 +33,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
         (tiles(&run))
         section { h2 { "Verdict" } (verdict(&run.verdict)) }
         section { h2 { "Response times in ms" } (percentiles(&run)) }
-        // Of another simulation Gatling's own report shows these.
+        // A simulation without records has its requests in Gatling's own report.
         @if !requests.is_empty() {
             section { h2 { "Requests" } (figure(&plots::throughput(&requests))) }
             section { h2 { "Response times over time" } (figure(&plots::latency(&requests))) }
@@ -74,7 +74,7 @@ pub(crate) fn page(title: &str, body: &Markup) -> Markup {
     }
 }
 
-/// Of the scripts that the crate brings the first, plotly.js; the second would set formulas.
+/// plotly.js: the first of the scripts that the crate brings; the second would typeset formulas.
 fn library() -> String {
     const END: &str = "</script>";
     let scripts = Plot::offline_js_sources();
@@ -82,7 +82,7 @@ fn library() -> String {
     scripts[..end].to_owned()
 }
 
-/// An empty place and, beside it, what is to be drawn there.
+/// An empty element and, beside it, the figure that `page.js` draws there.
 pub(crate) fn figure(plot: &Plot) -> Markup {
     let json = plot.to_json().replace("</", "<\\/");
     html! { div.plot {} script type="application/json" { (PreEscaped(json)) } }
@@ -241,7 +241,7 @@ fn circumstances(run: &Run) -> Markup {
     }
 }
 
-/// With a comma between each three digits.
+/// A number with a comma between each three digits.
 pub(crate) fn thousands(number: impl std::fmt::Display) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =

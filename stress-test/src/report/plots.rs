@@ -9,13 +9,13 @@ use plotly::{Layout, Plot, Scatter};
 use crate::monitor::{Sample, Total};
 use crate::records::{KINDS, Percentiles, Request};
 
-/// Told apart on a light page and on a dark one, also by those who see few colours.
+/// Colours that can be told apart on a light page and on a dark one, also by those who see few colours.
 const COLORS: [&str; 6] = ["#3b82f6", "#e0912f", "#14a38b", "#c65bb5", "#8b93a1", "#d9534f"];
 const ROWS: &str = "rows (201)";
 const LIMIT_COLOR: &str = "#d9534f";
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Of one kind or of all, in each second of the run; a second without one is left out.
+/// Groups requests by the second of the run in which they began. A second without requests is left out.
 fn by_second<'a>(requests: impl Iterator<Item = &'a Request>, start: u64) -> BTreeMap<u64, Vec<&'a Request>> {
     let mut seconds: BTreeMap<u64, Vec<&Request>> = BTreeMap::new();
     for request in requests {
@@ -24,15 +24,15 @@ fn by_second<'a>(requests: impl Iterator<Item = &'a Request>, start: u64) -> BTr
     seconds
 }
 
-/// When the first was sent.
+/// When the first request was sent.
 pub(super) fn start(requests: &[Request]) -> u64 {
     requests.iter().map(|request| request.began).min().unwrap_or(0)
 }
 
-/// Requests of each kind, as they begin, and rows, as their 201s arrive, a second.
+/// In each second, the requests of each kind that begin, and the rows whose 201s arrive.
 pub(super) fn throughput(requests: &[Request]) -> Plot {
     let start = start(requests);
-    // That second is not a whole one.
+    // The last second is not a whole one: it is left out.
     let last = requests.iter().map(|request| (request.began - start) / 1000).max().unwrap_or(0);
     let mut plot = figure("a second");
     let mut line =
@@ -43,7 +43,8 @@ pub(super) fn throughput(requests: &[Request]) -> Plot {
                 let second = usize::try_from((at(request) - start) / 1000).expect("a second of the run");
                 y.get_mut(second).into_iter().for_each(|count| *count += 1);
             }
-            // Most rows are asked for at once: their line lies upon that of the GETs.
+            // Most rows are asked for right after their 201, so that their line lies upon that of the GETs: it is
+            // dotted.
             let dash = if name == ROWS { DashType::Dot } else { DashType::Solid };
             let line = Line::new().color(COLORS[color]).width(2.0).dash(dash);
             plot.add_trace(Scatter::new(x, y).name(name).mode(Mode::Lines).line(line));
@@ -95,7 +96,7 @@ pub(crate) fn latencies(runs: &[(String, Vec<Request>)]) -> Plot {
     plot
 }
 
-/// CPUs in use, and throttled, of one service between each two samples, against its limit.
+/// The CPUs that one service used, and those that throttling kept from it, between each two samples, against its limit.
 pub(super) fn cpu(total: &Total, samples: &[Sample], start: u64) -> Plot {
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.service == total.service).collect();
     let mut seconds = Vec::new();
@@ -119,7 +120,7 @@ pub(super) fn cpu(total: &Total, samples: &[Sample], start: u64) -> Plot {
     plot
 }
 
-/// Memory that no file backs of one service, against its limit.
+/// The memory of one service that no file backs, against its limit.
 pub(super) fn memory(total: &Total, samples: &[Sample], start: u64) -> Plot {
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.service == total.service).collect();
     let seconds: Vec<f64> = own.iter().map(|sample| seconds_after(start, sample.at)).collect();
@@ -130,7 +131,7 @@ pub(super) fn memory(total: &Total, samples: &[Sample], start: u64) -> Plot {
     plot
 }
 
-/// Negative before the first request, while Gatling starts.
+/// Seconds since the first request; negative while Gatling starts.
 fn seconds_after(start: u64, at: u64) -> f64 {
     (at as f64 - start as f64) / 1000.0
 }

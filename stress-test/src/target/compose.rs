@@ -7,7 +7,8 @@ use anyhow::{Context, Result, anyhow};
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
 use crate::process::{clean_up, output, output_of};
 
-/// The Compose project of the stress test, and the one that compose.yml names: nobody's database is thrown away but our own.
+/// The Compose project of the stress test, so that nobody's database is thrown away but its own, and the project that
+/// compose.yml names.
 pub const OWN: &str = "rinha-stress";
 pub(super) const USUAL: &str = "rinha";
 
@@ -25,7 +26,7 @@ pub enum Engine {
 pub struct Project {
     /// Which engine runs its containers.
     engine: Engine,
-    /// The label that all of them have.
+    /// The project's name, which is in a label of all of them.
     name: String,
 }
 
@@ -55,7 +56,7 @@ impl Engine {
             && output(self.compose(OWN).arg("version"), COMMAND_TIME_MAX).is_ok()
     }
 
-    /// The first that works.
+    /// The first engine that answers.
     pub(super) fn find() -> Option<Self> {
         [Engine::Docker, Engine::Podman].into_iter().find(|engine| engine.answers())
     }
@@ -66,7 +67,7 @@ impl Engine {
 }
 
 impl Project {
-    /// What runs it, said to people.
+    /// What people call the engine.
     pub(super) fn engine_name(&self) -> &'static str {
         match self.engine {
             Engine::Docker => "docker compose",
@@ -74,21 +75,21 @@ impl Project {
         }
     }
 
-    /// Stops, with its data kept, the project that compose.yml names; returned if there was one.
+    /// Stops the project that compose.yml names, and keeps its data. Returns the project if it ran.
     pub(super) fn displace(&self) -> Result<Option<Project>> {
         let usual = self.engine.project(USUAL);
         if self.name == USUAL || usual.services()?.is_empty() {
             return Ok(None);
         }
         if let Err(error) = output(usual.compose().arg("stop"), DOWN_TIME_MAX) {
-            // Some of it may have stopped. Its own error would hide the one that matters.
+            // Some containers may have stopped. An error of their new start must not hide the one that stopped this.
             let _ = clean_up(|| usual.start_again());
             return Err(error);
         }
         Ok(Some(usual))
     }
 
-    /// Starts a displaced one again.
+    /// Starts a displaced project again.
     pub fn start_again(&self) -> Result<()> {
         output(self.compose().arg("start"), DOWN_TIME_MAX).map(drop)
     }
@@ -106,7 +107,7 @@ impl Project {
 
     /// Builds its images and starts it with an empty database.
     pub(super) fn up(&self) -> Result<()> {
-        // What an earlier run left.
+        // An earlier run may have left containers and volumes.
         self.down()?;
         output(self.compose().arg("build"), UP_TIME_MAX)?;
         output(self.compose().args(["up", "-d"]), UP_TIME_MAX).map(drop)

@@ -37,7 +37,7 @@ struct Process {
 }
 
 impl Processes {
-    /// Our own, so that no database is lost, and the topology's default.
+    /// The stress test's own directory, so that no other database is lost, and the default directory of `local`.
     pub(super) fn own_and_usual() -> [Self; 2] {
         let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "data" };
         let usual =
@@ -55,7 +55,8 @@ impl Processes {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let build = "build --release --locked -p rinha -p tools --bin rinha --bin local".split(' ');
         let mut command = Command::new(&cargo);
-        // What `cargo run` says of this package would let build scripts, and with them half of the tree, run again.
+        // `cargo run` sets variables that describe this package. Inherited by the build, they would make it run build
+        // scripts and compile half of the tree again.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
             command.env_remove(name);
         }
@@ -86,7 +87,7 @@ impl Processes {
         Ok(services.into_iter().map(service).collect())
     }
 
-    /// Where each instance has a socket a core.
+    /// The directory in which each instance has a socket for each core.
     pub(super) fn sockets(&self) -> PathBuf {
         self.0.join("sockets")
     }
@@ -118,7 +119,8 @@ impl Processes {
         output(Command::new("haproxy").arg("-v"), COMMAND_TIME_MAX)
     }
 
-    /// Of what runs there now. A file that a killed one left would name processes that may be anybody's by now.
+    /// The description of what runs there. The file of a topology that was killed is an error: its pids may be
+    /// anybody's.
     fn description(&self) -> Result<Description> {
         let file = self.0.join("services.json");
         let text =

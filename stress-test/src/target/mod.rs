@@ -1,5 +1,5 @@
-//! What listens, and how to reach behind the balancer: containers of a Compose project, the local topology, or something unknown. It
-//! starts and stops them; it does not know what they are asked.
+//! What listens, and how to reach behind the balancer: containers of a Compose project, the local topology, or
+//! something unknown. This module starts and stops them; it does not know what they are asked.
 
 pub mod compose;
 pub mod local;
@@ -46,7 +46,7 @@ pub enum Target {
     Unknown,
 }
 
-/// A server line of the balancer or a socket: one way to ask a single instance.
+/// A way to ask a single instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instance {
     /// Its own socket.
@@ -77,7 +77,7 @@ impl Target {
         }
     }
 
-    /// Said to people.
+    /// What people call it.
     pub fn name(&self) -> String {
         let name = match self {
             Target::Compose(project) => project.engine_name(),
@@ -87,7 +87,7 @@ impl Target {
         name.to_owned()
     }
 
-    /// Stops, with its data kept, the project that compose.yml names; returned if there was one.
+    /// Stops the project that compose.yml names, and keeps its data. Returns the project if it ran.
     pub fn displace(&self) -> Result<Option<Project>> {
         match self {
             Target::Compose(project) => project.displace(),
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// The same, and of containers that they publish the port.
+    /// Whether its services are there and listen on the port; containers must publish it.
     fn listens_on(&self, base: &Address) -> bool {
         match self {
             Target::Compose(project) => port(base).is_some_and(|port| project.publishes(port)),
@@ -169,7 +169,8 @@ impl Target {
         Ok(Some(printed.lines().map(str::to_owned).collect()))
     }
 
-    /// How to ask each instance alone: on its own socket where this user may, else, or if `drain` is wanted, through the balancer.
+    /// How to ask each instance alone: on its own socket, or through the balancer if the socket cannot be reached or
+    /// `drain` is wanted.
     pub fn instances(&self, drain: bool) -> Result<Vec<Instance>> {
         let services = self.services()?;
         let apis: Vec<&Service> = services.iter().filter(|service| service.name.starts_with("api")).collect();
@@ -195,7 +196,7 @@ impl Target {
         Ok(apis.into_iter().map(|api| Instance::Drained(api.name.clone(), others(api))).collect())
     }
 
-    /// Of the first core. Containers' paths are reached through their processes' root.
+    /// The socket of an instance's first core, if it can be reached: a container's through the root of its process.
     fn socket(&self, api: &Service) -> Option<PathBuf> {
         let directory = match self {
             Target::Local(processes) => processes.sockets(),
@@ -222,7 +223,7 @@ impl Target {
         }
     }
 
-    /// As it says itself; empty if there is none.
+    /// The balancer's version, as it says it itself; empty if there is none.
     pub fn balancer_version(&self) -> String {
         let printed = match self {
             Target::Compose(project) => project.balancer_version(),

@@ -1,14 +1,14 @@
-//! A service of a topology, and how it is asked whatever runs it: this much containers and plain processes have in common.
+//! What containers and plain processes have in common: a service of a topology, and how it is asked whatever runs it.
 
 use std::time::Duration;
 
-/// Images are built within this.
+/// Limit of a start; it includes the build of images or programs.
 pub(super) const UP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 pub(super) const DOWN_TIME_MAX: Duration = Duration::from_secs(90);
-/// Something short of an engine, of psql or of the balancer.
+/// Limit of a short command of an engine, of psql or of the balancer.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The rows of a statement on its standard input, columns joined by `|`.
+/// Prints the rows of the statement on its standard input, columns joined by `|`.
 pub(super) const PSQL: &str = "psql -XAt -U rinha -d rinha -v ON_ERROR_STOP=1";
 
 /// A service's main process.

@@ -59,7 +59,7 @@ fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
-/// The names of the checks that must fail, and no others do.
+/// The checks with the names in `failing` must fail, and no others.
 fn check(lie: Lie, failing: &[&str]) {
     let address = stub::start(lie);
     let run = tempfile::tempdir().expect("a directory");
@@ -132,7 +132,7 @@ fn a_target_that_is_away_fails() {
     assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
 }
 
-/// The whole way, by Gatling: its GET after a 201 must see through a server that changes what it was given.
+/// The whole way, by Gatling, whose GET after a 201 must find out a server that changes what it was given.
 #[test]
 fn gatling_finds_out_another_content_and_lost_rows() {
     if Command::new("mvn").arg("--version").output().is_err() {

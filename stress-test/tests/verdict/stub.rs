@@ -15,7 +15,7 @@ pub(crate) enum Lie {
     None,
     /// One in ten pessoas that it acknowledges is never stored.
     Loses,
-    /// The same, and it counts those too.
+    /// One in ten is never stored, and it counts those too.
     LosesAndCounts,
     /// It stores an apelido again.
     Repeats,
@@ -32,7 +32,7 @@ struct State {
     rows: HashMap<String, Value>,
     apelidos: HashSet<String>,
     creates: u64,
-    /// On top of the rows.
+    /// Pessoas that are counted on top of the rows.
     counted: usize,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p tools --bin constant -- ADDRESS [io_uring|epoll] [BODY_BYTES] [CPU]`
 //!
-//! ADDRESS is a TCP address or `unix:PATH`. In the server's place in the topology (`local --api`) it takes LISTEN and CORES from the
-//! environment. Prints its CPU time per request on SIGTERM or Ctrl-C.
+//! ADDRESS is a TCP address or `unix:PATH`. In the server's place in the topology (`local --api`) it takes LISTEN and
+//! CORES from the environment. Prints its CPU time per request on SIGTERM or Ctrl-C.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -74,7 +74,7 @@ fn main() {
     runtime.block_on(async {
         let shared = Shared::new(CONNECTIONS_MAX);
         let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
-        // Held, as it removes its path when dropped.
+        // Held to the end: when dropped, it removes the paths of its sockets.
         let mut intake = Intake::new(Rc::clone(&shared), Rc::clone(&service), nonblocking);
         let bound = Bound::bind(&listen, 0).expect("a free address");
         intake.listen(bound).expect("a listener");

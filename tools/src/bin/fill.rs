@@ -73,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 struct Generator {
     random: Random,
     minter: Minter,
-    /// Short random apelidos repeat.
+    /// The apelidos so far, as short random ones repeat.
     seen: HashSet<String>,
 }
 

@@ -1,4 +1,5 @@
-//! From `perf script` to a flame graph whose first frames are the service and its thread; `perf/flamegraph` and `perf/offcpu` use it.
+//! From `perf script` to a flame graph whose first frames are the service and its thread; `perf/flamegraph` and
+//! `perf/offcpu` use it.
 //!
 //! `cargo build -p tools --bin flame`, and then
 //!
@@ -8,7 +9,7 @@
 //! flame draw TITLE SUBTITLE [UNIT] < FOLDED > SVG
 //! ```
 //!
-//! OWNERS has a line `PID SERVICE` for each process; the others are left out.
+//! OWNERS has a line `PID SERVICE` for each process; other processes are left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;

@@ -1,10 +1,15 @@
-//! Requests at a fixed rate, however long the answers take: the latency that a client sees who does not wait for the others.
+//! Requests at a fixed rate, however long the answers take: the latency that a client sees who does not wait for the
+//! others.
 //!
-//! `cargo run --release -p tools --bin pace -- HOST:PORT RATE SECONDS [--mix create|targets|contest] [--targets FILE] [--terms FILE] ..`
+//! ```text
+//! cargo run --release -p tools --bin pace -- \
+//!     HOST:PORT RATE SECONDS [--mix create|targets|contest] [--targets FILE] [--terms FILE] ..
+//! ```
 //!
-//! Request n is due n / RATE seconds after the start and its latency counts from then, not from when a connection was free to take
-//! it: a stall is charged to every request that was due during it (no coordinated omission). The mixes are those of
-//! `perf/load.lua`. A thread for each connection: the kernel's timers are finer than those of the runtimes at hand.
+//! Request n is due n / RATE seconds after the start and its latency counts from then, not from when a connection was
+//! free to take it: a stall is charged to every request that was due during it (no coordinated omission). The mixes are
+//! those of `perf/load.lua`. Each connection has a thread, as the kernel's timers are finer than those of the runtimes
+//! at hand.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,7 +26,7 @@ use rinha::people::Minter;
 
 /// How late the last answers may be before the rest is given up.
 const OVERTIME: Duration = Duration::from_secs(10);
-/// One answer.
+/// Limit of one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 128 * 1024;
 /// Finest steps and longest latency of the histograms, in microseconds.
@@ -76,7 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     {
         return Err("expected --targets, and for the contest --terms".into());
     }
-    // Threads wake when they are due, and not up to 50 us later.
+    // Threads must wake when they are due: the kernel's default slack would let each sleep up to 50 us longer.
     nix::sys::prctl::set_timerslack(1)?;
 
     #[allow(
@@ -150,7 +155,7 @@ struct Requests<'a> {
     mix: Mix,
     targets: &'a [String],
     terms: &'a [String],
-    /// Its field of each request.
+    /// The `Connection` field of each request, or nothing.
     connection: &'static str,
     random: Random,
     /// What its apelidos begin with.

@@ -28,8 +28,9 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * The contest's load: three scenarios at once, an open model, one connection per user. Beyond the contest it compares the body of
- * the GET with what was posted, and records each request and each acknowledged pessoa for the verdict.
+ * The contest's load: three scenarios at once, an open model, one connection per user. Beyond what the contest does, it
+ * compares the body of the GET with what was posted, and records each request and each acknowledged pessoa for the
+ * verdict.
  *
  * <p>System properties: {@code base} (URL), {@code feeders} and {@code records} (directories), {@code scale} (of all
  * durations), {@code load} (the multiplier k of all rates).
@@ -92,12 +93,12 @@ public class Contest extends Simulation {
       searches.injectOpen(constant(2, 25), ramp(100)),
       invalidSearches.injectOpen(constant(2, 25), ramp(40)),
     };
-    // By default Gatling would warm itself up with a page of its maker's.
+    // Without this Gatling would warm itself up by a request to its maker's site.
     setUp(populations)
         .protocols(http.baseUrl(BASE).userAgentHeader("rinha stress-test").warmUp(BASE + "/contagem-pessoas"));
   }
 
-  /** The last answer has arrived: what is committed now is all that ever may be. */
+  /** Asks for the count: the last answer has arrived, so that no create may be committed any more. */
   @Override
   public void after() {
     recorder.count(BASE + "/contagem-pessoas");
@@ -116,7 +117,7 @@ public class Contest extends Simulation {
     return Duration.ofMillis(Math.round(seconds * SCALE * 1000));
   }
 
-  /** The request, its answer's status and time saved, and a line in the records whatever became of it. */
+  /** Sends the request, saves its answer's status and time, and writes a line of the records whatever became of it. */
   private ChainBuilder recorded(String name, HttpRequestActionBuilder request) {
     return exec(session -> session.remove("status").set("began", System.currentTimeMillis()))
         .exec(request.check(status().saveAs("status"), responseTimeInMillis().saveAs("millis")))

@@ -26,7 +26,7 @@ final class Feeders {
     }
   }
 
-  /** In order and round again; {@code index} is the line's number from 0. Gatling asks from one thread at a time. */
+  /** The values in order, again and again; {@code index} is the line's number from 0. One thread at a time asks. */
   static Iterator<Map<String, Object>> circular(String name, List<String> values) {
     Stream<Map<String, Object>> round =
         IntStream.iterate(0, index -> (index + 1) % values.size())

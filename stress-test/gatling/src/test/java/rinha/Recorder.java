@@ -13,9 +13,9 @@ import java.nio.file.Path;
 import java.time.Duration;
 
 /**
- * What the verdict is made from, as files of tab-separated columns: {@code requests.tsv} (name, start in ms since 1970, ms, status
- * or 0 without an answer, ok), {@code acknowledged.tsv} (ms since 1970, id, index of the payload), {@code count.tsv} (ms since
- * 1970, status, what {@code /contagem-pessoas} said right after the last answer).
+ * Writes what the verdict is made from, as files of tab-separated columns: {@code requests.tsv} (name, start in ms since
+ * 1970, ms, status or 0 without an answer, ok), {@code acknowledged.tsv} (ms since 1970, id, index of the payload), {@code
+ * count.tsv} (ms since 1970, status, what {@code /contagem-pessoas} said right after the last answer).
  */
 final class Recorder implements AutoCloseable {
   private static final Duration COUNT_TIMEOUT = Duration.ofSeconds(30);
