@@ -53,7 +53,7 @@ test-deps:
 local-deps:
 	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)
 
-# Containers where an engine answers, else plain processes.
+# Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps:
 	@command -v javac >/dev/null || $(call install,default-jdk-headless,Gatling needs a JDK of 17 or newer)
 	@command -v mvn >/dev/null || $(call install,maven,Gatling is run by Maven)
@@ -69,7 +69,7 @@ define install
   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; }
 endef
 
-# The package would make and start a cluster for the whole system; this server runs its own.
+# Debian's package would make and start a cluster for the whole system; this server runs its own.
 define own_clusters_only
 command -v apt-get >/dev/null && [ ! -e /etc/postgresql-common ] \
   && echo "make: telling postgresql-common not to make a cluster of its own" \

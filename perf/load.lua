@@ -1,4 +1,4 @@
--- wrk script: requests of one MIX, PIPELINE of them in a row; a line each of errors, of latencies and of what was sent at the end.
+-- wrk script: requests of one MIX, PIPELINE of them in a row; at the end a line of errors and a line of latencies.
 --
 --   create   unique apelidos; each thread counts by itself, and RUN makes runs differ
 --   targets  GETs of the targets in the file TARGETS, a line each, in random order (SEED)
@@ -8,7 +8,7 @@
 local mix = os.getenv("MIX") or "create"
 local run = os.getenv("RUN") or tostring(os.time())
 local depth = tonumber(os.getenv("PIPELINE") or "1")
--- The contest's requests: creates, lookups, searches, and what is refused with 400.
+-- The numbers of the contest's requests: creates, lookups, searches, and those that are refused with 400.
 local shares = { 54635, 46576, 9590, 4190 }
 local technologies = { "C#", "Node", "Oracle", "Postgres", "Rust", "Python", "Java", "Kotlin", "Elixir", "Ruby", "Go", "PHP", "Scala" }
 
@@ -78,7 +78,7 @@ end
 function done(summary, latency, requests)
   local expected = 0
   for _, thread in ipairs(threads) do expected = expected + thread:get("refused") end
-  -- Those under way at the end were sent and not answered.
+  -- `refused` also counts requests that were under way at the end and got no answer, so the difference may be negative.
   local status = math.max(0, summary.errors.status - expected)
   print(string.format("errors: connect %d, status %d, timeout %d, read %d, write %d", summary.errors.connect, status,
     summary.errors.timeout, summary.errors.read, summary.errors.write))

@@ -8,7 +8,7 @@ use std::time::Duration;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-// The pessoa, in Unicode scalar values.
+// The pessoa; lengths in Unicode scalar values.
 
 /// Most characters of an `apelido`.
 pub const APELIDO_CHARS_MAX: usize = 32;
@@ -21,11 +21,11 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Most pessoas in the answer to one search.
 pub const SEARCH_RESULTS_MAX: usize = 50;
 
-// HTTP, in bytes.
+// HTTP; sizes in bytes.
 
 /// Longest request line, its CRLF not counted (`414`).
 pub const REQUEST_LINE_MAX: usize = 8 * KIB;
-/// Longest header section, from the first field line up to and with the empty line (`431`); also the trailer section's.
+/// Longest header section or trailer section, from its first field line to its empty line, which counts too (`431`).
 pub const HEADER_SECTION_MAX: usize = 16 * KIB;
 /// Most header fields of one request (`431`); also the most trailer fields.
 pub const HEADER_FIELDS_MAX: usize = 64;
@@ -34,20 +34,22 @@ pub const BODY_MAX: usize = 64 * KIB;
 /// Longest chunk-size line, extensions and CRLF included (`400`).
 pub const CHUNK_LINE_MAX: usize = 256;
 
-/// What all chunks of one body may cost beside the body: size lines and CRLFs (`413`). Five bytes is the cost of
-/// a chunk of one byte without extensions, so that any body may come in any chunks, but not with 250 bytes of
-/// extensions each.
+/// Most bytes that the chunks of one body may cost beside the body: size lines and CRLFs (`413`). A chunk of one byte
+/// without extensions costs five, so a body may come in chunks of any size, but not with 250 bytes of extensions in
+/// each.
 pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX + CHUNK_LINE_MAX;
 
 /// What a connection's read buffer starts with; enough for a typical create.
 pub const READ_BUFFER_INITIAL: usize = 4 * KIB;
 /// What a connection's read buffer may grow to: one request's head, and its body or one more read.
 pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_MAX + 8 * KIB;
-/// Pipelined answers are gathered into one write until this much is waiting; then it is written first.
+/// Pipelined answers are gathered into one write. Once so many bytes are gathered, they are written before more is
+/// answered.
 pub const WRITE_BUFFER_HIGH: usize = 256 * KIB;
 /// A write buffer that grew past this is given back when it is empty.
 pub const WRITE_BUFFER_KEEP: usize = 16 * KIB;
-/// Answers of one core that wait for their clients to read them; beyond it a long one becomes a `503` and a close.
+/// Most bytes of answers that wait on one core for their clients to read them. Beyond it, a write of more than
+/// `WRITE_BUFFER_KEEP` becomes a `503` and a close.
 pub const UNSENT_BYTES_MAX: usize = 64 * MIB;
 /// What is read and thrown away after an error answer, so that the peer can read it before the close.
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
@@ -63,30 +65,31 @@ pub const CORES_MAX: usize = 256;
 pub const UNIX_PATH_MAX: usize = 107;
 /// Pending connections the kernel keeps for a listener (it caps this at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// How long a start waits for an address that another process still has: of one that was killed, the kernel
-/// closes the sockets that its rings hold a moment after it is gone.
+/// How long a start waits for an address that another process still holds. When a process is killed, the kernel closes
+/// the sockets that its rings hold a moment after the process is gone.
 pub const BIND_TIME_MAX: Duration = Duration::from_secs(1);
-/// How often it tries.
+/// Pause between two attempts to bind such an address.
 pub const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for everything of the process that is not a client connection.
 pub const FILE_RESERVE: usize = 48;
-/// The same for everything of one core and its database thread.
+/// File descriptors kept besides for each core and its database thread.
 pub const FILE_RESERVE_PER_CORE: usize = 20;
 /// From the first byte of a request to its last (`408`).
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-/// From the start of a write to its end; the connection is then closed.
+/// From the start of a write to its end; a connection whose write takes longer is closed.
 pub const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
-/// A connection without a request. Far above the balancer's, which must be the one that closes first.
+/// How long a connection may stay without a request. Far above the balancer's bound, because the balancer must be the
+/// one that closes first.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
-/// The read-and-discard before the close that follows an error answer.
+/// How long input is read and thrown away between an error answer and the close.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often a core looks for late connections and renews its `Date`.
 pub const CLOCK_PERIOD: Duration = Duration::from_secs(1);
 /// Pause of an accept loop that ran out of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// How often an accept loop in that state says so.
+/// How often such an accept loop logs that it cannot accept.
 pub const ACCEPT_LOG_PERIOD: Duration = Duration::from_secs(5);
 /// After SIGTERM: a listener that accepted nothing for this long has an empty backlog and is closed.
 pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
@@ -94,28 +97,32 @@ pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
 pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// After SIGTERM: requests under way are given this long.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
-/// And then the database threads this long to end.
+/// After the drain: the database threads are given this long to end.
 pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
 // Between cores.
 
-/// Questions of one core that another has not answered yet (`503`). One core's clients alone can fill another's queue.
+/// Questions of one core that another has not answered yet (`503`). As many as a commit queue holds, so that the
+/// clients of one core can fill another core's queue by themselves.
 pub const MESH_QUESTIONS_MAX: usize = COMMIT_QUEUE_MAX;
-/// Questions about its state beside them, so that a core that is busy can still be told from one that is stuck.
+/// Unanswered questions about a core's state, counted apart from the others, so that a core that is busy can still be
+/// told from one that is stuck.
 pub const MESH_STATES_MAX: usize = 64;
-/// How long `/healthz` waits for what a core says of itself; one that is later is not healthy.
+/// How long `/healthz` waits for a core's state; a core that answers later is not healthy.
 pub const MESH_STATE_TIME_MAX: Duration = Duration::from_secs(1);
-/// Accepted connections on their way to their core; while all cores have as many, no more is accepted.
+/// Accepted connections on their way to one core; while every core has so many, no more are accepted.
 pub const HANDOVER_MAX: usize = 256;
 
 // The database.
 
 /// Rows of one insert.
 pub const COMMIT_BATCH_MAX: usize = 512;
-/// From the start of one batch to the next while few rows wait, to the next whole millisecond. A batch has a cost that
-/// its rows share: without the pause a busy instance commits single rows, and meets its CPU quota.
+/// Least time from the start of one batch to the start of the next while few rows wait; timers round it up to a whole
+/// millisecond. The rows of a batch share its cost: without the pause a busy instance commits single rows, and meets
+/// its CPU quota. The pause was measured (perf/results/2026-11-26.md).
 pub const COMMIT_GAP: Duration = Duration::from_millis(2);
-/// Rows that do not wait for that: few clients that wait for their answers would be slowed down, and gain nothing.
+/// So many waiting rows end that pause early: a longer wait would slow down a few clients that wait for their answers,
+/// and gain nothing.
 pub const COMMIT_BATCH_ENOUGH: usize = 8;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
@@ -125,37 +132,39 @@ pub const READ_BATCH_MAX: usize = 256;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
-/// Ids that are tried for one create (`503`). A random one is hardly ever taken: what fails so often has another cause, such
-/// as a trigger.
+/// Ids that are tried for one create (`503`). A random id is hardly ever taken, so a create that fails so often has
+/// another cause, such as a trigger.
 pub const MINTS_MAX: usize = 8;
 /// From the arrival of a point read or a count to its answer (`503`).
 pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
-/// Searches that memory cannot answer and that wait on one core, the one under way included (`503`).
+/// Searches that memory cannot answer and that wait for the database on one core, the one under way included (`503`).
 pub const SEARCH_QUEUE_MAX: usize = 16;
 /// From the arrival of such a search to its answer (`503`).
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
-/// Rows on their way from the feed to one core; the feed waits while they are as many.
+/// Rows on their way from the feed to one core; while there are so many, the feed waits.
 pub const FEED_QUEUE_MAX: usize = 4096;
-/// Commits that the feed was not yet told to skip; beyond it reads their rows again, which changes nothing.
+/// Own commits that are noted for the feed, so that it leaves out their rows. When a commit finds no room, the feed
+/// reads its rows again, which changes nothing.
 pub const FEED_NOTICES_MAX: usize = 1024;
-/// After the feed met another history it leaves out no transaction for this long: replies of the old one may be on their way.
+/// How long the feed leaves out no transaction after it met another history: ids of the old history's transactions may
+/// still be on their way, and the new history gives the same ids to others.
 pub const FEED_DOUBT_TIME: Duration = Duration::from_secs(2);
 /// How often the feed asks for new rows when nobody nudges it.
 pub const FEED_PERIOD: Duration = Duration::from_millis(250);
-/// The same after a question between which and the one before no transaction began or ended: also of the rows that
-/// nobody told of, the contract's second is kept.
+/// The period when no transaction began or ended between the last two questions. Rows that nobody announced are still
+/// seen within the contract's second.
 pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
-/// Between two questions, and between two nudges to others, however many commits there are.
+/// Least time between two questions, and between two nudges to other instances, however many commits there are.
 pub const FEED_GAP: Duration = Duration::from_millis(20);
 /// A question without an answer for this long means a dead connection.
 pub const FEED_TIME_MAX: Duration = Duration::from_secs(2);
-/// Rows that a core takes in at a time, so that a long load leaves room for its clock and its commands.
+/// Rows that a core takes from the feed in one turn, so that a long load leaves room for the core's clock and commands.
 pub const FEED_TURN_MAX: usize = 8192;
 /// Rows that the feed hands to a serving core at a time, so that requests pass in between.
 pub const FEED_CHUNK: usize = 64;
-/// The pause after such a turn or chunk.
+/// Pause after such a turn or chunk, and while a core's ring has no room.
 pub const FEED_PAUSE: Duration = Duration::from_millis(1);
-/// A statement without an answer for this long means a dead connection: it is left and a new one is made.
+/// A statement without an answer for this long means a dead connection, which is replaced by a new one.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
 /// One attempt to connect.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -181,39 +190,39 @@ pub const CACHE_BYTES_MIN: usize = 64 * KIB;
 
 /// Oldest major version that has what `schema.sql` needs (`xid8`).
 pub const POSTGRES_MAJOR_MIN: u32 = 13;
-/// The log is kept aside and begun again above this.
+/// Longest log of Postgres; a longer one is set aside, and a new one is begun.
 pub const EMBEDDED_LOG_BYTES_MAX: u64 = 8 * MIB as u64;
 /// How much of the end of a program's output is searched for the reason of a failure.
 pub const EMBEDDED_LOG_TAIL_BYTES: u64 = 64 * KIB as u64;
-/// Enough of a process' command line: the settings, and two paths of 4096 bytes.
+/// How much of a process' command line is read: enough for the settings and two paths of 4096 bytes.
 pub const EMBEDDED_COMMAND_LINE_BYTES: usize = 16 * KIB;
-/// How long initdb may take; it takes about a second.
+/// How long initdb may take.
 pub const EMBEDDED_INITDB_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long a start may take, crash recovery included.
+/// How long Postgres may take to start, crash recovery included.
 pub const EMBEDDED_READY_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long an orphan that calls itself ready has to answer; then it is stopped.
+/// How long the orphaned Postgres of a killed server has to answer, unless it is still starting; then it is stopped.
 pub const EMBEDDED_ADOPT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a start waits for a server that is just exiting to let go of the data directory.
 pub const EMBEDDED_LOCK_TIME_MAX: Duration = Duration::from_millis(500);
-/// One question whether Postgres answers.
+/// How long Postgres has to answer one probe.
 pub const EMBEDDED_PROBE_TIME_MAX: Duration = Duration::from_secs(1);
 /// The children of a dead postmaster may finish their statement for this long, then they are killed.
 pub const EMBEDDED_STRAY_GRACE: Duration = Duration::from_millis(500);
-/// And have this long to be gone.
+/// How long those children have to be gone, killed or not.
 pub const EMBEDDED_STRAY_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a start is repeated that found the shared memory of a dead postmaster still in use.
+/// How long a start is tried again while the shared memory of a dead postmaster is still in use.
 pub const EMBEDDED_BUSY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause between such attempts.
 pub const EMBEDDED_BUSY_PAUSE: Duration = Duration::from_millis(100);
-/// A stop that writes everything out (SIGINT).
+/// How long a stop that writes everything out may take (SIGINT).
 pub const EMBEDDED_STOP_FAST_MAX: Duration = Duration::from_secs(2);
-/// A stop that leaves the rest to the next start's recovery (SIGQUIT), which loses nothing.
+/// How long a stop may take that leaves the rest to the next start's recovery (SIGQUIT), which loses nothing.
 pub const EMBEDDED_STOP_QUIT_MAX: Duration = Duration::from_millis(400);
-/// The end of a killed process.
+/// How long a killed process may take to end.
 pub const EMBEDDED_STOP_KILL_MAX: Duration = Duration::from_millis(400);
 /// How often a condition is looked at while it is waited for.
 pub const EMBEDDED_POLL_PERIOD: Duration = Duration::from_millis(5);
-/// What all those waits may be late together.
+/// How late the waits of a stop may be, all together.
 pub const EMBEDDED_SLACK: Duration = Duration::from_millis(200);
 
 // io_uring.
@@ -232,7 +241,8 @@ const _: () = {
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
     // Fifty pessoas of the longest bodies must fit many times.
     assert!(UNSENT_BYTES_MAX >= 8 * SEARCH_RESULTS_MAX * BODY_MAX);
-    // A chunk-size line has room for any `usize` and its CRLF; the last one for everything the others left.
+    // A chunk-size line has room for any `usize` in hexadecimal and its CRLF. The overhead has room for a body in
+    // chunks of one byte each, and for the last chunk.
     assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);
     assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);
     assert!(COMMIT_BATCH_ENOUGH <= COMMIT_BATCH_MAX && COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);

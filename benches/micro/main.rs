@@ -1,7 +1,8 @@
 //! The parts of a request by themselves, each beside the crate that one would take instead: `cargo bench`.
 //!
-//! Every bench checks its answer before it is timed, and `cargo test --bench micro` checks only. All run on one CPU, the last one, as
-//! interrupts prefer the first. MICRO_PESSOAS (1,000,000) bounds the largest shard.
+//! Every bench checks its answer before it is timed, and `cargo test --bench micro` checks only. All but those of the
+//! mesh run on one CPU, the last one, because interrupts prefer the first. MICRO_PESSOAS (1,000,000) bounds the largest
+//! shard.
 
 mod mesh;
 mod parser;
@@ -26,7 +27,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Whether answers are only checked, as `cargo test` has it.
+/// Whether this run only checks answers, as `cargo test` does.
 fn checks_only() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }

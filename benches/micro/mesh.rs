@@ -1,5 +1,6 @@
-//! A lookup that another core owns: there and back over two rings, between two pinned threads on the server's own driver. Beside it the
-//! same lookup at home. Neither asks Postgres, which is not there.
+//! A lookup that another core owns: there and back over two rings, between two pinned threads on the server's own
+//! driver. Beside it the same lookup on the core that owns it. Neither asks Postgres: the database's address leads
+//! nowhere.
 
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 /// Cores of the mesh.
 const CORES: usize = 2;
 
-/// Lookups to be timed: so often, so many at once, of this id; and where the time goes.
+/// An order to time `rounds` rounds of `at_once` lookups of `id`, and to send the time they took to `time`.
 struct Order {
     rounds: u64,
     at_once: usize,
@@ -27,7 +28,7 @@ struct Order {
     time: mpsc::Sender<Duration>,
 }
 
-/// With `cpus` to run on, before this thread pinned itself.
+/// `cpus` is the number of CPUs that this process may use, counted before this thread pinned itself to one.
 pub(crate) fn bench(criterion: &mut Criterion, cpus: usize) {
     let records: Vec<Record> = (0..CORES).map(record_of).collect();
     let orders = start(&records, cpus);
@@ -61,7 +62,7 @@ fn record_of(core: usize) -> Record {
     Record::new(candidate.into_pessoa(id))
 }
 
-/// Two cores that have these; the first takes orders, for as long as this process lives.
+/// Starts two cores, each with its record. The first one takes orders for as long as this process lives.
 fn start(records: &[Record], cpus: usize) -> mpsc::Sender<Order> {
     let nowhere: Config = "host=/nonexistent user=nobody".parse().expect("a configuration");
     let owners = |_: &Record| Owners { row: 0, apelido: 0 };
@@ -94,7 +95,7 @@ fn serve(
         partition.hear(Fed::Loaded);
         let mesh = Mesh::join(wiring, Rc::new(partition));
         let Some(inbox) = inbox else { return std::future::pending().await };
-        // Another thread's order blocks this one; it has nothing else to do, and nobody asks it meanwhile.
+        // The wait for an order blocks the whole core, which has nothing else to do: the other core asks it nothing.
         while let Ok(Order { rounds, at_once, id, time }) = inbox.recv() {
             let expected = records.iter().find(|record| record.pessoa.id == id).expect("one of them");
             let began = Instant::now();

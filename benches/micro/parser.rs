@@ -1,4 +1,5 @@
-//! Request heads, beside httparse. It finds the lines and names; ours also decides framing, persistence and what is refused.
+//! The parser of request heads, beside httparse. httparse only finds the lines and names; ours also decides framing,
+//! persistence and what is refused.
 
 use std::hint::black_box;
 

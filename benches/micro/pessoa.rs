@@ -1,5 +1,5 @@
-//! A create's body to a candidate, and a pessoa to its JSON and search text, beside serde_json with derived types, which checks no
-//! rule: no lengths, no date, no U+0000.
+//! From a create's body to a candidate, and from a pessoa to its JSON and search text. Beside it serde_json with
+//! derived types, which checks no rule: no lengths, no date, no U+0000.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -22,7 +22,7 @@ const BODIES: [(&str, &str); 3] = [
 ];
 const ID: &str = "01a20bd2-9a91-735a-92f8-1d35bae5e669";
 
-/// In the order in which the API shows them.
+/// The members in the order in which the API shows them.
 #[derive(Deserialize, Serialize)]
 struct Derived<'a> {
     #[serde(default)]

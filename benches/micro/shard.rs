@@ -1,4 +1,5 @@
-//! One core's memory: inserts, lookups, and searches by kind of term and number of pessoas, beside a scan by memchr's memmem.
+//! One core's memory: inserts, lookups, and searches by kind of term and number of pessoas, beside a scan by memchr's
+//! memmem.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::checks_only;
 use contest::{LETTERS, LETTERS_AND_SPACE, Random, TECHNOLOGIES};
 
 const BUDGET: usize = 16 << 30;
-/// Terms of a kind, asked in turns.
+/// How many terms there are of each kind that is made; they are asked in turns.
 const TERMS: usize = 1000;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -31,7 +32,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     hostile(criterion);
 }
 
-/// As the contest's, from a fixed seed.
+/// Pessoas like the contest's, from a fixed seed.
 struct Pessoas {
     random: Random,
     minter: Minter,
@@ -70,7 +71,8 @@ fn filled(records: &[Record]) -> Shard {
 
 fn inserts(criterion: &mut Criterion, records: &[Record], shard: &Shard) {
     let size = records.len();
-    // What a create costs a core that has so many already; it grows meanwhile, by what criterion wants to measure.
+    // What a create costs a core that has so many pessoas already. The shard grows during the bench, by as many inserts
+    // as criterion wants to measure.
     let (mut growing, mut more) = (filled(records), Pessoas { random: Random(9), ..Pessoas::new() });
     criterion.bench_function(&format!("shard/insert/{size}"), |bencher| {
         bencher.iter_batched_ref(
@@ -87,7 +89,7 @@ fn inserts(criterion: &mut Criterion, records: &[Record], shard: &Shard) {
             BatchSize::SmallInput,
         );
     });
-    // A whole load, by the pessoa: the largest alone would take criterion an hour.
+    // A whole load. Larger ones are left out, because criterion would repeat them for too long.
     if size <= 10_000 {
         criterion.bench_function(&format!("shard/bulk load/{size}"), |bencher| {
             bencher.iter_custom(|loads| {
@@ -120,7 +122,7 @@ fn searches(criterion: &mut Criterion, records: &[Record], shard: &Shard) {
             });
         });
     }
-    // One kind, as a scan costs the same for all that match nothing.
+    // One kind of term is enough, because a scan costs the same for all that match nothing.
     if records.len() <= 10_000 {
         let finder = memmem::Finder::new("zqxjwvkq");
         group.bench_function(BenchmarkId::new("memmem", "no match"), |bencher| {
@@ -134,7 +136,8 @@ fn scan<'a>(records: &'a [Record], finder: &memmem::Finder<'_>) -> Vec<&'a Uuid>
     records.iter().filter(matches).map(|record| &record.pessoa.id).collect()
 }
 
-/// Whether the shard's answer is one that it may give.
+/// Asserts that the shard's answer is right: 50 of the pessoas that match, or all if they are fewer, in ascending
+/// order.
 fn check(records: &[Record], term: &str, found: &[Found]) {
     let mut matching = scan(records, &memmem::Finder::new(term));
     matching.sort_unstable();
@@ -183,7 +186,7 @@ fn kinds(records: &[Record]) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// What the bound of a search amounts to in time: many texts that have all of the term's trigrams and not the term.
+/// The time of a search that gives up at its bound: many texts have all of the term's trigrams and not the term.
 fn hostile(criterion: &mut Criterion) {
     let (mut shard, mut random, mut found) = (Shard::new(BUDGET), Random(5), Vec::new());
     for id in 0..121_000 {

@@ -23,8 +23,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// This user; as root, the owner of the existing cluster (so it survives an image whose `postgres` has another
-    /// number), else `postgres`, else `nobody`.
+    /// Chooses this process' user. As root it chooses the owner of the existing cluster (which thus survives an image
+    /// whose `postgres` has another uid), else `postgres`, else `nobody`.
     pub(super) fn choose(pgdata: &Path, cluster_exists: bool) -> Result<Self, EmbeddedError> {
         let me = geteuid();
         let owner = if cluster_exists {
@@ -68,13 +68,13 @@ impl Account {
             }
         }
         if self.drops_root {
-            // With the user, std drops the supplementary groups of root.
+            // When it changes the user, std also drops root's supplementary groups.
             command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
         }
         command
     }
 
-    /// Gives a directory that this process made to the user. Does not follow a symbolic link.
+    /// Gives the user a directory that this process made. Does not follow a symbolic link.
     pub(super) fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.drops_root {
             return Ok(());
@@ -83,8 +83,8 @@ impl Account {
             .map_err(|cause| EmbeddedError::unwritable(path, cause))
     }
 
-    /// Asks the kernel, as the user, whether the program can be run and every directory on the way be entered: mode bits
-    /// alone would miss access lists and security modules.
+    /// Asks the kernel, as the user, whether the program can be run and each directory on the way to the data directory
+    /// can be entered: mode bits alone would miss access lists and security modules.
     pub(super) fn check_reach(&self, postgres: &Path, data_dir: &Path) -> Result<(), EmbeddedError> {
         if !self.drops_root || self.enters(postgres, data_dir).is_ok() {
             return Ok(());
@@ -119,7 +119,7 @@ impl Account {
     }
 }
 
-/// Whom root becomes.
+/// The user that Postgres runs as when root makes the cluster.
 fn unprivileged() -> Result<User, EmbeddedError> {
     let lookup = |name| -> Result<Option<User>, Errno> { User::from_name(name) };
     let postgres = lookup("postgres").ok().flatten();

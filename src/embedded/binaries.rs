@@ -22,7 +22,7 @@ const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgs
 #[must_use]
 pub fn default_search() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // A relative entry would be taken from the working directory, which is nobody's choice here.
+    // A relative entry depends on the working directory, which nobody chose for this.
     let from_path = env::split_paths(&path).filter(|directory| directory.is_absolute());
     let versioned = VERSIONED.iter().flat_map(|(parent, prefix)| versions_in(Path::new(parent), prefix));
     from_path.chain(versioned).collect()
@@ -42,7 +42,7 @@ fn versions_in(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, bin)| bin).collect()
 }
 
-/// The first usable version of `search`, or the one that made the cluster.
+/// The first usable version in `search`; where a cluster exists, only the version that made it is usable.
 pub(super) fn find(
     search: &[PathBuf],
     pgdata: &Path,

@@ -1,5 +1,5 @@
-//! Making a cluster, and the settings it runs with. Every setting is on the command line, which wins over the files in the
-//! cluster: what is written here is what runs.
+//! Making a cluster, and the settings it runs with. Every setting is on the command line, which wins over the files in
+//! the cluster: what is written here is what runs.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,9 +20,9 @@ use super::settings::{PORT, Settings, USER};
 use super::wait::wait_until;
 use crate::limits::{EMBEDDED_INITDB_TIME_MAX, EMBEDDED_LOG_TAIL_BYTES};
 
-/// What does not depend on the data directory: name, value.
+/// The settings that are the same for every data directory: name, value.
 const FIXED: [(&str, &str); 24] = [
-    // 201 means committed: stated, although these are the defaults, so that no file in the cluster can turn them off.
+    // 201 means committed. These are the defaults, but are stated so that no file in the cluster can turn them off.
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
@@ -33,20 +33,24 @@ const FIXED: [(&str, &str); 24] = [
     ("ssl", "off"),
     // Normal pages: "try" ends in SIGBUS where a container's huge page limit is lower than the host's.
     ("huge_pages", "off"),
-    // Statements touch few rows by key: compiling them, or spreading them over the cores of the request path, only costs.
+    // Statements touch few rows by key: compiling them, or spreading them over the cores of the request path, only
+    // costs.
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
-    // Keeps the visibility map of an insert-only table, which makes the count an index-only scan, and prevents wraparound.
+    // Keeps the visibility map of an insert-only table, which makes the count an index-only scan, and prevents
+    // wraparound.
     ("autovacuum", "on"),
-    // Checkpoints by time, rarely, spread out: each one makes full pages go to the WAL again. 1 GiB is the most that a
-    // recovery reads (some ten seconds) and about the most the WAL takes on disk.
+    // Checkpoints by time, rarely, spread out: after each one full pages go to the WAL again. 1 GiB is the most that a
+    // recovery reads, and about the most the WAL takes on disk.
     ("checkpoint_timeout", "15min"),
     ("checkpoint_completion_target", "0.9"),
     ("max_wal_size", "1GB"),
     ("min_wal_size", "80MB"),
-    // Backends of a crashed one start over by themselves; the supervisor only cares for the postmaster.
+    // When a backend crashes, the postmaster starts the others over by itself; the supervisor watches the postmaster
+    // only.
     ("restart_after_crash", "on"),
-    // The server's own stderr file: no collector process. What it holds is bounded and without people's data.
+    // Postgres logs to its stderr, a file that this server bounds, without a collector process. No people's data gets
+    // there.
     ("log_destination", "stderr"),
     ("logging_collector", "off"),
     ("log_min_messages", "warning"),
@@ -100,8 +104,8 @@ pub(super) fn spawn(
     )
 }
 
-/// Whether the running postmaster was started with these very arguments, from `postmaster.opts`: the program, then each
-/// argument in quotes (`CreateOptsFile` of Postgres).
+/// Whether the running postmaster was started with these very arguments. They are in `postmaster.opts`: the program,
+/// then each argument in quotes (`CreateOptsFile` of Postgres).
 pub(super) fn runs_with(layout: &Layout, arguments: &[OsString]) -> bool {
     let mut expected = Vec::new();
     for argument in arguments {
@@ -113,7 +117,8 @@ pub(super) fn runs_with(layout: &Layout, arguments: &[OsString]) -> bool {
     found.trim_ascii_end().ends_with(&expected)
 }
 
-/// Makes the cluster beside its place and moves it there when it is complete and synced: a start never trusts half of one.
+/// Makes the cluster beside its place and moves it there when it is complete and synced, so that no start finds half a
+/// one.
 pub(super) fn create(layout: &Layout, account: &Account, binaries: &Binaries) -> Result<(), EmbeddedError> {
     let making = Making::new(layout, account)?;
     initdb(layout, account, binaries, &making.0)?;
@@ -130,7 +135,7 @@ fn initdb(
     binaries: &Binaries,
     target: &Path,
 ) -> Result<(), EmbeddedError> {
-    // In this process group, unlike the postmaster: Ctrl-C stops it too.
+    // initdb stays in this process group, unlike the postmaster, so that Ctrl-C stops it too.
     let mut child = account
         .command(&binaries.initdb)
         .arg("-D")
@@ -147,7 +152,7 @@ fn initdb(
             user: account.name.clone(),
             cause,
         })?;
-    // Read from a pipe: on a full disk the log would not show why it failed.
+    // The messages come through a pipe: on a full disk a log file would not show why initdb failed.
     let mut pipe = child.stderr.take().expect("stderr is piped");
     let reader = thread::spawn(move || {
         let mut said = Vec::new();
@@ -188,7 +193,8 @@ struct Making(PathBuf);
 
 impl Making {
     fn new(layout: &Layout, account: &Account) -> Result<Self, EmbeddedError> {
-        // Unlike any that an initdb of a killed server may still be writing to, even if the pid is the same again.
+        // The name must differ from that of a directory that the initdb of a killed server may still be writing to,
+        // even if that server had the same pid.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!("{MAKING}{}-{}", process::id(), now.as_nanos());
         let making = Self(layout.data_dir.join(name));
@@ -204,7 +210,7 @@ impl Drop for Making {
     }
 }
 
-/// Removes what a killed start left of its initdb.
+/// Removes the unfinished clusters of starts that were killed.
 pub(super) fn remove_leftovers(layout: &Layout) {
     for entry in fs::read_dir(&layout.data_dir).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(MAKING.as_bytes())

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::limits::POSTGRES_MAJOR_MIN;
 
-/// Why the private Postgres could not be started, kept or stopped. A start-up error: printed once, never matched on a hot path.
+/// Why the private Postgres could not be started, kept or stopped. A start-up error: printed once, never matched on a
+/// hot path.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
@@ -164,11 +165,12 @@ pub enum EmbeddedError {
     },
 }
 
-/// Less than one WAL segment free: whatever Postgres said (its log may be on that disk), this is why.
+/// With less free than one WAL segment, the full disk is the reason, whatever Postgres said: its log may be on that
+/// disk.
 const FREE_MIB_MIN: u64 = 16;
 
 impl EmbeddedError {
-    /// A refused write, told apart from a full disk.
+    /// The error of a write that was refused with `cause`. A full disk has an error of its own.
     pub(super) fn unwritable(path: &Path, cause: io::Error) -> Self {
         match cause.kind() {
             io::ErrorKind::StorageFull => Self::disk_full(path),
@@ -176,7 +178,7 @@ impl EmbeddedError {
         }
     }
 
-    /// What a program's last line means: a full disk is told by its own error.
+    /// The error of a program that gave `reason` as its last line. A full disk has an error of its own.
     pub(super) fn failed(program: &'static str, reason: String, log: &Path) -> Self {
         let directory = log.parent().unwrap_or(log);
         let full = free_mib(directory).is_some_and(|free| free < FREE_MIB_MIN);

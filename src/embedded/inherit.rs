@@ -1,9 +1,10 @@
 //! What a child of this process must not inherit: any descriptor beyond the standard three. Knows nothing of Postgres.
 //!
-//! std opens everything close-on-exec. A connection that was accepted through io_uring is not: monoio 0.2.4 asks for it
-//! without `SOCK_CLOEXEC`, and there is no moment at which this process could set the flag before a fork may happen. A
-//! Postgres that was started again under load held its server's client connections open; when that server was
-//! killed, its clients waited for answers that could not come instead of seeing the connection end.
+//! std opens everything close-on-exec. A connection that was accepted through io_uring is not close-on-exec: monoio
+//! 0.2.4 asks for it without `SOCK_CLOEXEC`, and there is no moment at which this process could set the flag before a
+//! fork may happen. So a Postgres that is started again under load would hold the server's client connections open.
+//! When that server is then killed, its clients would wait for answers that cannot come, instead of seeing their
+//! connections end.
 
 #![allow(unsafe_code, reason = "std has no safe way to act between fork and exec")]
 
@@ -13,8 +14,8 @@ use std::process::Command;
 
 use nix::libc;
 
-/// Makes every descriptor from 3 on close-on-exec in the child. They are still open until then: std reports a failed exec
-/// through one.
+/// Marks every descriptor from 3 on as close-on-exec in the child. They stay open until the exec, because std reports a
+/// failed exec through one of them.
 pub(super) fn only_standard_streams(command: &mut Command) {
     let mark = || {
         // SAFETY: `close_range` takes numbers, not pointers, and with CLOSE_RANGE_CLOEXEC it closes nothing that some

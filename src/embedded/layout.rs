@@ -4,7 +4,7 @@
 //! data_dir/rinha.lock       locked by the server for its lifetime; holds its pid
 //! data_dir/postgres/        the cluster (PGDATA), of the user that Postgres runs as
 //! data_dir/postgres.tmp-*   a cluster in the making; left only by a crash
-//! data_dir/postgres.log     what initdb and Postgres say; postgres.log.1 is the one before
+//! data_dir/postgres.log     what initdb and Postgres say; postgres.log.1 is the log before this one
 //! data_dir/socket/          the socket, mode 0700; /tmp/rinha-<device>-<inode>/ when the path would be too long
 //! ```
 
@@ -63,7 +63,7 @@ impl Layout {
     pub(super) fn lock(&self) -> Result<Flock<File>, EmbeddedError> {
         let path = self.data_dir.join("rinha.lock");
         let unwritable = |cause| EmbeddedError::unwritable(&path, cause);
-        // Not truncated: until it is locked the content is another server's.
+        // The file is not truncated here: until it is locked, its content is another server's.
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -77,8 +77,8 @@ impl Layout {
         Ok(lock)
     }
 
-    /// Waits a moment for a server that is just exiting (or for a child that this process is just starting: until its exec
-    /// it shares every descriptor).
+    /// Waits a moment for a server that is just exiting, or for a child that this process is just starting, which
+    /// shares every descriptor until its exec.
     fn wait_for_lock(&self, path: &Path, file: File) -> Result<Flock<File>, EmbeddedError> {
         let mut unlocked = Some(file);
         let mut locked = None;
@@ -119,7 +119,7 @@ impl Layout {
             }
             Err(cause) => return Err(EmbeddedError::unwritable(&self.pgdata, cause)),
         }
-        // A rename replaces an empty directory.
+        // An empty directory is as good as none, because the rename of a new cluster replaces it.
         let taken = fs::read_dir(&self.pgdata).is_ok_and(|mut entries| entries.next().is_some());
         if taken {
             return Err(EmbeddedError::NotACluster { pgdata: self.pgdata.clone() });
@@ -136,7 +136,7 @@ impl Layout {
             }
             _ => {}
         }
-        // In /tmp the name may have been taken by someone else; the link itself is looked at, not its target.
+        // Someone else may have taken the name in /tmp. A symbolic link is looked at itself, not its target.
         let metadata =
             fs::symlink_metadata(directory).map_err(|cause| EmbeddedError::unwritable(directory, cause))?;
         let ours = [account.uid.as_raw(), geteuid().as_raw()].contains(&metadata.uid());
@@ -149,7 +149,7 @@ impl Layout {
         account.own(directory)
     }
 
-    /// Removes what must not stay outside the data directory.
+    /// Removes the socket's directory if it lies outside the data directory.
     pub(super) fn remove_socket_dir(&self) {
         if !self.socket_dir.starts_with(&self.data_dir) {
             // After a SIGKILL the socket and its lock file are still there.
@@ -171,8 +171,8 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
-/// Makes a directory and its missing ancestors; root's may be entered by everyone, whatever the umask says, because
-/// another user has to get to the cluster inside.
+/// Makes a directory and its missing ancestors. Those that root makes may be entered by everyone, whatever the umask
+/// says, because another user has to get to the cluster inside.
 fn create_reachable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -189,12 +189,13 @@ fn create_reachable(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What initdb and Postgres say.
+/// The log of initdb and Postgres.
 #[derive(Debug, Clone)]
 pub(super) struct Log(pub(super) PathBuf);
 
 impl Log {
-    /// For a child's output. Always appended to, so that it may be truncated under a running Postgres.
+    /// Opens the log for a child's output, which is always appended, so that the log may be truncated under a running
+    /// Postgres.
     pub(super) fn open(&self) -> Result<File, EmbeddedError> {
         OpenOptions::new()
             .append(true)
@@ -217,7 +218,7 @@ impl Log {
         }
     }
 
-    /// Where the log ends now, in bytes.
+    /// The log's length in bytes.
     pub(super) fn len(&self) -> u64 {
         fs::metadata(&self.0).map_or(0, |metadata| metadata.len())
     }
@@ -249,7 +250,8 @@ pub(super) fn reason_in(output: &[u8]) -> String {
         .to_owned()
 }
 
-/// A path as one element of a list setting such as `unix_socket_directories`: quoted, because a comma separates.
+/// A path as one element of a list setting such as `unix_socket_directories`: quoted, because a comma separates
+/// elements.
 pub(super) fn quoted(path: &Path) -> Vec<u8> {
     let mut quoted = vec![b'"'];
     for &byte in path.as_os_str().as_bytes() {

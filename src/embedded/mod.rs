@@ -1,8 +1,9 @@
-//! The private Postgres: the installed binaries, run on a cluster of the server's own, reached by a unix socket only. Knows
-//! no SQL and nothing of the server; blocks, for the main thread at start and exit.
+//! The private Postgres: the installed binaries, run on a cluster of the server's own, reached by a unix socket only.
+//! It knows no SQL and nothing of the server. Its calls block, so they are for the main thread.
 //!
 //! Read in this order: `layout` (the data directory), `binaries`, `account` (who runs it), `cluster` (initdb and the
-//! settings), `processes` (which processes are ours), and below how they make a start, a take-over, a restart and a stop.
+//! settings), `processes` (which processes are ours), and then this file: how they make a start, a take-over, a restart
+//! and a stop.
 //!
 //! A server that was killed leaves its postmaster behind, with every row it acknowledged. The next start takes it over
 //! when it answers and was started with the same settings, and otherwise stops it and starts its own.
@@ -48,7 +49,7 @@ pub struct Embedded {
     settings: Settings,
     account: Account,
     binaries: Binaries,
-    /// None: stopped.
+    /// `None` once it is stopped.
     postmaster: Option<Postmaster>,
     adopted: bool,
     /// Held for as long as this server uses the directory.
@@ -56,8 +57,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Makes the cluster if there is none, starts it or takes over the orphan of a killed server, and waits until it takes
-    /// connections. A first start takes about a second, a later one less than a tenth.
+    /// Makes the cluster if there is none, starts Postgres or takes over the orphan of a killed server, and waits until
+    /// it takes connections.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl Embedded {
         &self.layout.socket_dir
     }
 
-    /// What Postgres says goes here.
+    /// The file that Postgres logs to.
     #[must_use]
     pub fn log_path(&self) -> &Path {
         &self.layout.log.0
@@ -128,8 +129,9 @@ impl Embedded {
         self.postmaster.as_mut().is_some_and(Postmaster::is_running)
     }
 
-    /// For a supervisor's loop: starts a postmaster that ended again, and keeps the log bounded. True when it was started.
-    /// Cheap when nothing happened; blocks for the recovery otherwise. The pause between failed attempts is the caller's.
+    /// For a supervisor's loop: starts the postmaster again if it ended, and keeps the log bounded. Returns whether it
+    /// started one. Cheap while the postmaster runs, else blocks for the recovery. The caller pauses between failed
+    /// attempts.
     ///
     /// # Errors
     ///
@@ -144,8 +146,8 @@ impl Embedded {
         Ok(true)
     }
 
-    /// Stops Postgres, within three seconds: first so that everything is written out, then so that the next start recovers
-    /// it from the WAL. Either way no committed row is lost.
+    /// Stops Postgres within a few seconds. The first signal lets it write everything out. If that takes too long, the
+    /// next ones end it at once, and the next start recovers from the WAL. Either way no committed row is lost.
     ///
     /// # Errors
     ///
@@ -180,7 +182,7 @@ impl Embedded {
         self.postmaster = None;
     }
 
-    /// Looks for the orphan of a killed server: adopted, or stopped and gone.
+    /// Looks for the orphan of a killed server, and adopts or stops it.
     fn take_over(&mut self) -> Result<(), EmbeddedError> {
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
             return Ok(());
@@ -195,9 +197,10 @@ impl Embedded {
         }
     }
 
-    /// Removes a `postmaster.pid` whose pid is now another program's, or a zombie's: Postgres would take it for a postmaster
-    /// and refuse to start. That of a dead process is left to Postgres, which also finds its shared memory by it; without
-    /// the file it cannot, so nothing of the old postmaster may live when this is called.
+    /// Removes a `postmaster.pid` whose pid belongs to another program or to a zombie: Postgres would take that process
+    /// for a postmaster and refuse to start. A file that names a dead process stays, because Postgres finds the dead
+    /// postmaster's shared memory by it. Without the file Postgres cannot find that memory, so nothing of the old
+    /// postmaster may live when this is called.
     fn remove_stale_pid_file(&self) -> Result<(), EmbeddedError> {
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
             return Ok(());
@@ -215,14 +218,15 @@ impl Embedded {
         processes::identify(file.pid, &self.layout.tag, self.account.uid)
     }
 
-    /// Keeps the orphan if it runs with today's settings and answers, else stops it.
+    /// Keeps the orphan if it runs with this server's settings and answers, else stops it.
     fn adopt(&mut self, file: PidFile) -> Result<(), EmbeddedError> {
         let mut postmaster = Postmaster::adopted(file.pid, &self.layout.tag, self.account.uid);
         let arguments = cluster::arguments(&self.layout, &self.settings);
         let start = Instant::now();
         let mut healthy = false;
         if cluster::runs_with(&self.layout, &arguments) {
-            // An orphan that is still recovering has as long as a start; one that is stopping has no future.
+            // An orphan that is still recovering has as long as a start has. Any other has `EMBEDDED_ADOPT_TIME_MAX` to
+            // answer.
             wait_until(EMBEDDED_READY_TIME_MAX, || {
                 healthy = processes::is_ready(&self.layout, file.pid);
                 let starting = PidFile::read(&self.layout.pgdata).is_some_and(|file| file.is_starting());
@@ -270,7 +274,8 @@ impl Embedded {
                     log: self.layout.log.0.clone(),
                 });
             }
-            // A process of the dead postmaster that was not found by its title (it was just being forked).
+            // A process of the dead postmaster may live on: one that was just being forked has no title yet by which
+            // `end_strays` could find it.
             let busy = reason.contains("pre-existing shared memory block") || reason.contains("lock file");
             if !busy || start.elapsed() >= EMBEDDED_BUSY_TIME_MAX {
                 return Err(EmbeddedError::failed("postgres", reason, &self.layout.log.0));

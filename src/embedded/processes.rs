@@ -1,8 +1,8 @@
 //! The processes of one cluster: which are ours, whether they answer, how they end. Knows no SQL.
 //!
-//! A pid alone proves nothing: after a reboot or in a new container it is another program's. A process is taken for ours
-//! only by its command line, which carries the cluster's tag and which every user may read (`/proc/PID/cwd` and `exe` may
-//! not be read by a container's root without CAP_SYS_PTRACE).
+//! A pid alone proves nothing: after a reboot or in a new container it is another program's. A process is taken for
+//! ours only by its command line, which carries the cluster's tag and which every user may read (`/proc/PID/cwd` and
+//! `exe` may not be read by a container's root without CAP_SYS_PTRACE).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -25,7 +25,7 @@ use crate::limits::{EMBEDDED_COMMAND_LINE_BYTES, EMBEDDED_POLL_PERIOD, EMBEDDED_
 #[derive(Debug)]
 pub(super) struct Postmaster {
     pub(super) pid: Pid,
-    /// None: adopted.
+    /// `None` for an adopted one.
     child: Option<Child>,
     tag: String,
     uid: Uid,
@@ -41,12 +41,13 @@ impl Postmaster {
         Self { pid, child: None, tag: tag.to_owned(), uid }
     }
 
-    /// Whether it still runs. Reaps it when it does not.
+    /// Whether the postmaster still runs. Reaps it when it ended.
     pub(super) fn is_running(&mut self) -> bool {
         match &mut self.child {
             Some(child) => matches!(child.try_wait(), Ok(None)),
             None => {
-                // It is our child when this process is a container's init, and otherwise not, which is fine.
+                // An orphan is a child of this process only if this process is a container's init; else the call fails
+                // harmlessly.
                 let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
                 let identity = identify(self.pid, &self.tag, self.uid);
                 matches!(identity, PidHolder::OurPostmaster | PidHolder::Ending)
@@ -94,8 +95,8 @@ impl PidFile {
     }
 }
 
-/// Whether the postmaster takes connections: it says so, and a process it forked for us answers. The second part finds one
-/// that is stopped or hangs: the kernel alone would accept the connection.
+/// Whether the postmaster takes connections: it says so, and a process that it forked for a connection answers. The
+/// answer is needed because the kernel alone accepts connections for a postmaster that is stopped or hangs.
 pub(super) fn is_ready(layout: &Layout, pid: Pid) -> bool {
     let said = PidFile::read(&layout.pgdata).is_some_and(|file| file.pid == pid && file.status == "ready");
     said && answers(&layout.socket_dir).is_some()
@@ -124,7 +125,7 @@ pub(super) enum PidHolder {
     Ending,
     /// The postmaster of this cluster, started by this server or an earlier one.
     OurPostmaster,
-    /// A postmaster of the same user with unknown parentage: it may run on this cluster.
+    /// A postmaster of the same user without a tag: it may run on this cluster.
     AnyPostmaster,
     /// Certainly not the cluster's postmaster.
     Unrelated,
@@ -145,7 +146,7 @@ pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> PidHolder {
     if state.starts_with(['Z', 'X']) {
         return PidHolder::Zombie;
     }
-    // Postgres opens only a directory of the user it runs as.
+    // Postgres opens only a directory of the user it runs as, so this process is not the cluster's postmaster.
     if metadata.uid() != uid.as_raw() {
         return PidHolder::Unrelated;
     }
@@ -156,8 +157,8 @@ pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> PidHolder {
     identify_command(name, &command_line, tag)
 }
 
-/// The arguments, each ended by a NUL; empty for a process that ended. Taken by one read: between two the process could lose
-/// its memory, and half a command line would be another program's.
+/// The arguments, each ended by a NUL; empty for a process that ended. One read takes them all: between two reads the
+/// process could lose its memory, and half a command line could pass for another program's.
 fn command_line(process: &Path) -> io::Result<Vec<u8>> {
     let mut command_line = vec![0; EMBEDDED_COMMAND_LINE_BYTES];
     let length = File::open(process.join("cmdline"))?.read(&mut command_line)?;
@@ -184,9 +185,10 @@ fn identify_command(name: &str, command_line: &[u8], tag: &str) -> PidHolder {
     }
 }
 
-/// Ends what a dead postmaster left: its children notice by themselves, unless they are in the middle of a statement. While
-/// one lives, a new postmaster finds the shared memory in use and refuses to start. After `grace` they are killed, which
-/// loses nothing that was committed. None when all are gone, else one that stays.
+/// Ends the children that a dead postmaster left. They notice its death by themselves, unless they are in the middle of
+/// a statement. While one of them lives, a new postmaster finds the shared memory in use and refuses to start. After
+/// `grace` they are killed, which loses nothing that was committed. Returns one that is still there after `time_max`,
+/// `None` once all are gone.
 pub(super) fn end_strays(tag: &str, uid: Uid, grace: Duration, time_max: Duration) -> Option<Pid> {
     let start = Instant::now();
     loop {

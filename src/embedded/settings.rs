@@ -13,9 +13,9 @@ pub(super) const PORT: u16 = 5432;
 
 /// Connections of one core: commits, reads and searches.
 const CONNECTIONS_PER_CORE: usize = 3;
-/// For the feed, another instance, and people with `psql`.
+/// Connections for the feed, another instance, and people with `psql`.
 const CONNECTIONS_BESIDES: u32 = 30;
-/// The least, whatever the cores.
+/// The least `max_connections`, however few the cores.
 const CONNECTIONS_MIN: u32 = 50;
 
 /// What a private Postgres is started with. `fsync` and `synchronous_commit` are no choice: they stay on.
@@ -43,7 +43,7 @@ impl Settings {
         }
     }
 
-    /// Room for an instance with so many cores, and for others besides.
+    /// Makes room for an instance with so many cores, and for others besides.
     #[must_use]
     pub fn for_cores(mut self, cores: usize) -> Self {
         let own = u32::try_from(cores * CONNECTIONS_PER_CORE).unwrap_or(u32::MAX);

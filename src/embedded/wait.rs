@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::EMBEDDED_POLL_PERIOD;
 
-/// Polls a condition; false when the time is over first.
+/// Polls a condition until it holds; false when the time is over first.
 pub(super) fn wait_until(time_max: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {

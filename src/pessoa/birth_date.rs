@@ -54,10 +54,12 @@ impl BirthDate {
             - DAYS_TO_2000
     }
 
-    /// The day so many days after 2000-01-01; `None` outside the years 0001 to 9999 (Postgres has more, and `infinity`).
+    /// The day that lies `days` days after 2000-01-01; `None` outside the years 0001 to 9999, because Postgres has more
+    /// dates, and `infinity`.
     pub fn from_days_since_2000(days: i32) -> Option<BirthDate> {
         let days = days.checked_add(DAYS_TO_2000).filter(|days| (0..DAYS_ALL).contains(days))?;
-        // The average length of a year misses the year by one at most: no leap day is further than that from its average place.
+        // A division by the average length of a year misses the year by one at most: leap days move the start of a year
+        // by a few days only.
         let mut year = days * 400 / DAYS_PER_CYCLE + 1;
         if days_before_year(year) > days {
             year -= 1;

@@ -1,8 +1,8 @@
-//! A request's body to a candidate. It knows the members and their rules, not what a refusal is answered with.
+//! Turns a request's body into a candidate. It knows the members and their rules, not what a refusal is answered with.
 //!
-//! The body's encoding and grammar are settled first, so sonic-rs only ever sees text that is JSON. A visitor then takes
-//! the members: each accepts its own JSON type and refuses the others before it looks into them. A rule that
-//! is broken is noted and decoding goes on, because a wrong type further on wins.
+//! The body's encoding and grammar are settled first, so sonic-rs only ever sees text that is JSON. A visitor then
+//! takes the members: each accepts its own JSON type and refuses the others before it looks into them. When a rule is
+//! broken, decoding notes it and goes on, because a wrong type later in the body wins over it.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -17,7 +17,8 @@ use crate::limits::{APELIDO_CHARS_MAX, NOME_CHARS_MAX, STACK_ITEM_CHARS_MAX};
 /// The longest part of a client's member name that a refusal repeats, in characters.
 const NAME_SHOWN_MAX: usize = 32;
 
-/// Reads one JSON object and checks every rule but uniqueness. Bodies of any length are read in linear time; the caller bounds it.
+/// Reads one JSON object and checks every rule but uniqueness. Reading takes time linear in the body's length, which
+/// the caller bounds.
 pub fn decode(body: &[u8]) -> Result<Candidate<'_>, Refusal> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Refusal::Malformed(Reason::NotUtf8 { at: error.valid_up_to() }))?;
@@ -31,7 +32,8 @@ pub fn decode(body: &[u8]) -> Result<Candidate<'_>, Refusal> {
     let mut draft = Draft::new();
     match sonic_rs::Deserializer::from_str(text).deserialize_map(&mut draft) {
         Ok(()) => draft.finish().map_err(Refusal::Invalid),
-        // In a text that is JSON only a type can be wrong, and the draft knows whose value was being read.
+        // The text is JSON, so either a name came twice or a type is wrong, and the draft knows whose value was being
+        // read.
         Err(_) => Err(Refusal::Malformed(match draft.repeated {
             Some(name) => Reason::Repeated(name),
             None => Reason::WrongType(draft.place),
@@ -46,7 +48,7 @@ struct Draft<'de> {
     nascimento: Option<BirthDate>,
     stack: Option<Vec<Cow<'de, str>>>,
     seen: Seen<'de>,
-    /// Whose value is being read.
+    /// The member or item whose value is being read.
     place: Place,
     /// The first rule that was broken.
     broken: Option<Reason>,
@@ -132,20 +134,20 @@ impl<'de> Draft<'de> {
     }
 }
 
-/// The names that came by, to find one that comes twice.
+/// The names read so far, to find one that comes twice.
 #[derive(Default)]
 struct Seen<'de> {
     apelido: bool,
     nome: bool,
     nascimento: bool,
     stack: bool,
-    /// The unknown ones, made when the first comes: most bodies have none. Hashed with a seed from the
-    /// operating system, because the client chooses the names and there may be thousands.
+    /// The unknown names. The set is made when the first one comes, because most bodies have none. It is hashed with a
+    /// seed from the operating system, because the client chooses the names and there may be thousands.
     others: Option<HashSet<Cow<'de, str>, ahash::RandomState>>,
 }
 
 impl<'de> Seen<'de> {
-    /// Whose name it is, `Place::Body` for an unknown one; the name itself when it came before.
+    /// The member of this name, `Place::Body` for an unknown name; the name itself as an error when it came before.
     fn place(&mut self, name: Cow<'de, str>) -> Result<Place, Cow<'de, str>> {
         let (seen, place) = match &*name {
             "apelido" => (&mut self.apelido, Place::Apelido),

@@ -1,17 +1,18 @@
 //! The grammar of JSON (RFC 8259), checked without recursion and within a depth. It knows no member and keeps no value.
 //!
-//! It runs over the whole body before sonic-rs does, for three reasons. Values that sonic-rs skips are skipped
-//! recursively, and a body of brackets overflows the stack. Strings in them may hold unpaired surrogates and escapes
-//! such as `\uZZZZ`: sonic-rs steps over the four bytes without a look. And one of those bytes may be the closing
-//! quote: a scan that only counts brackets outside strings then disagrees with sonic-rs about what is a string,
-//! and `{"x":["\u"abc",[[[[...` passes it. What has passed here means the same to every parser.
+//! The check runs over the whole body before sonic-rs does, for three reasons. First, sonic-rs skips values
+//! recursively, and a body of brackets overflows its stack. Second, strings in skipped values may hold unpaired
+//! surrogates and escapes such as `\uZZZZ`, because sonic-rs steps over the four bytes without a look. Third, one of
+//! those bytes may be the closing quote: a scan that only counts brackets outside strings then disagrees with sonic-rs
+//! about what is a string, and accepts `{"x":["\u"abc",[[[[...`. A body that passes this check means the same to every
+//! parser.
 
 use crate::limits::JSON_DEPTH_MAX;
 
 /// Where a text stops being what is expected, in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The byte there fits no rule of the grammar; at the text's length, the end comes too early.
+    /// The byte there fits no rule of the grammar; when the place is the text's length, the text ends too early.
     NotJson(usize),
     /// The escape that ends there is one half of a surrogate pair without the other.
     UnpairedSurrogate(usize),
@@ -54,7 +55,8 @@ enum Next {
     Separator,
 }
 
-/// The arrays and objects around the scanner's place: a stack of bits, the innermost lowest, set for an object.
+/// The arrays and objects around the scanner's place, as a stack of bits: the lowest is the innermost, and an object's
+/// is set.
 #[derive(Default)]
 struct Containers {
     objects: u64,
@@ -64,7 +66,7 @@ struct Containers {
 const _: () = assert!(JSON_DEPTH_MAX <= u64::BITS as usize);
 
 impl Containers {
-    /// False when that would be too deep.
+    /// Returns false when the container would lie below `JSON_DEPTH_MAX`.
     fn enter(&mut self, container: Container) -> bool {
         self.objects = self.objects << 1 | u64::from(container == Container::Object);
         self.depth += 1;
@@ -114,7 +116,7 @@ impl Scanner<'_> {
         self.at += 1;
         self.skip_whitespace();
         match (container, self.peek()) {
-            // The closing byte of an empty one is left for `separator`.
+            // The closing byte of an empty container is left for `separator`.
             (Container::Array, Some(b']')) | (Container::Object, Some(b'}')) => Ok(Next::Separator),
             (Container::Array, _) => Ok(Next::Value),
             (Container::Object, _) => self.name(),
@@ -206,7 +208,7 @@ impl Scanner<'_> {
             self.at += 1;
         }
         if self.peek() == Some(b'0') {
-            // Nothing but a fraction or an exponent follows a leading zero; `separator` refuses the rest.
+            // Only a fraction or an exponent may follow a leading zero; `separator` or `end` refuses anything else.
             self.at += 1;
         } else {
             self.digits()?;

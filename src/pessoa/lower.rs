@@ -1,8 +1,8 @@
 //! Lower-casing, the same for what is stored and for what is searched. It knows neither members nor terms.
 //!
-//! Scalar by scalar and without context, so that containment holds: whatever a text contains, its lower-cased
-//! form contains the lower-cased form of. `str::to_lowercase` would break that: it writes `Σ` as `ς` at the end
-//! of a word and as `σ` elsewhere.
+//! Each scalar is mapped by itself, without context, so that containment holds: if a text contains a term, the
+//! lower-cased text contains the lower-cased term. `str::to_lowercase` would break that: it writes `Σ` as `ς` at the
+//! end of a word and as `σ` elsewhere.
 
 /// Appends `input` with each scalar replaced by its `char::to_lowercase`; `Σ` is always `σ`.
 pub fn lower(input: &str, out: &mut Vec<u8>) {

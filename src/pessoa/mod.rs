@@ -1,12 +1,13 @@
-//! A person as the API takes, keeps and shows one: JSON, the rules, rendering. It knows the limits and never HTTP, SQL or the runtime.
+//! A person as the API takes, keeps and shows one: JSON, the rules, rendering. It knows the limits and never HTTP, SQL
+//! or the runtime.
 //!
 //! A body becomes a [`Candidate`] in [`decode()`], borrowed from the request; with an id it is a [`Pessoa`], which
 //! owns its text and may leave the core. A row of the database becomes a `Pessoa` through [`Pessoa::from_columns`].
 //!
 //! What the contract leaves open is decided here:
-//! - *Unknown members* are ignored once they are JSON: their types and U+0000 in them break no rule, because
-//!   nothing of them is stored. Their names count as members of the body, so one that comes twice makes it
-//!   malformed. Names inside of ignored values are not members of the body and may repeat.
+//! - *Unknown members* are ignored once they are JSON: their types and U+0000 in them break no rule, because nothing
+//!   of them is stored. Their names count as members of the body, so a name that comes twice makes the body malformed.
+//!   Names inside ignored values are not members of the body and may repeat.
 //! - *Names* are compared after their escapes are undone: `"\u0061pelido"` is `apelido`.
 //! - *A byte order mark* is malformed: RFC 8259 forbids to send one.
 //! - *Of several broken rules* the first in the body is reported, a missing member last.
@@ -45,7 +46,8 @@ pub struct Candidate<'a> {
     pub nome: Cow<'a, str>,
     /// A real day.
     pub nascimento: BirthDate,
-    /// Absent and `null` are both `None`; each item as long as an `apelido`.
+    /// `None` when absent or `null`; each item has 1 to `STACK_ITEM_CHARS_MAX` Unicode scalar values, none of them
+    /// U+0000.
     pub stack: Option<Vec<Cow<'a, str>>>,
 }
 
@@ -69,7 +71,7 @@ impl Candidate<'_> {
 pub struct Pessoa {
     /// Shown in lower case with hyphens.
     pub id: Uuid,
-    /// Unique among the committed ones, byte for byte.
+    /// Unique among the committed pessoas, compared byte for byte.
     pub apelido: Box<str>,
     /// As it was sent.
     pub nome: Box<str>,
@@ -85,7 +87,8 @@ pub enum UnfitRow {
     /// `infinity`, or a day outside of the years 0001 to 9999.
     #[error("`nascimento` is not a day of the years 0001 to 9999: {0} days after 2000-01-01")]
     BirthDate(i32),
-    /// U+0000, which would split a field of the search text or an item of `stack`. Postgres' own text cannot hold it.
+    /// U+0000 in a text: it would split a field of the search text or an item of `stack`. Postgres' own text cannot
+    /// hold it.
     #[error("a text holds U+0000")]
     Nul,
 }
@@ -96,10 +99,11 @@ impl Pessoa {
         Pessoa { id, ..self }
     }
 
-    /// A row of the database, whoever wrote it; `days` is Postgres' date, counted from 2000-01-01.
+    /// Makes a pessoa of a row of the database, whoever wrote it; `days` is Postgres' date, counted from 2000-01-01.
     ///
-    /// Only what cannot be rendered or searched is refused. A row that breaks another rule of the API (an
-    /// empty `nome`, an `apelido` of a thousand characters) was put there by somebody who may, and is shown as it is.
+    /// Only a row that cannot be rendered or searched is refused. A row that breaks another rule of the API (an empty
+    /// `nome`, an `apelido` of a thousand characters) was put there by somebody who may write to the table, and is
+    /// shown as it is.
     pub fn from_columns<I>(
         id: Uuid,
         apelido: &str,

@@ -1,4 +1,5 @@
-//! A second opinion on every body, from serde_json and the contract's words alone. It shares no code with the decoder but the limits.
+//! A second opinion on every body, from serde_json and the contract's words alone. It shares no code with the decoder
+//! but the limits.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ enum Verdict {
     Accepted(Value),
 }
 
-/// An object's members in their order; serde_json's own map would keep the last of two with one name.
+/// An object's members in their order, repeated names included: serde_json's own map would keep only the last of them.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -73,7 +74,7 @@ fn is_real_date(text: &str) -> bool {
     (1..=9999).contains(&year) && (1..=days).contains(&day)
 }
 
-/// `None` where serde_json is no judge: a number outside of its range is an error to it, and JSON all the same.
+/// `None` for a body that serde_json cannot judge: it refuses a number outside its range, which is valid JSON.
 fn oracle(body: &[u8]) -> Option<Verdict> {
     let members = match serde_json::from_slice::<Members>(body) {
         Ok(Members(members)) => members,
@@ -130,12 +131,12 @@ fn verdict(body: &[u8]) -> Verdict {
             let pessoa = candidate.into_pessoa(Uuid::nil());
             let mut rendered = Vec::new();
             pessoa.render(&mut rendered);
-            // What was rendered decodes to the same pessoa, and that renders to the same bytes.
+            // The rendered bytes decode to the same pessoa, which renders to the same bytes.
             let again = decode(&rendered).unwrap().into_pessoa(Uuid::nil());
             let mut rendered_again = Vec::new();
             again.render(&mut rendered_again);
             assert_eq!((&pessoa, &rendered), (&again, &rendered_again));
-            // So does the row.
+            // The row of the pessoa becomes the same pessoa.
             let items = pessoa.stack.as_ref().map(Stack::items);
             let days = pessoa.nascimento.days_since_2000();
             assert_eq!(
@@ -151,7 +152,7 @@ fn verdict(body: &[u8]) -> Verdict {
     }
 }
 
-/// Text with its letters as they are or escaped, always valid JSON.
+/// `text` as a valid JSON string; `escapes` tells in turns which characters are escaped though they need not be.
 fn quoted(text: &str, escapes: &[bool]) -> String {
     let mut out = String::from("\"");
     for (index, character) in text.chars().enumerate() {
@@ -247,7 +248,7 @@ fn body() -> impl Strategy<Value = String> {
         .prop_map(|(members, space)| format!("{space}{}{space}", object(&members, space)))
 }
 
-/// What a mutation puts somewhere: bytes that mean something to JSON or to UTF-8.
+/// What a mutation inserts: bytes that mean something to JSON or to UTF-8.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<&[u8]> = vec![
         b"\"",
@@ -304,7 +305,7 @@ proptest! {
 
     #[test]
     fn bodies(body in body()) {
-        // Nothing else than serde_json's number range stands between the two.
+        // The two may differ in nothing but serde_json's range of numbers.
         if let Some(expected) = oracle(body.as_bytes()) {
             prop_assert_eq!(verdict(body.as_bytes()), expected);
         }

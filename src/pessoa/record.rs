@@ -7,14 +7,14 @@ use super::Pessoa;
 pub struct Record {
     /// The pessoa itself.
     pub pessoa: Pessoa,
-    /// As the API shows it, for every answer there will ever be.
+    /// The pessoa as the API shows it, in every answer.
     pub json: Box<[u8]>,
     /// What searches compare: the lower-cased fields with U+0000 between them.
     pub search_text: Box<[u8]>,
 }
 
 impl Record {
-    /// Renders `pessoa`.
+    /// Derives the JSON and the search text of `pessoa`.
     pub fn new(pessoa: Pessoa) -> Record {
         let mut json = Vec::with_capacity(512);
         pessoa.render(&mut json);

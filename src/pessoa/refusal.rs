@@ -1,10 +1,11 @@
-//! Why a body is no pessoa, in words for the client. It knows which answers differ, never their numbers.
+//! Why a body is no pessoa, in words for the client. It tells malformed bodies from invalid ones, and knows no status
+//! codes.
 
 use std::fmt;
 
 use crate::limits::{APELIDO_CHARS_MAX, JSON_DEPTH_MAX, NOME_CHARS_MAX, STACK_ITEM_CHARS_MAX};
 
-/// A body that is refused. A malformed one is malformed whatever rules it breaks besides.
+/// Why a body is refused. A malformed body is malformed whatever rules it breaks besides.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not a JSON object whose members have the right JSON types.
@@ -42,10 +43,10 @@ pub enum Reason {
         /// Bytes from the body's start.
         at: usize,
     },
-    /// Another JSON type than the rule's.
+    /// A JSON type other than the expected one.
     #[error("{0}: expected {expected}, got another JSON type", expected = .0.expected())]
     WrongType(Place),
-    /// The same member twice; its name, cut after the first characters.
+    /// The same member twice; the text is its name, cut after the first characters.
     #[error("`{0}`: expected once, got it again")]
     Repeated(Box<str>),
     /// A required member that is absent or `null`.
@@ -54,9 +55,9 @@ pub enum Reason {
     /// A string that is empty or too long.
     #[error("{place}: expected {expected}, got {chars}", expected = .place.expected())]
     Length {
-        /// Whose string it is.
+        /// The member or item that holds the string.
         place: Place,
-        /// Its Unicode scalar values.
+        /// The string's length in Unicode scalar values.
         chars: usize,
     },
     /// A string that the database cannot hold.

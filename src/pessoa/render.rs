@@ -4,11 +4,12 @@ use uuid::Uuid;
 
 use super::{Pessoa, Stack, lower};
 
-/// Stands between the fields of a search text: the one scalar that no field can hold.
+/// Stands between the fields of a search text, because no field can hold this scalar.
 pub const SEPARATOR: u8 = 0;
 
 impl Pessoa {
-    /// Appends `{"id","apelido","nome","nascimento","stack"}` in that order as compact JSON; `stack` is `null` or an array.
+    /// Appends `{"id","apelido","nome","nascimento","stack"}` in that order as compact JSON; `stack` is `null` or an
+    /// array.
     pub fn render(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"id":""#);
         out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
@@ -36,15 +37,15 @@ impl Pessoa {
     }
 
     /// Appends `lower(apelido) 00 lower(nome)` and, for each item of `stack`, `00 lower(item)`. The separator stands
-    /// between fields only: none leads and none trails, and n items make n + 1 of them. No field holds a separator,
-    /// so a term without U+0000 that is found in the text lies within one field.
+    /// between fields only: none leads, none trails, and n items make n + 1 separators. No field holds a separator, so
+    /// a term without U+0000 that is found in the text lies within one field.
     pub fn search_text(&self, out: &mut Vec<u8>) {
         lower(&self.apelido, out);
         out.push(SEPARATOR);
         lower(&self.nome, out);
         if let Some(items) = self.stack.as_ref().and_then(Stack::joined) {
             out.push(SEPARATOR);
-            // Lower-casing goes scalar by scalar and keeps U+0000: all items at once are the same as each.
+            // Lower-casing goes scalar by scalar and keeps U+0000, so all items may be lower-cased at once.
             lower(items, out);
         }
     }

@@ -37,7 +37,7 @@ impl Stack {
         self.0.split_terminator(TERMINATOR)
     }
 
-    /// How many items there are; it counts them.
+    /// The number of items, which takes a pass over them.
     pub fn len(&self) -> usize {
         self.items().count()
     }

@@ -34,7 +34,7 @@ fn check(body: impl AsRef<[u8]>, expected: &str) {
     assert!(matches, "{}\n     got {got}\nexpected {expected}", String::from_utf8_lossy(body));
 }
 
-/// A body whose other members are right.
+/// A body with `members`, and with a right value for each required member that they lack.
 fn with(members: &str) -> String {
     let mut body = String::from("{");
     for (name, member) in [
@@ -178,7 +178,7 @@ fn bodies_as_long_as_they_may_be() {
     assert_eq!(pessoa.stack.as_ref().map(Stack::len), Some(items.len()));
     check(&body, &ACCEPTED.replace("null", &format!("[{}]", items.join(","))));
 
-    // As many unknown members as fit: found to differ in linear time, and the last one to be a repeat.
+    // Many unknown members: it takes linear time to find that their names differ, and that the last one is a repeat.
     let names: Vec<String> = (0..6_000).map(|index| format!("\"{index:x}\":0")).collect();
     check(with(&names.join(",")), ACCEPTED);
     check(with(&format!("{},\"176f\":0", names.join(","))), "malformed: `176f`: expected once, got it again");

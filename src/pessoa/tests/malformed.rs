@@ -86,7 +86,7 @@ fn a_wrong_type_wins_over_a_broken_rule() {
         );
         check(without_nome(r#""nome":"a""#), "invalid: …");
     }
-    // Of several broken rules the first is told, one that is missing last.
+    // Of several broken rules the first in the body is reported; a missing member comes last.
     check(r#"{"nome":"","apelido":""}"#, "invalid: `nome`…");
     check(r#"{"stack":[""],"nome":"a"}"#, "invalid: `stack[0]`…");
 }
@@ -184,7 +184,7 @@ fn nul() {
         with(r#""stack":["a","\u0000"]"#),
         "invalid: `stack[1]`: expected a string of 1 to 32 characters other than U+0000",
     );
-    // What is ignored is not stored, so it may hold one.
+    // An ignored member is not stored, so it may hold U+0000.
     for members in [r#""x":"\u0000""#, r#""\u0000":1"#, r#""x":[{"\u0000":"\u0000"}]"#] {
         check(with(members), ACCEPTED);
     }
@@ -213,7 +213,7 @@ fn repeated_members() {
         with(&format!(r#""{0}":1,"{0}":1"#, "ü".repeat(1000))),
         &format!("malformed: `{}`: expected once…", "ü".repeat(32)),
     );
-    // Names inside of ignored values are not the body's.
+    // Names inside ignored values are not names of the body's members.
     check(with(r#""x":{"a":1,"a":2,"nom\u0065":3,"nom\u0065":4},"y":{"a":1}"#), ACCEPTED);
 }
 
@@ -280,7 +280,7 @@ fn depth() {
         "[".repeat(BODY_MAX),
         "malformed: the body: expected at most 32 levels of nesting, got more at byte 32",
     );
-    // A bad escape swallows the closing quote in a parser that does not look at it, and inverts what is a string.
+    // In a parser that does not check escapes, this one swallows the closing quote and inverts what is a string.
     check(
         format!(r#"{{"x":["\u"abc",{}]}}"#, "[".repeat(11_000)),
         "malformed: the body: expected one JSON object…",
