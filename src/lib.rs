@@ -60,6 +60,7 @@ pub mod config;
 pub mod core;
 pub mod embedded;
 pub mod http;
+pub mod ledger;
 pub mod limits;
 pub mod net;
 pub mod people;

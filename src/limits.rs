@@ -46,13 +46,38 @@ pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_
 /// Pipelined answers are gathered into one write. Once so many bytes are gathered, they are written before more is
 /// answered.
 pub const WRITE_BUFFER_HIGH: usize = 256 * KIB;
-/// A write buffer that grew past this is given back when it is empty.
-pub const WRITE_BUFFER_KEEP: usize = 16 * KIB;
-/// Most bytes of answers that wait on one core for their clients to read them. Beyond it, a write of more than
-/// `WRITE_BUFFER_KEEP` becomes a `503` and a close.
-pub const UNSENT_BYTES_MAX: usize = 64 * MIB;
+/// A write buffer that grew past this is given back when it is empty: an idle connection keeps no more.
+pub const WRITE_BUFFER_KEEP: usize = KIB;
 /// What is read and thrown away after an error answer, so that the peer can read it before the close.
 pub const LINGER_BYTES_MAX: usize = 256 * KIB;
+
+// Memory, in bytes: one ledger a core counts what it holds for its clients.
+
+/// What an open connection counts as: its smallest buffers and its task.
+pub const CONNECTION_BYTES: usize = 6 * KIB;
+/// What takes no more than this counts as small: it may use the last eighth of a ledger, which is kept from what is large.
+pub const LEDGER_SMALL_BYTES: usize = 4 * KIB;
+/// A ledger's limit, when no memory limit is known.
+pub const LEDGER_BYTES_DEFAULT: usize = 256 * MIB;
+/// A ledger's least limit: the longest answer, twice, must fit in what is left for what is large.
+pub const LEDGER_BYTES_MIN: usize = 8 * MIB;
+/// What a process takes beside the cache and what the ledgers count: code, allocator, the feed.
+pub const PROCESS_BYTES: usize = 16 * MIB;
+/// And each of its cores: rings, stacks, the database thread with a batch on its way there and back.
+pub const CORE_BYTES: usize = 12 * MIB;
+/// Bytes of the rows of one insert, so that a batch of long ones does not fill the memory of the database thread.
+pub const COMMIT_BATCH_BYTES_MAX: usize = MIB;
+
+// A turn: what a connection may do before the others of its core get theirs.
+
+/// Reads that found bytes at once.
+pub const TURN_READS_MAX: u32 = 64;
+/// Answers.
+pub const TURN_ANSWERS_MAX: u32 = 256;
+/// Bytes of answers.
+pub const TURN_BYTES_MAX: usize = MIB;
+/// The pause after a turn that was used up: a timer, because only that lets the driver look at everything else.
+pub const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 // The cores.
 
@@ -72,10 +97,12 @@ pub const BIND_TIME_MAX: Duration = Duration::from_secs(1);
 pub const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Newcomers of one core that are told at once that there is no room for them; further ones are closed without a word.
+pub const REFUSALS_MAX: usize = 16;
 /// File descriptors kept for everything of the process that is not a client connection.
 pub const FILE_RESERVE: usize = 48;
 /// File descriptors kept besides for each core and its database thread.
-pub const FILE_RESERVE_PER_CORE: usize = 20;
+pub const FILE_RESERVE_PER_CORE: usize = 20 + REFUSALS_MAX;
 /// From the first byte of a request to its last (`408`).
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// From the start of a write to its end; a connection whose write takes longer is closed.
@@ -127,7 +154,7 @@ pub const COMMIT_BATCH_ENOUGH: usize = 8;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// Ids of one point read.
-pub const READ_BATCH_MAX: usize = 256;
+pub const READ_BATCH_MAX: usize = 64;
 /// Point reads and counts that wait on one core (`503`).
 pub const READ_QUEUE_MAX: usize = 1024;
 /// From the arrival of a create to its answer (`503`).
@@ -239,8 +266,11 @@ const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
-    // Fifty pessoas of the longest bodies must fit many times.
-    assert!(UNSENT_BYTES_MAX >= 8 * SEARCH_RESULTS_MAX * BODY_MAX);
+    // Of the longest answer, what is sent by other cores and what is written must fit beside each other.
+    assert!(LEDGER_BYTES_MIN / 8 * 7 >= 2 * SEARCH_RESULTS_MAX * BODY_MAX);
+    assert!(READ_BUFFER_INITIAL + WRITE_BUFFER_KEEP < CONNECTION_BYTES);
+    assert!(LEDGER_SMALL_BYTES <= LEDGER_BYTES_MIN / 8);
+    assert!(BODY_MAX * 4 <= COMMIT_BATCH_BYTES_MAX);
     // A chunk-size line has room for any `usize` in hexadecimal and its CRLF. The overhead has room for a body in
     // chunks of one byte each, and for the last chunk.
     assert!(CHUNK_LINE_MAX >= 2 * size_of::<usize>() + 2);

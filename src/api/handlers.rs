@@ -68,7 +68,7 @@ impl Api {
                 let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
                 reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None)
             }
-            Creation::Unavailable(Unavailable::QueueFull) => {
+            Creation::Unavailable(Unavailable::NoRoom) => {
                 reply.unavailable("too many creates are waiting; nothing was stored, try again")
             }
             Creation::Unavailable(Unavailable::TimedOut) => reply
@@ -160,7 +160,7 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
 
 fn read_unavailable(why: Unavailable) -> &'static str {
     match why {
-        Unavailable::QueueFull => "too many reads are waiting for the database, try again",
+        Unavailable::NoRoom => "too many reads are waiting for the database, try again",
         Unavailable::TimedOut => "the database did not answer in time, try again",
     }
 }

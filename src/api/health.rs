@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::people::PartitionState;
+use crate::ledger::LedgerState;
+use crate::people::CoreState;
 
 /// What one core needs to answer `/healthz`: the facts of its instance that do not change, and its own counters.
 pub struct Health {
@@ -20,8 +21,6 @@ pub struct Health {
     pub database_version: String,
     /// Whether a commit survives a crash of the database's machine, by the database's settings at the start.
     pub durable: bool,
-    /// Counts this core's connections as they are now.
-    pub connections: Box<dyn Fn() -> ConnectionState>,
 }
 
 /// What drives a core's sockets.
@@ -33,20 +32,6 @@ pub struct DriverState {
     pub reason: String,
 }
 
-/// The connections of one core.
-#[derive(Serialize)]
-pub struct ConnectionState {
-    /// Connections that are open.
-    pub open: usize,
-    /// Connections that were accepted since the start.
-    pub accepted: u64,
-    /// Connections that a panic ended.
-    pub panics: u64,
-    /// Whether the core is draining: a balancer should send it no more requests.
-    #[serde(skip)]
-    pub draining: bool,
-}
-
 #[derive(Serialize)]
 struct Document<'a> {
     status: &'static str,
@@ -56,8 +41,8 @@ struct Document<'a> {
     cores: &'a [usize],
     database: DatabaseState<'a>,
     cache: CacheState,
-    /// The connections of the core that answers, not of all cores.
-    connections: ConnectionState,
+    connections: Connections,
+    held: HeldState,
 }
 
 #[derive(Serialize)]
@@ -78,15 +63,51 @@ struct CacheState {
     search_complete: bool,
 }
 
+/// Of all cores together.
+#[derive(Serialize)]
+struct Connections {
+    open: usize,
+    accepted: u64,
+    refused: u64,
+    panics: u64,
+}
+
+/// The bytes that all cores together hold for their clients, and may hold.
+#[derive(Serialize)]
+struct HeldState {
+    limit_bytes: usize,
+    connections_bytes: usize,
+    received_bytes: usize,
+    waiting_bytes: usize,
+    gathered_bytes: usize,
+    refused: u64,
+}
+
+impl From<LedgerState> for HeldState {
+    fn from(ledger: LedgerState) -> HeldState {
+        HeldState {
+            limit_bytes: ledger.limit,
+            connections_bytes: ledger.connections,
+            received_bytes: ledger.received,
+            waiting_bytes: ledger.waiting,
+            gathered_bytes: ledger.gathered,
+            refused: ledger.refused,
+        }
+    }
+}
+
 impl Health {
     /// Whether a balancer should send requests here, and the document that says so, as JSON.
-    pub fn render(&self, cores: &[PartitionState]) -> (bool, String) {
-        let connections = (self.connections)();
-        let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.loaded);
-        let serving = loaded && !connections.draining;
-        let sum = |of: fn(&PartitionState) -> usize| cores.iter().map(of).sum();
+    pub fn render(&self, cores: &[CoreState]) -> (bool, String) {
+        let draining = cores.iter().any(|core| core.connections.draining);
+        let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.partition.loaded);
+        let serving = loaded && !draining;
+        let sum = |of: fn(&CoreState) -> usize| cores.iter().map(of).sum();
+        let count = |of: fn(&CoreState) -> u64| cores.iter().map(of).sum();
+        let mut ledger = LedgerState::default();
+        cores.iter().for_each(|core| ledger += core.ledger);
         let document = Document {
-            status: match (serving, connections.draining) {
+            status: match (serving, draining) {
                 (true, _) => "serving",
                 (false, true) => "draining",
                 (false, false) => "loading",
@@ -96,20 +117,28 @@ impl Health {
             driver: &self.driver,
             cores: &self.cpus,
             database: DatabaseState {
-                reachable: cores.iter().all(|core| core.reachable),
+                reachable: cores.iter().all(|core| core.partition.reachable),
                 version: &self.database_version,
                 durable: self.durable,
-                creates_waiting: sum(|core| core.creates_waiting),
-                reads_waiting: sum(|core| core.reads_waiting),
+                creates_waiting: sum(|core| core.partition.creates_waiting),
+                reads_waiting: sum(|core| core.partition.reads_waiting),
             },
             cache: CacheState {
-                pessoas: sum(|core| core.memory.pessoas),
-                bytes: sum(|core| core.memory.total),
+                pessoas: sum(|core| core.partition.memory.pessoas),
+                bytes: sum(|core| core.partition.memory.total),
                 budget_bytes: self.cache_bytes * self.cpus.len(),
-                bodies_dropped: sum(|core| core.memory.bodies_dropped),
-                search_complete: cores.iter().all(|core| core.loaded && core.memory.complete),
+                bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
+                search_complete: cores
+                    .iter()
+                    .all(|core| core.partition.loaded && core.partition.memory.complete),
             },
-            connections,
+            connections: Connections {
+                open: sum(|core| core.connections.open),
+                accepted: count(|core| core.connections.accepted),
+                refused: count(|core| core.connections.refused),
+                panics: count(|core| core.connections.panics),
+            },
+            held: ledger.into(),
         };
         (serving, sonic_rs::to_string(&document).expect("numbers and strings are always JSON"))
     }

@@ -8,4 +8,4 @@ mod health;
 mod route;
 
 pub use handlers::Api;
-pub use health::{ConnectionState, DriverState, Health};
+pub use health::{DriverState, Health};

@@ -8,11 +8,12 @@ use monoio::time::sleep;
 
 use super::driver::{Chosen, Driver, Wanted};
 use super::topology;
-use crate::api::{Api, ConnectionState, DriverState, Health};
+use crate::api::{Api, DriverState, Health};
 use crate::channel::ring;
+use crate::ledger::Ledger;
 use crate::limits::{FEED_PAUSE, FEED_TURN_MAX};
 use crate::net::{Accepted, Bound, Intake, Shared, clock};
-use crate::people::{Mesh, Minter, Partition, Wiring};
+use crate::people::{ConnectionState, Mesh, Minter, Partition, Wiring};
 use crate::postgres::{Fed, Link, ServerFacts};
 
 /// All that one core is made of.
@@ -39,6 +40,8 @@ pub struct CorePlan {
     pub cache_bytes: usize,
     /// How many connections may be open at once.
     pub connections_max: usize,
+    /// Bytes that it may hold for its clients.
+    pub ledger_bytes: usize,
     /// What the core is told to do.
     pub orders: ring::Receiver<Order>,
 }
@@ -112,9 +115,11 @@ async fn core(
     monoio::spawn(async move { database.flush().await });
     monoio::spawn(hear(plan.rows, Rc::clone(&partition), Rc::clone(&tell)));
 
-    let shared = Shared::new(plan.connections_max);
+    let ledger = Ledger::new(plan.ledger_bytes);
+    let shared = Shared::new(plan.connections_max, Rc::clone(&ledger));
+    let connections = connection_state(Rc::clone(&shared));
     let api = Rc::new(Api {
-        mesh: Mesh::join(plan.wiring, Rc::clone(&partition)),
+        mesh: Mesh::join(plan.wiring, Rc::clone(&partition), ledger, connections),
         health: Health {
             started: Instant::now(),
             driver: DriverState { name: driver.kind.name(), reason: driver.reason.clone() },
@@ -122,7 +127,6 @@ async fn core(
             cache_bytes: plan.cache_bytes,
             database_version: plan.server.version,
             durable: plan.server.durable,
-            connections: connection_state(Rc::clone(&shared)),
         },
     });
     let time = Rc::clone(&shared);
@@ -161,6 +165,7 @@ fn connection_state(shared: Rc<Shared>) -> Box<dyn Fn() -> ConnectionState> {
     Box::new(move || ConnectionState {
         open: shared.connections.count(),
         accepted: shared.counters.accepted(),
+        refused: shared.counters.refused(),
         panics: shared.counters.panicked(),
         draining: shared.drain.has_begun(),
     })

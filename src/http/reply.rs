@@ -16,27 +16,36 @@ pub const PROBLEM: &str = "application/problem+json";
 /// A field of the head beyond those that every answer has.
 pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 
-/// Gives the date and the persistence of an answer when it is written. With a slow database that is seconds after the
-/// request was read, and a drain may have begun meanwhile.
-pub type Moment<'a> = &'a dyn Fn() -> (HttpDate, Persistence);
+/// The moment in which an answer is written. With a slow database that is seconds after the request was read, and a
+/// drain may have begun meanwhile, or memory have become scarce.
+pub trait Moment {
+    /// The answer's `Date`.
+    fn date(&self) -> HttpDate;
+
+    /// What the answer says about the connection.
+    fn persistence(&self) -> Persistence;
+
+    /// Whether `more` bytes of body may be added to the `gathered` ones that wait to be written.
+    fn has_room(&self, gathered: usize, more: usize) -> bool;
+}
 
 /// Where the answer to one request goes. Every method writes a whole answer, and returns what the answer says about the
 /// connection. It consumes the reply, so that a request gets one answer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
-    moment: Moment<'a>,
+    moment: &'a dyn Moment,
     /// `HEAD`: the same head, no body.
     head_only: bool,
 }
 
 impl<'a> Reply<'a> {
     /// A reply that appends to `out`.
-    pub fn new(out: &'a mut Vec<u8>, moment: Moment<'a>, head_only: bool) -> Self {
+    pub fn new(out: &'a mut Vec<u8>, moment: &'a dyn Moment, head_only: bool) -> Self {
         Reply { out, moment, head_only }
     }
 
     /// Writes a head for a body of `length` bytes, and then the body, which `body` must append. To HEAD `body` is not
-    /// called.
+    /// called. Where there is no room for such a body, the answer is a `503` instead, and the connection's last.
     pub fn with_body(
         self,
         status: Status,
@@ -45,7 +54,10 @@ impl<'a> Reply<'a> {
         length: usize,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Persistence {
-        let (date, persistence) = (self.moment)();
+        if !self.head_only && !self.moment.has_room(self.out.len(), length) {
+            return self.no_room();
+        }
+        let persistence = self.moment.persistence();
         let head = ResponseHead {
             status,
             content_type: Some(content_type),
@@ -53,13 +65,28 @@ impl<'a> Reply<'a> {
             extra,
             persistence,
         };
-        write_head(self.out, &head, &date);
+        write_head(self.out, &head, &self.moment.date());
         if !self.head_only {
             let start = self.out.len();
             body(self.out);
             debug_assert_eq!(self.out.len() - start, length, "Content-Length is the body's length");
         }
         persistence
+    }
+
+    fn no_room(self) -> Persistence {
+        let body = problem_json(Status::SERVICE_UNAVAILABLE, "too many answers wait to be read, try again");
+        let seconds = RETRY_AFTER_SECONDS.to_string();
+        let head = ResponseHead {
+            status: Status::SERVICE_UNAVAILABLE,
+            content_type: Some(PROBLEM),
+            content_length: body.len(),
+            extra: Some(("Retry-After", seconds.as_bytes())),
+            persistence: Persistence::Close,
+        };
+        write_head(self.out, &head, &self.moment.date());
+        self.out.extend_from_slice(body.as_bytes());
+        Persistence::Close
     }
 
     /// An answer whose body is there already.

@@ -36,13 +36,6 @@ impl Phase {
             Phase::Lingering => Some(ticks(LINGER_TIME_MAX)),
         }
     }
-
-    const fn deadline(self, now: Tick) -> Option<Tick> {
-        match self.time_max() {
-            Some(ticks) => Some(now + ticks),
-            None => None,
-        }
-    }
 }
 
 /// Names an open connection.
@@ -53,8 +46,27 @@ struct Entry {
     phase: Phase,
     /// The tick at which the phase is ended.
     deadline: Option<Tick>,
+    /// When the first byte of the request came that is not complete.
+    request_since: Option<Tick>,
     /// A phase was ended for its deadline.
     late: bool,
+}
+
+impl Entry {
+    /// Begins `phase` at `now`.
+    fn enter(&mut self, phase: Phase, now: Tick) {
+        let since = match phase {
+            // A request that trickles in, or waits for `100 Continue`, does not start its time again with every byte.
+            Phase::Receiving => *self.request_since.get_or_insert(now),
+            Phase::Idle | Phase::Answering => {
+                self.request_since = None;
+                now
+            }
+            Phase::Writing | Phase::Lingering => now,
+        };
+        self.phase = phase;
+        self.deadline = phase.time_max().map(|ticks| since + ticks);
+    }
 }
 
 /// The table of open connections.
@@ -76,9 +88,12 @@ impl Connections {
     /// Adds a connection, which is idle; `None` when there are as many as there may be.
     pub(super) fn add(&self, fd: RawFd, now: Tick) -> Option<Key> {
         let mut entries = self.entries.borrow_mut();
-        let phase = Phase::Idle;
-        let entry = Entry { fd, phase, deadline: phase.deadline(now), late: false };
-        (entries.len() < self.max).then(|| entries.insert(entry))
+        if entries.len() >= self.max {
+            return None;
+        }
+        let mut entry = Entry { fd, phase: Phase::Idle, deadline: None, request_since: None, late: false };
+        entry.enter(Phase::Idle, now);
+        Some(entries.insert(entry))
     }
 
     pub(super) fn remove(&self, key: Key) {
@@ -87,12 +102,7 @@ impl Connections {
 
     /// Notes that a connection enters `phase`, and sets the deadline of this phase.
     pub(super) fn enter(&self, key: Key, phase: Phase, now: Tick) {
-        let entry = &mut self.entries.borrow_mut()[key];
-        // A request that trickles in does not start its time again with every byte.
-        if phase != Phase::Receiving || entry.phase != Phase::Receiving {
-            entry.deadline = phase.deadline(now);
-        }
-        entry.phase = phase;
+        self.entries.borrow_mut()[key].enter(phase, now);
     }
 
     /// Whether a phase of this connection was ended for its deadline.
@@ -109,8 +119,13 @@ impl Connections {
             }
             entry.deadline = None;
             entry.late = true;
-            // A late request still gets its 408; in the other phases there is nothing left to say.
-            let how = if entry.phase == Phase::Receiving { Shutdown::Read } else { Shutdown::Both };
+            // A late request still gets its 408. An idle connection may have a request on its way: what came before
+            // this is still read and answered, so that nothing is committed in silence. Otherwise there is nothing
+            // left to say.
+            let how = match entry.phase {
+                Phase::Receiving | Phase::Idle => Shutdown::Read,
+                Phase::Answering | Phase::Writing | Phase::Lingering => Shutdown::Both,
+            };
             end(entry.fd, how);
         }
     }
@@ -165,10 +180,20 @@ mod tests {
     fn a_request_that_trickles_in_keeps_its_deadline() {
         let connections = Connections::new(1);
         let key = connections.add(NOBODY, 0).unwrap();
+        let deadline = || connections.entries.borrow()[key].deadline;
         for now in 0..10 {
             connections.enter(key, Phase::Receiving, now);
         }
-        assert_eq!(connections.entries.borrow()[key].deadline, Some(11));
+        assert_eq!(deadline(), Some(11));
+        // `100 Continue` is written in between.
+        connections.enter(key, Phase::Writing, 5);
+        assert_eq!(deadline(), Some(16));
+        connections.enter(key, Phase::Receiving, 6);
+        assert_eq!(deadline(), Some(11));
+        // The next request has its own time.
+        connections.enter(key, Phase::Answering, 7);
+        connections.enter(key, Phase::Receiving, 8);
+        assert_eq!(deadline(), Some(19));
     }
 
     #[test]

@@ -1,24 +1,33 @@
 //! One client's socket: bytes in, requests out of them, answers back. It knows the runtime and HTTP's form, never what
 //! a request means.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use monoio::buf::{IoBufMut, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
+use monoio::time::{sleep, timeout};
 use nix::sys::socket::Shutdown;
 
 use super::connections::{Phase, end};
 use super::incoming::{Incoming, Next};
 use super::shared::{Registration, Shared};
-use crate::http::{CONTINUE, Head, HttpDate, Method, Persistence, Reply, Service, Status, Version};
+use super::turn::Turn;
+use crate::http::{CONTINUE, Head, HttpDate, Method, Moment, Persistence, Reply, Service, Status, Version};
+use crate::ledger::{Account, Held};
 use crate::limits::{
-    LINGER_BYTES_MAX, READ_BUFFER_INITIAL, REQUEST_TIME_MAX, UNSENT_BYTES_MAX, WRITE_BUFFER_HIGH,
+    LINGER_BYTES_MAX, LINGER_TIME_MAX, READ_BUFFER_INITIAL, REQUEST_TIME_MAX, WRITE_BUFFER_HIGH,
     WRITE_BUFFER_KEEP,
 };
+
+/// How often a connection whose reading side was shut down is looked at while it lingers.
+const LINGER_POLL: Duration = Duration::from_millis(50);
 
 /// Serves one accepted connection to its end. A panic ends this connection, not the core.
 pub async fn serve<S, V>(stream: S, shared: Rc<Shared>, service: Rc<V>)
@@ -37,18 +46,90 @@ where
     }
 }
 
-/// Answers `503` to a connection for which there is no room, and closes it at once.
-async fn refuse<S: AsyncWriteRent>(mut stream: S, shared: &Shared) {
+/// Answers `503` to a connection for which there is no room. Its request is read and thrown away for a moment: a close
+/// with unread bytes would reset the connection under the answer.
+async fn refuse<S: AsyncReadRent + AsyncWriteRent + AsRawFd>(mut stream: S, shared: &Rc<Shared>) {
+    let Some(_refusal) = shared.refuse() else { return };
     let mut out = Vec::new();
-    let moment = || closing(shared);
-    Reply::new(&mut out, &moment, false).unavailable("too many connections, try again");
+    Reply::new(&mut out, &Last(shared), false).unavailable("too many connections, try again");
     // The answer fits an empty socket buffer, so the write cannot wait. It fails only if the peer has left.
     let (_written, _out) = stream.write_all(out).await;
+    end(stream.as_raw_fd(), Shutdown::Write);
+    let fd = stream.as_raw_fd();
+    let mut read = pin!(discard(&mut stream));
+    if timeout(LINGER_TIME_MAX, &mut read).await.is_err() {
+        // A pending read is never dropped: shut down, it returns.
+        end(fd, Shutdown::Both);
+        read.await;
+    }
 }
 
-/// The date and the persistence of an answer that is the connection's last.
-fn closing(shared: &Shared) -> (HttpDate, Persistence) {
-    (shared.clock.date(), Persistence::Close)
+/// Reads and throws away what comes, to the end of the stream or of what is allowed.
+async fn discard<S: AsyncReadRent>(stream: &mut S) {
+    let mut buffer = Vec::with_capacity(READ_BUFFER_INITIAL);
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES_MAX {
+        buffer.clear();
+        let (read, back) = stream.read(buffer).await;
+        buffer = back;
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(bytes) => discarded += bytes,
+        }
+    }
+}
+
+/// The moment of an answer that is its connection's last. It is short: there is room for it.
+struct Last<'a>(&'a Shared);
+
+impl Moment for Last<'_> {
+    fn date(&self) -> HttpDate {
+        self.0.clock.date()
+    }
+
+    fn persistence(&self) -> Persistence {
+        Persistence::Close
+    }
+
+    fn has_room(&self, _: usize, _: usize) -> bool {
+        true
+    }
+}
+
+/// The moment of the answer to a request.
+struct Now<'a> {
+    registration: &'a Registration,
+    incoming: &'a Incoming,
+    head: &'a Head,
+    /// Bytes of the request in the buffer.
+    length: usize,
+    /// Bytes of answers that are held already.
+    held: usize,
+}
+
+impl Moment for Now<'_> {
+    fn date(&self) -> HttpDate {
+        self.registration.shared.clock.date()
+    }
+
+    /// In a drain only the last answer closes the connection: a request that was pipelined behind this one was received
+    /// too, if it is whole, and is still answered.
+    fn persistence(&self) -> Persistence {
+        let draining = self.registration.shared.drain.has_begun();
+        let ends = (draining && !self.incoming.has_request_after(self.length)) || self.registration.is_late();
+        if !self.head.keep_alive || ends {
+            Persistence::Close
+        } else if self.head.version == Version::Http10 {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Default
+        }
+    }
+
+    fn has_room(&self, gathered: usize, more: usize) -> bool {
+        let all = gathered + more;
+        all <= WRITE_BUFFER_KEEP || self.registration.shared.ledger.has_room(all.saturating_sub(self.held))
+    }
 }
 
 /// Why a conversation is over.
@@ -64,8 +145,22 @@ struct Conversation<S, V> {
     registration: Registration,
     service: Rc<V>,
     incoming: Incoming,
+    /// What `incoming` takes beyond its smallest size.
+    received: Held,
     /// Answers that were gathered and not written yet.
     output: Vec<u8>,
+    /// The bytes of `output`, if they are more than are kept anyway.
+    gathered: Held,
+    turn: Turn,
+}
+
+/// What a read brought.
+enum Filled {
+    Bytes,
+    /// The peer will send no more, or the connection was ended for its deadline.
+    End,
+    /// The request needs a larger buffer than there is room for.
+    NoRoom,
 }
 
 impl<S, V> Conversation<S, V>
@@ -74,7 +169,18 @@ where
     V: Service,
 {
     fn new(stream: S, registration: Registration, service: Rc<V>) -> Self {
-        Conversation { stream, registration, service, incoming: Incoming::new(), output: Vec::new() }
+        let nothing = |account| registration.shared.ledger.hold(account, 0).expect("nothing takes no room");
+        let (received, gathered) = (nothing(Account::Received), nothing(Account::Gathered));
+        Conversation {
+            stream,
+            registration,
+            service,
+            incoming: Incoming::new(),
+            received,
+            output: Vec::new(),
+            gathered,
+            turn: Turn::default(),
+        }
     }
 
     async fn run(mut self) {
@@ -94,14 +200,25 @@ where
             if let Some(end) = ended {
                 return Ok(end);
             }
-            if !self.fill().await? {
-                if self.registration.is_late() && self.incoming.len() > 0 {
+            match self.fill().await? {
+                Filled::Bytes => {}
+                Filled::End if self.registration.is_late() && self.incoming.len() > 0 => {
                     let seconds = REQUEST_TIME_MAX.as_secs();
                     let detail = format!("expected a whole request within {seconds} s of its first byte");
-                    self.reject(Status::REQUEST_TIMEOUT, &detail);
+                    self.reject(|reply| reply.problem(Status::REQUEST_TIMEOUT, &detail, None));
                     self.flush().await?;
+                    return Ok(End::Linger);
                 }
-                return Ok(End::Closed);
+                Filled::End => return Ok(End::Closed),
+                Filled::NoRoom => {
+                    self.reject(|reply| {
+                        reply.unavailable(
+                            "there is no room for so long a request; nothing was stored, try again",
+                        )
+                    });
+                    self.flush().await?;
+                    return Ok(End::Linger);
+                }
             }
         }
     }
@@ -118,6 +235,10 @@ where
                     if self.output.len() >= WRITE_BUFFER_HIGH {
                         self.flush().await?;
                     }
+                    if self.turn.is_over() {
+                        self.flush().await?;
+                        self.turn.end().await;
+                    }
                 }
                 Ok(Next::Partial) => return Ok(None),
                 Ok(Next::Continue) => {
@@ -125,7 +246,7 @@ where
                     return Ok(None);
                 }
                 Err(reject) => {
-                    self.reject(reject.status(), reject.detail());
+                    self.reject(|reply| reply.problem(reject.status(), reject.detail(), None));
                     return Ok(Some(End::Linger));
                 }
             }
@@ -134,30 +255,30 @@ where
 
     async fn answer(&mut self, head: Head) -> Persistence {
         let (request, length) = self.incoming.request(&head);
-        // In a drain only the last answer closes the connection: a request that was pipelined behind this one was
-        // received too, and is still answered.
-        let last = length == self.incoming.len();
-        let shared = &self.registration.shared;
-        let moment = || {
-            let persistence = if !head.keep_alive || (last && shared.drain.has_begun()) {
-                Persistence::Close
-            } else if head.version == Version::Http10 {
-                Persistence::KeepAlive
-            } else {
-                Persistence::Default
-            };
-            (shared.clock.date(), persistence)
+        let now = Now {
+            registration: &self.registration,
+            incoming: &self.incoming,
+            head: &head,
+            length,
+            held: self.gathered.bytes(),
         };
         self.registration.enter(Phase::Answering);
-        let reply = Reply::new(&mut self.output, &moment, head.method == Method::Head);
+        let before = self.output.len();
+        let reply = Reply::new(&mut self.output, &now, head.method == Method::Head);
         let persistence = self.service.respond(request, reply).await;
         self.incoming.answered(length);
+        self.turn.answered(self.output.len() - before);
+        if self.output.len() > WRITE_BUFFER_KEEP {
+            // The answer asked for room; what is beyond its body is little.
+            self.gathered.set(self.output.len());
+        }
         persistence
     }
 
-    fn reject(&mut self, status: Status, detail: &str) {
-        let moment = || closing(&self.registration.shared);
-        Reply::new(&mut self.output, &moment, self.incoming.head_only()).problem(status, detail, None);
+    /// Answers with an error, after which the connection is closed.
+    fn reject(&mut self, answer: impl FnOnce(Reply<'_>) -> Persistence) {
+        let last = Last(&self.registration.shared);
+        answer(Reply::new(&mut self.output, &last, self.incoming.head_only()));
     }
 
     /// Writes all answers that were gathered.
@@ -166,22 +287,9 @@ where
             return Ok(());
         }
         self.registration.enter(Phase::Writing);
-        let shared = Rc::clone(&self.registration.shared);
-        let too_much =
-            self.output.len() > WRITE_BUFFER_KEEP && shared.unsent() + self.output.len() > UNSENT_BYTES_MAX;
-        if too_much {
-            self.output = Vec::new();
-            let moment = || closing(&shared);
-            Reply::new(&mut self.output, &moment, self.incoming.head_only())
-                .unavailable("too many answers wait to be read, try again");
-        }
-        let unsent = shared.writing(self.output.len());
         let (written, output) = self.stream.write_all(std::mem::take(&mut self.output)).await;
-        drop(unsent);
         written?;
-        if too_much {
-            return Err(io::Error::other("closed: too many answers waited to be read"));
-        }
+        self.gathered.set(0);
         if output.capacity() <= WRITE_BUFFER_KEEP {
             self.output = output;
             self.output.clear();
@@ -189,32 +297,45 @@ where
         Ok(())
     }
 
-    /// Reads once; `false` at the end of the stream.
-    async fn fill(&mut self) -> io::Result<bool> {
+    /// Reads once.
+    async fn fill(&mut self) -> io::Result<Filled> {
         let within = self.incoming.is_within_request();
         self.registration.enter(if within { Phase::Receiving } else { Phase::Idle });
+        if self.turn.is_over() {
+            self.turn.end().await;
+        }
+        self.incoming.make_room();
+        let bytes = self.incoming.bytes_held();
+        if bytes != self.received.bytes() && !self.received.resize(bytes) {
+            return Ok(Filled::NoRoom);
+        }
         let buffer = self.incoming.lend();
         let (filled, capacity) = (buffer.len(), buffer.capacity());
-        let (read, slice) = self.stream.read(buffer.slice_mut(filled..capacity)).await;
+        let mut read = pin!(self.stream.read(buffer.slice_mut(filled..capacity)));
+        let mut polls = 0;
+        let (read, slice) = poll_fn(|cx| {
+            polls += 1;
+            read.as_mut().poll(cx)
+        })
+        .await;
+        self.turn.read(polls > 1);
         self.incoming.take_back(SliceMut::into_inner(slice));
-        Ok(read? > 0)
+        Ok(if read? > 0 { Filled::Bytes } else { Filled::End })
     }
 
     /// Reads and discards for a while. A close with unread bytes would reset the connection before the peer has read
     /// the answer.
     async fn linger(&mut self) {
+        let late = self.registration.is_late();
         self.registration.enter(Phase::Lingering);
         end(self.stream.as_raw_fd(), Shutdown::Write);
-        let mut buffer = Vec::with_capacity(READ_BUFFER_INITIAL);
-        let mut discarded = 0;
-        while discarded < LINGER_BYTES_MAX {
-            buffer.clear();
-            let (read, back) = self.stream.read(buffer).await;
-            buffer = back;
-            match read {
-                Ok(0) | Err(_) => return,
-                Ok(bytes) => discarded += bytes,
-            }
+        if !late {
+            return discard(&mut self.stream).await;
+        }
+        // The reading side was shut down for the deadline: it tells an end where there only is nothing yet.
+        for _ in 0..LINGER_TIME_MAX.as_millis() / LINGER_POLL.as_millis() {
+            discard(&mut self.stream).await;
+            sleep(LINGER_POLL).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and no socket.
 
 use crate::http::{ChunkedDecoder, Framing, Head, HeadParser, Method, Progress, Reject, Request};
-use crate::limits::{READ_BUFFER_INITIAL, READ_BUFFER_MAX};
+use crate::limits::{BODY_MAX, READ_BUFFER_INITIAL, READ_BUFFER_MAX};
 
 /// What comes next in the read buffer.
 pub(super) enum Next {
@@ -66,6 +66,7 @@ impl Incoming {
         let complete = match head.framing {
             Framing::Length(length) => self.bytes.len() - body_start >= length,
             Framing::Chunked => {
+                self.reserve_body();
                 let (consumed, progress) = self.chunked.decode(&self.bytes[body_start..], &mut self.body)?;
                 // Decoded bytes leave the read buffer, so framing cannot fill it.
                 self.bytes.drain(body_start..body_start + consumed);
@@ -81,6 +82,32 @@ impl Incoming {
         Ok(if invite { Next::Continue } else { Next::Partial })
     }
 
+    /// Makes room in the decoded body for what was received: it doubles, but to no more than a body may have.
+    fn reserve_body(&mut self) {
+        let received = self.bytes.len() - self.start;
+        if self.body.capacity() - self.body.len() < received {
+            let wanted = (self.body.capacity() * 2).clamp(received, BODY_MAX.max(received));
+            self.body.reserve_exact((wanted.saturating_sub(self.body.len())).max(received));
+        }
+    }
+
+    /// Whether a whole request, or one that will be refused, is in the buffer behind the first `length` bytes.
+    pub(super) fn has_request_after(&self, length: usize) -> bool {
+        let rest = &self.bytes[self.start + length..];
+        let head = match HeadParser::default().parse(rest) {
+            Ok(Progress::Complete(head)) => head,
+            Ok(Progress::Partial) => return false,
+            Err(_) => return true,
+        };
+        match head.framing {
+            Framing::Length(body) => head.framing.check_length().is_err() || rest.len() - head.length >= body,
+            Framing::Chunked => !matches!(
+                ChunkedDecoder::default().decode(&rest[head.length..], &mut Vec::new()),
+                Ok((_, Progress::Partial))
+            ),
+        }
+    }
+
     /// The request of `head`, which [`next`](Self::next) gave, and how many bytes of the buffer it takes.
     pub(super) fn request(&self, head: &Head) -> (Request<'_>, usize) {
         let bytes = &self.bytes[self.start..];
@@ -94,7 +121,7 @@ impl Incoming {
     /// A request that took `length` bytes of the buffer was answered.
     pub(super) fn answered(&mut self, length: usize) {
         self.start += length;
-        self.body.clear();
+        self.body = Vec::new();
     }
 
     /// How many bytes were received and not answered yet.
@@ -112,8 +139,8 @@ impl Incoming {
         !matches!(&self.bytes[self.start..], b"" | b"\r" | b"\r\n")
     }
 
-    /// Lends the buffer to a read. It has room for at least one byte.
-    pub(super) fn lend(&mut self) -> Vec<u8> {
+    /// Sees to it that the buffer has room for at least one more byte, and is no larger than it must be.
+    pub(super) fn make_room(&mut self) {
         if self.len() == 0 {
             self.start = 0;
             if self.bytes.capacity() > READ_BUFFER_INITIAL {
@@ -122,8 +149,31 @@ impl Incoming {
                 self.bytes.clear();
             }
         } else if self.bytes.len() == self.bytes.capacity() {
-            self.make_room();
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            if self.bytes.len() == self.bytes.capacity() {
+                self.grow();
+            }
         }
+    }
+
+    /// Doubles the buffer, which is full of one request, but to no more than that request needs, where its length is known.
+    fn grow(&mut self) {
+        let needed = match &self.head {
+            Some(Head { length, framing: Framing::Length(body), .. }) => length + body,
+            _ => READ_BUFFER_MAX,
+        };
+        let grown = (self.bytes.capacity() * 2).min(needed).min(READ_BUFFER_MAX);
+        self.bytes.reserve_exact(grown.saturating_sub(self.bytes.len()));
+    }
+
+    /// Bytes that are allocated beyond the smallest buffer.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes.capacity().saturating_sub(READ_BUFFER_INITIAL) + self.body.capacity()
+    }
+
+    /// Lends the buffer to a read, which has room for at least one byte after [`make_room`](Self::make_room).
+    pub(super) fn lend(&mut self) -> Vec<u8> {
         // A read of no bytes would look like the end of the stream.
         assert!(
             self.bytes.len() < self.bytes.capacity(),
@@ -135,16 +185,5 @@ impl Incoming {
     /// Takes the lent buffer back, with what was read.
     pub(super) fn take_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
-    }
-
-    /// Makes room in a full buffer: removes what was answered, or, if nothing was, doubles the buffer.
-    fn make_room(&mut self) {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        let capacity = self.bytes.capacity();
-        if self.bytes.len() == capacity {
-            let grown = (capacity * 2).min(READ_BUFFER_MAX);
-            self.bytes.reserve_exact(grown.saturating_sub(self.bytes.len()));
-        }
     }
 }

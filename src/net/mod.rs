@@ -16,6 +16,7 @@ mod incoming;
 pub mod intake;
 pub mod listener;
 pub mod shared;
+mod turn;
 
 pub use acceptor::{Accepted, Accepting, Acceptor};
 pub use address::Listen;

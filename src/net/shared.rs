@@ -7,6 +7,8 @@ use std::rc::Rc;
 use super::clock::Clock;
 use super::connections::{Connections, Key, Phase};
 use super::drain::Drain;
+use crate::ledger::{Account, Held, Ledger};
+use crate::limits::{CONNECTION_BYTES, REFUSALS_MAX};
 
 /// Shared by the connections of one core.
 pub struct Shared {
@@ -18,8 +20,10 @@ pub struct Shared {
     pub drain: Drain,
     /// How many connections were accepted, and how many a panic ended.
     pub counters: Counters,
-    /// Bytes of answers that are being written.
-    unsent: Cell<usize>,
+    /// The bytes that are held for them.
+    pub ledger: Rc<Ledger>,
+    /// Newcomers that are being refused.
+    refusals: Cell<usize>,
 }
 
 /// Counts of connections since the core started.
@@ -27,6 +31,7 @@ pub struct Shared {
 pub struct Counters {
     accepted: Cell<u64>,
     panicked: Cell<u64>,
+    refused: Cell<u64>,
 }
 
 impl Counters {
@@ -40,6 +45,11 @@ impl Counters {
         self.panicked.get()
     }
 
+    /// Connections for which there was no room.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
     pub(super) fn panic(&self) {
         self.panicked.set(self.panicked.get() + 1);
     }
@@ -47,13 +57,14 @@ impl Counters {
 
 impl Shared {
     /// There is room for `connections_max` connections at once.
-    pub fn new(connections_max: usize) -> Rc<Shared> {
+    pub fn new(connections_max: usize, ledger: Rc<Ledger>) -> Rc<Shared> {
         Rc::new(Shared {
             connections: Connections::new(connections_max),
             clock: Clock::new(),
             drain: Drain::new(),
             counters: Counters::default(),
-            unsent: Cell::new(0),
+            ledger,
+            refusals: Cell::new(0),
         })
     }
 
@@ -65,8 +76,9 @@ impl Shared {
     /// Counts a connection that was accepted, and registers it; `None` when there is no room for it.
     pub(super) fn admit(self: &Rc<Self>, fd: RawFd) -> Option<Registration> {
         self.counters.accepted.set(self.counters.accepted.get() + 1);
+        let held = self.ledger.hold(Account::Connections, CONNECTION_BYTES)?;
         let key = self.connections.add(fd, self.clock.now())?;
-        Some(Registration { shared: Rc::clone(self), key })
+        Some(Registration { shared: Rc::clone(self), key, _held: held })
     }
 
     /// Whether a connection is open or may still be handed over.
@@ -74,27 +86,23 @@ impl Shared {
         self.drain.expects_acceptors() || self.connections.count() > 0
     }
 
-    /// Bytes that are being written.
-    pub(super) fn unsent(&self) -> usize {
-        self.unsent.get()
-    }
-
-    /// Counts `bytes` as being written until the guard is dropped.
-    pub(super) fn writing(&self, bytes: usize) -> Unsent<'_> {
-        self.unsent.set(self.unsent.get() + bytes);
-        Unsent { shared: self, bytes }
+    /// A newcomer is refused, until the guard is dropped; `None` when so many are that this one must go unanswered.
+    pub(super) fn refuse(self: &Rc<Self>) -> Option<Refusal> {
+        self.counters.refused.set(self.counters.refused.get() + 1);
+        if self.refusals.get() >= REFUSALS_MAX {
+            return None;
+        }
+        self.refusals.set(self.refusals.get() + 1);
+        Some(Refusal(Rc::clone(self)))
     }
 }
 
-/// Bytes that count as being written; dropping this takes them out of the count.
-pub(super) struct Unsent<'a> {
-    shared: &'a Shared,
-    bytes: usize,
-}
+/// A newcomer that is being refused.
+pub(super) struct Refusal(Rc<Shared>);
 
-impl Drop for Unsent<'_> {
+impl Drop for Refusal {
     fn drop(&mut self) {
-        self.shared.unsent.set(self.shared.unsent.get() - self.bytes);
+        self.0.refusals.set(self.0.refusals.get() - 1);
     }
 }
 
@@ -102,6 +110,7 @@ impl Drop for Unsent<'_> {
 pub(super) struct Registration {
     pub(super) shared: Rc<Shared>,
     key: Key,
+    _held: Held,
 }
 
 impl Registration {

@@ -9,13 +9,20 @@ use std::cell::{Cell, Ref};
 use std::ops::Deref;
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::home::{owner_of_apelido, owner_of_id};
-use super::partition::{Creation, Matches, NoMatches, Partition, PartitionState};
+use super::partition::{AskPostgres, Creation, Partition};
+use super::results::{Bodies, Results};
+use super::shard::Found;
+use super::state::{ConnectionState, CoreState};
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Ticket, Tickets};
-use crate::limits::{MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX};
+use crate::ledger::{Account, Ledger};
+use crate::limits::{
+    LEDGER_SMALL_BYTES, MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX,
+};
 use crate::pessoa::{Candidate, Record};
 use crate::postgres::Unavailable;
 
@@ -33,14 +40,24 @@ enum Question {
     Create(Box<Record>),
     Fetch(Uuid),
     Search(Box<[u8]>),
+    Bodies(Box<[Found]>),
     State,
+}
+
+/// What a core knows of an id that it owns.
+enum Fetched {
+    Body(Box<[u8]>),
+    /// Who asked must find room for so long a body first.
+    Long(Found),
+    Unknown,
 }
 
 enum Answer {
     Creation(Creation),
-    Fetched(Result<Option<Box<[u8]>>, Unavailable>),
-    Searched(Result<Matches, NoMatches>),
-    State(Box<PartitionState>),
+    Fetched(Result<Fetched, Unavailable>),
+    Searched(Result<Vec<Found>, AskPostgres>),
+    Bodies(Result<Bodies, Unavailable>),
+    State(Box<CoreState>),
 }
 
 /// One core's ends of the rings, on their way to its thread.
@@ -81,6 +98,10 @@ pub struct Mesh {
     peers: Vec<Option<Peer>>,
     /// For each open question, the core that was asked.
     tickets: Tickets<usize, Answer>,
+    /// What is held for those whose requests arrived at this core.
+    ledger: Rc<Ledger>,
+    /// Asks what this core's connections are.
+    connections: Box<dyn Fn() -> ConnectionState>,
 }
 
 /// The body of a pessoa: borrowed from this core's memory, or sent by another core or by Postgres.
@@ -102,27 +123,21 @@ impl Deref for Body<'_> {
     }
 }
 
-/// What a search found, on all cores.
-pub struct Results(Vec<Matches>);
-
-impl Results {
-    /// The bodies of at most 50 pessoas, in ascending order of id.
-    pub fn bodies(&self) -> Vec<&[u8]> {
-        let mut found: Vec<(Uuid, &[u8])> = self.0.iter().flat_map(Matches::iter).collect();
-        found.sort_unstable_by_key(|(id, _)| *id);
-        found.truncate(SEARCH_RESULTS_MAX);
-        found.into_iter().map(|(_, body)| body).collect()
-    }
-}
-
 impl Mesh {
     /// Joins this core to the others: from here on it answers them.
-    pub fn join(wiring: Wiring, partition: Rc<Partition>) -> Rc<Mesh> {
+    pub fn join(
+        wiring: Wiring,
+        partition: Rc<Partition>,
+        ledger: Rc<Ledger>,
+        connections: Box<dyn Fn() -> ConnectionState>,
+    ) -> Rc<Mesh> {
         let peer = |sender| Peer { sender: SharedSender::new(sender), open: Cell::new(0) };
         let mesh = Rc::new(Mesh {
             partition,
             peers: wiring.senders.into_iter().map(|sender| sender.map(peer)).collect(),
             tickets: Tickets::with_capacity(1024),
+            ledger,
+            connections,
         });
         for (core, receiver) in wiring.receivers.into_iter().enumerate() {
             if let Some(receiver) = receiver {
@@ -143,12 +158,15 @@ impl Mesh {
         }
         let id = self.partition.mint(&candidate.apelido);
         let record = Box::new(Record::new(candidate.into_pessoa(id)));
+        let Some(_held) = self.ledger.hold(Account::Waiting, record.bytes()) else {
+            return Creation::Unavailable(Unavailable::NoRoom);
+        };
         if here {
             return self.partition.create(record).await;
         }
         match self.ask(owner, Question::Create(record)) {
             Err(why) => Creation::Unavailable(why),
-            Ok(slot) => match slot.await {
+            Ok(awaited) => match awaited.await {
                 Answer::Creation(creation) => creation,
                 _ => unreachable!("a create is answered as a create"),
             },
@@ -158,35 +176,72 @@ impl Mesh {
     /// The pessoa with this id, at its owner: from memory, else from Postgres.
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Body<'_>>, Unavailable> {
         let owner = owner_of_id(&id, self.partition.cores());
-        if owner != self.partition.core() {
-            return match self.ask(owner, Question::Fetch(id))?.await {
-                Answer::Fetched(fetched) => Ok(fetched?.map(Body::Sent)),
-                _ => unreachable!("a fetch is answered as a fetch"),
-            };
+        if owner == self.partition.core() {
+            if let Some(body) = self.partition.cached(&id) {
+                return Ok(Some(Body::Cached(body)));
+            }
+            return Ok(self.partition.read(id).await?.map(|record| Body::Sent(record.json)));
         }
-        if let Some(body) = self.partition.cached(&id) {
-            return Ok(Some(Body::Cached(body)));
-        }
-        Ok(self.partition.read(id).await?.map(|record| Body::Sent(record.json)))
+        let found = match self.ask(owner, Question::Fetch(id))?.await {
+            Answer::Fetched(fetched) => match fetched? {
+                Fetched::Body(body) => return Ok(Some(Body::Sent(body))),
+                Fetched::Unknown => return Ok(None),
+                Fetched::Long(found) => found,
+            },
+            _ => unreachable!("a fetch is answered as a fetch"),
+        };
+        let results = self.gather(vec![(owner, found)]).await?;
+        Ok(results.bodies().first().map(|body| Body::Sent(Box::from(*body))))
     }
 
     /// Pessoas that contain `term`, which is lower-cased: from every core's memory, or else from Postgres.
     pub async fn search(&self, term: &[u8]) -> Result<Results, Unavailable> {
         let asked: Result<Vec<_>, Unavailable> =
-            self.others().map(|core| self.ask(core, Question::Search(term.into()))).collect();
-        let asked = asked?;
-        let mut parts = vec![self.partition.search(term).await];
-        for slot in asked {
-            match slot.await {
-                Answer::Searched(part) => parts.push(part),
+            self.others().map(|core| Ok((core, self.ask(core, Question::Search(term.into()))?))).collect();
+        let mut parts = vec![(self.partition.core(), self.partition.search(term))];
+        for (core, awaited) in asked? {
+            match awaited.await {
+                Answer::Searched(part) => parts.push((core, part)),
                 _ => unreachable!("a search is answered as a search"),
             }
         }
-        match parts.into_iter().collect() {
-            Ok(parts) => Ok(Results(parts)),
-            Err(NoMatches::AskPostgres) => Ok(Results(vec![self.partition.search_postgres(term).await?])),
-            Err(NoMatches::Unavailable(why)) => Err(why),
+        let mut winners: Vec<(usize, Found)> = Vec::new();
+        for (core, part) in parts {
+            match part {
+                Ok(found) => winners.extend(found.into_iter().map(|found| (core, found))),
+                Err(AskPostgres) => {
+                    let bodies = self.partition.search_postgres(term).await?;
+                    let held = self.ledger.hold(Account::Gathered, bodies.bytes());
+                    return Ok(Results::new(vec![bodies], held.ok_or(Unavailable::NoRoom)?));
+                }
+            }
         }
+        winners.sort_unstable_by_key(|(_, found)| found.id);
+        winners.truncate(SEARCH_RESULTS_MAX);
+        self.gather(winners).await
+    }
+
+    /// The bodies of `winners`, each from the core beside it, once there is room for all of them.
+    async fn gather(&self, winners: Vec<(usize, Found)>) -> Result<Results, Unavailable> {
+        let bytes = winners.iter().map(|(_, found)| found.bytes as usize).sum();
+        let held = self.ledger.hold(Account::Gathered, bytes).ok_or(Unavailable::NoRoom)?;
+        let of = |core| winners.iter().filter(move |(owner, _)| *owner == core).map(|(_, found)| *found);
+        let mut asked = Vec::new();
+        for core in self.others() {
+            let found: Box<[Found]> = of(core).collect();
+            if !found.is_empty() {
+                asked.push(self.ask(core, Question::Bodies(found))?);
+            }
+        }
+        let own: Vec<Found> = of(self.partition.core()).collect();
+        let mut parts = vec![self.partition.bodies(&own).await];
+        for awaited in asked {
+            match awaited.await {
+                Answer::Bodies(part) => parts.push(part),
+                _ => unreachable!("a question for bodies is answered with bodies"),
+            }
+        }
+        Ok(Results::new(parts.into_iter().collect::<Result<_, _>>()?, held))
     }
 
     /// What Postgres counts now; any core may ask it.
@@ -194,18 +249,26 @@ impl Mesh {
         self.partition.count().await
     }
 
-    /// What the cores say of themselves; those that do not say it in time are left out.
-    pub async fn states(&self) -> Vec<PartitionState> {
+    /// What the cores say of themselves, this one first; those that do not say it in time are left out.
+    pub async fn states(&self) -> Vec<CoreState> {
         let asked: Vec<_> = self.others().map(|core| self.ask(core, Question::State)).collect();
-        let mut states = vec![self.partition.state()];
-        for slot in asked.into_iter().flatten() {
-            match monoio::time::timeout(MESH_STATE_TIME_MAX, slot).await {
-                Ok(Answer::State(state)) => states.push(*state),
+        let answers = asked.into_iter().flatten().map(|awaited| async {
+            match monoio::time::timeout(MESH_STATE_TIME_MAX, awaited).await {
+                Ok(Answer::State(state)) => Some(*state),
                 Ok(_) => unreachable!("a state is answered as a state"),
-                Err(_) => {}
+                Err(_) => None,
             }
+        });
+        let others = join_all(answers).await;
+        std::iter::once(self.state()).chain(others.into_iter().flatten()).collect()
+    }
+
+    fn state(&self) -> CoreState {
+        CoreState {
+            partition: self.partition.state(),
+            connections: (self.connections)(),
+            ledger: self.ledger.state(),
         }
-        states
     }
 
     fn others(&self) -> impl Iterator<Item = usize> {
@@ -223,7 +286,7 @@ impl Mesh {
             _ => MESH_QUESTIONS_MAX,
         };
         if peer.open.get() >= most {
-            return Err(Unavailable::QueueFull);
+            return Err(Unavailable::NoRoom);
         }
         peer.open.set(peer.open.get() + 1);
         let slot = self.tickets.take(core);
@@ -264,15 +327,21 @@ impl Mesh {
     async fn answer(&self, question: Question) -> Answer {
         match question {
             Question::Create(record) => Answer::Creation(self.partition.create(record).await),
-            Question::Fetch(id) => {
-                let cached = self.partition.cached(&id).map(|body| Box::from(&*body));
-                Answer::Fetched(match cached {
-                    Some(body) => Ok(Some(body)),
-                    None => self.partition.read(id).await.map(|found| found.map(|record| record.json)),
-                })
-            }
-            Question::Search(term) => Answer::Searched(self.partition.search(&term).await),
-            Question::State => Answer::State(Box::new(self.partition.state())),
+            Question::Fetch(id) => Answer::Fetched(self.fetched(id).await),
+            Question::Search(term) => Answer::Searched(self.partition.search(&term)),
+            Question::Bodies(found) => Answer::Bodies(self.partition.bodies(&found).await),
+            Question::State => Answer::State(Box::new(self.state())),
         }
+    }
+
+    async fn fetched(&self, id: Uuid) -> Result<Fetched, Unavailable> {
+        if let Some(body) = self.partition.cached(&id).filter(|body| body.len() <= LEDGER_SMALL_BYTES) {
+            return Ok(Fetched::Body(Box::from(&*body)));
+        }
+        if let Some(found) = self.partition.find(&id).filter(|found| found.bytes > 0) {
+            return Ok(Fetched::Long(found));
+        }
+        let read = self.partition.read(id).await?;
+        Ok(read.map_or(Fetched::Unknown, |record| Fetched::Body(record.json)))
     }
 }

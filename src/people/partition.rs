@@ -2,13 +2,13 @@
 //! HTTP, and of the other cores only which keys are theirs.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::ops::Range;
 use std::rc::Rc;
 
 use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::home::{Minter, owner_of_apelido, owner_of_id};
+use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
 use crate::limits::MINTS_MAX;
 use crate::pessoa::Record;
@@ -26,36 +26,10 @@ pub enum Creation {
     Unavailable(Unavailable),
 }
 
-/// Why a search has no answer from memory.
+/// Memory cannot answer a search: it holds no whole index, or the term would keep the core busy for too long. Postgres
+/// can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoMatches {
-    /// Memory holds no whole index, or the term would keep the core busy for too long: Postgres can answer.
-    AskPostgres,
-    /// Bodies that memory has dropped could not be read from Postgres in time.
-    Unavailable(Unavailable),
-}
-
-/// Pessoas that a search found, as the API shows them.
-#[derive(Debug, Default)]
-pub struct Matches {
-    bodies: Vec<u8>,
-    /// Each pessoa's id, and where its body is in `bodies`.
-    found: Vec<(Uuid, Range<usize>)>,
-}
-
-impl Matches {
-    /// Adds a pessoa.
-    pub fn push(&mut self, id: Uuid, body: &[u8]) {
-        let start = self.bodies.len();
-        self.bodies.extend_from_slice(body);
-        self.found.push((id, start..self.bodies.len()));
-    }
-
-    /// Each pessoa's id and body, in the order they were added.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &[u8])> {
-        self.found.iter().map(|(id, body)| (*id, &self.bodies[body.clone()]))
-    }
-}
+pub struct AskPostgres;
 
 /// What one core says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -173,39 +147,49 @@ impl Partition {
     }
 
     /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
-    pub async fn search(&self, term: &[u8]) -> Result<Matches, NoMatches> {
+    pub fn search(&self, term: &[u8]) -> Result<Vec<Found>, AskPostgres> {
         if !self.loaded.get() {
-            return Err(NoMatches::AskPostgres);
+            return Err(AskPostgres);
         }
-        let mut found: Vec<Found> = Vec::new();
-        let mut matches = Matches::default();
+        let mut found = Vec::new();
+        self.shard.borrow().search(term, &mut found).map_err(|_| AskPostgres)?;
+        Ok(found)
+    }
+
+    /// A pessoa of this core, if memory knows its id.
+    pub fn find(&self, id: &Uuid) -> Option<Found> {
+        self.shard.borrow().find(id)
+    }
+
+    /// The bodies of `found`, in any order: from memory, else from Postgres.
+    pub async fn bodies(&self, found: &[Found]) -> Result<Bodies, Unavailable> {
+        let mut bodies = Bodies::default();
         let mut dropped = Vec::new();
         {
             let shard = self.shard.borrow();
-            shard.search(term, &mut found).map_err(|_| NoMatches::AskPostgres)?;
-            for found in &found {
+            for found in found {
                 match shard.body(found) {
-                    Some(body) => matches.push(found.id, body),
+                    Some(body) => bodies.push(found.id, body),
                     None => dropped.push(found.id),
                 }
             }
         }
         for fetched in join_all(dropped.into_iter().map(|id| self.database.fetch(id))).await {
-            // A row that somebody deleted by hand is no match any more.
-            if let Some(record) = fetched.map_err(NoMatches::Unavailable)? {
-                matches.push(record.pessoa.id, &record.json);
+            // A row that somebody deleted by hand is no result any more.
+            if let Some(record) = fetched? {
+                bodies.push(record.pessoa.id, &record.json);
             }
         }
-        Ok(matches)
+        Ok(bodies)
     }
 
-    /// At most 50 pessoas of any core that contain `term`, which is lower-cased, from Postgres.
-    pub async fn search_postgres(&self, term: &[u8]) -> Result<Matches, Unavailable> {
-        let mut matches = Matches::default();
+    /// At most 50 pessoas of all cores that contain `term`, from Postgres.
+    pub async fn search_postgres(&self, term: &[u8]) -> Result<Bodies, Unavailable> {
+        let mut bodies = Bodies::default();
         for record in self.database.search(term).await? {
-            matches.push(record.pessoa.id, &record.json);
+            bodies.push(record.pessoa.id, &record.json);
         }
-        Ok(matches)
+        Ok(bodies)
     }
 
     /// What Postgres counts now.

@@ -1,6 +1,6 @@
 //! A pessoa with all that is derived from it, made once at creation. It must not know where it is kept.
 
-use super::Pessoa;
+use super::{Pessoa, Stack};
 
 /// What the database stores, memory keeps and clients read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,5 +21,12 @@ impl Record {
         let mut search_text = Vec::with_capacity(256);
         pessoa.search_text(&mut search_text);
         Record { pessoa, json: json.into(), search_text: search_text.into() }
+    }
+
+    /// The bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let Pessoa { apelido, nome, stack, .. } = &self.pessoa;
+        let stack = stack.as_ref().map_or(0, Stack::bytes);
+        size_of::<Record>() + apelido.len() + nome.len() + stack + self.json.len() + self.search_text.len()
     }
 }

@@ -37,6 +37,11 @@ impl Stack {
         self.0.split_terminator(TERMINATOR)
     }
 
+    /// The bytes of all items and what holds them apart.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The number of items, which takes a pass over them.
     pub fn len(&self) -> usize {
         self.items().count()

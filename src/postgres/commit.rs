@@ -21,7 +21,7 @@ use super::queue::Queue;
 use super::report::Report;
 use super::session::Session;
 use super::sql;
-use crate::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
+use crate::limits::{COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
@@ -48,7 +48,7 @@ pub(super) async fn run(mut queue: Queue<Box<Record>>, feed: FeedNotice, connect
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }
-            queue.fill(&mut batch, COMMIT_BATCH_MAX);
+            queue.fill(&mut batch, COMMIT_BATCH_MAX, COMMIT_BATCH_BYTES_MAX, |record| record.bytes());
             last = Some(Begun { at: Instant::now(), rows: batch.len() });
             match settle(&session, batch, &mut queue, &feed).await {
                 Ok(Settled::BySession) => connector.worked(),

@@ -35,7 +35,7 @@ pub enum Create {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// The queue to the database, or to the core that owns the key, is full; nothing was sent.
-    QueueFull,
+    NoRoom,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
 }
@@ -219,7 +219,7 @@ impl Database {
     fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unavailable> {
         let (waiting, max) = self.bound(role);
         if waiting.get() >= max {
-            return Err(Unavailable::QueueFull);
+            return Err(Unavailable::NoRoom);
         }
         waiting.set(waiting.get() + 1);
         Ok(self.tickets.take(role))

@@ -38,12 +38,22 @@ impl<T> Queue<T> {
         self.waiting.holds(count).await;
     }
 
-    /// Moves waiting jobs to the end of `batch`, until `batch` holds `max`.
-    pub(super) fn fill(&mut self, batch: &mut Vec<Job<T>>, max: usize) {
+    /// Moves waiting jobs to the end of `batch`, until that holds `max` of them or, by `bytes_of`, about `bytes_max`: at
+    /// least one, however long it is.
+    pub(super) fn fill(
+        &mut self,
+        batch: &mut Vec<Job<T>>,
+        max: usize,
+        bytes_max: usize,
+        bytes_of: impl Fn(&T) -> usize,
+    ) {
+        let mut bytes: usize = batch.iter().map(|job| bytes_of(&job.asked)).sum();
         while batch.len() < max
-            && let Some(item) = self.waiting.try_pop()
+            && (batch.is_empty() || bytes < bytes_max)
+            && let Some(job) = self.waiting.try_pop()
         {
-            batch.push(item);
+            bytes += bytes_of(&job.asked);
+            batch.push(job);
         }
     }
 

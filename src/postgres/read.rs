@@ -30,7 +30,7 @@ pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connecto
                     () = session.closed() => break "closed by the database".to_owned(),
                 }
             }
-            queue.fill(&mut batch, READ_BATCH_MAX);
+            queue.fill(&mut batch, READ_BATCH_MAX, usize::MAX, |_| 0);
             queue.drop_late(&mut batch);
             if batch.is_empty() {
                 continue;

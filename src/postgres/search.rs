@@ -16,7 +16,7 @@ pub(super) async fn run(mut queue: Queue<Box<[u8]>>, connector: Connector<sql::S
     loop {
         if current.is_empty() {
             queue.holds(1).await;
-            queue.fill(&mut current, 1);
+            queue.fill(&mut current, 1, usize::MAX, |_| 0);
         }
         let live = match session.take() {
             Some(live) if live.is_open() => live,

@@ -37,6 +37,8 @@ pub(super) struct InstancePlan {
     pub(super) cache_bytes: usize,
     /// How many connections each core may have open at once.
     pub(super) connections_max: usize,
+    /// Bytes that each core may hold for its clients.
+    pub(super) ledger_bytes: usize,
     /// What the database server said at the start.
     pub(super) server: ServerFacts,
     /// Whether Postgres is this process' own.
@@ -129,6 +131,7 @@ impl Instance {
                 server: self.plan.server.clone(),
                 cache_bytes: self.plan.cache_bytes / cores,
                 connections_max: self.plan.connections_max,
+                ledger_bytes: self.plan.ledger_bytes,
                 orders,
             };
             start_core(plan, events)?;

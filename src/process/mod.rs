@@ -11,6 +11,7 @@ mod files;
 mod healthcheck;
 mod instance;
 mod log;
+mod memory;
 mod serve;
 mod signals;
 mod sockets;

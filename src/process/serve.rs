@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::database::DatabaseServer;
 use super::files;
 use super::instance::{Instance, InstancePlan};
+use super::memory;
 use super::signals::Signals;
 use super::sockets::Sockets;
 use crate::config::Serve;
@@ -29,6 +30,7 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     let machine = Machine::this()?;
     let cpus = machine.choose(&serve.cores)?;
     let cache_bytes = serve.cache_bytes(&machine);
+    let ledger_bytes = memory::ledger_bytes(machine.memory_limit(), cache_bytes, cpus.len());
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
@@ -50,6 +52,7 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
         driver: serve.driver,
         cache_bytes,
         connections_max,
+        ledger_bytes,
         server,
         private: serve.database_url.is_none(),
     };

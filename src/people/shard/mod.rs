@@ -85,6 +85,8 @@ pub enum Lookup<'a> {
 pub struct Found {
     /// The pessoa's id.
     pub id: Uuid,
+    /// The length of its body; 0 when that is only in Postgres.
+    pub bytes: u32,
     ordinal: u32,
 }
 
@@ -207,9 +209,20 @@ impl Shard {
         let index = self.index.as_ref().ok_or(NoAnswer::Incomplete)?;
         let mut hits = Hits::new();
         index.search(term, &mut hits).map_err(|index::TooCostly| NoAnswer::TooCostly)?;
-        found.extend(hits.ordinals().iter().map(|&ordinal| Found { id: self.bodies.id(ordinal), ordinal }));
+        found.extend(hits.ordinals().iter().map(|&ordinal| self.found(ordinal)));
         found.sort_unstable_by_key(|found| found.id);
         Ok(())
+    }
+
+    /// The pessoa with this id as the result of a search.
+    pub fn find(&self, id: &Uuid) -> Option<Found> {
+        self.bodies.find(id).map(|ordinal| self.found(ordinal))
+    }
+
+    fn found(&self, ordinal: u32) -> Found {
+        let bytes = self.bodies.body(ordinal).map_or(0, <[u8]>::len);
+        let bytes = u32::try_from(bytes).expect("a body is far shorter than 4 GiB");
+        Found { id: self.bodies.id(ordinal), bytes, ordinal }
     }
 
     /// The body of a search's result, or `None` when it is only in Postgres.
