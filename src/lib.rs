@@ -23,17 +23,18 @@
 //!
 //! | room | what happens there | may know |
 //! |---|---|---|
-//! | [`net`] | a connection: accept, read, answer, write, each in bounded time | http channel |
+//! | [`net`] | a connection: accept, read, answer, write, each in bounded time | http channel ledger |
 //! | [`http`] | HTTP/1.1 as a mapping between bytes and values | - |
-//! | [`api`] | one function for each endpoint, as the contract has it | http people pessoa |
+//! | [`api`] | one function for each endpoint, as the contract has it | http ledger people pessoa |
 //! | [`pessoa`] | a person: JSON, the rules, rendering | - |
-//! | [`people`] | whose key it is, the way there, each core's part and its memory | pessoa channel postgres |
+//! | [`people`] | whose key it is, the way there, each core's part and its memory | pessoa channel ledger postgres |
 //! | [`channel`] | to another thread and back: rings and tickets | - |
 //! | [`postgres`] | to the database and back, and the feed | pessoa channel |
-//! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel postgres |
+//! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel ledger postgres |
 //! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded |
 //! | [`embedded`] | a private Postgres: processes and files, no SQL | - |
 //! | [`config`] | flags and environment | core net |
+//! | [`ledger`] | the bytes that a core holds for its clients | - |
 //! | [`limits`] | every bound, by name and unit | - |
 //!
 //! The way of `POST /pessoas`, file by file: `net/listener`, `net/intake`, `net/conversation`, `net/incoming`, `http/request`,

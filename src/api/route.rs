@@ -30,10 +30,15 @@ pub(super) fn route(method: Method, target: &[u8]) -> Route<'_> {
     if method == Method::Unknown {
         return Route::NotImplemented;
     }
+    // Its target is no path (RFC 9110 section 9.3.6).
+    if method == Method::Connect {
+        return Route::NotAllowed("GET, HEAD, POST");
+    }
     let (path, query) = path_and_query(target);
     let reads = matches!(method, Method::Get | Method::Head);
     match path {
-        b"/pessoas" => match method {
+        // Clients of other entries of the contest write the second form.
+        b"/pessoas" | b"/pessoas/" => match method {
             Method::Post => Route::Create,
             _ if reads => Route::Search(query),
             _ => Route::NotAllowed("GET, HEAD, POST"),
@@ -74,8 +79,10 @@ mod tests {
             (Method::Get, "/pessoas/0190a1b2c3d47e5f8a9b0c1d2e3f4a5b", Route::Fetch(None)),
             (Method::Get, "/pessoas/{0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b}", Route::Fetch(None)),
             (Method::Get, "/pessoas/1", Route::Fetch(None)),
-            (Method::Get, "/pessoas/", Route::Unknown),
-            (Method::Post, "/pessoas/", Route::Unknown),
+            (Method::Get, "/pessoas/?t=a", Route::Search(Some(b"t=a"))),
+            (Method::Post, "/pessoas/", Route::Create),
+            (Method::Get, "/pessoas//", Route::Unknown),
+            (Method::Connect, "localhost:80", Route::NotAllowed("GET, HEAD, POST")),
             (Method::Get, "/pessoas/a/b", Route::Unknown),
             (Method::Get, "/Pessoas", Route::Unknown),
             (Method::Get, "/pessoa%73", Route::Unknown),

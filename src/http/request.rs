@@ -86,7 +86,7 @@ pub struct Head {
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the client wants the connection to stay open (RFC 9112 section 9.3): the version's default, or what
-    /// `Connection` says; `close` wins.
+    /// `Connection` says; `close` wins. Never after CONNECT: the client takes what follows for a tunnel.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends a body (RFC 9110 section 10.1.1). False without a
     /// body.
@@ -373,7 +373,7 @@ impl Fields {
             version,
             target,
             framing,
-            keep_alive: !self.close && (modern || self.keep_alive),
+            keep_alive: !self.close && (modern || self.keep_alive) && method != Method::Connect,
             expect_continue: modern && self.expect_continue && framing != Framing::Length(0),
             length,
         })

@@ -1,7 +1,7 @@
 //! What a connection received and has not answered yet: bytes in, whole requests out. It knows how requests are framed,
 //! and no socket.
 
-use crate::http::{ChunkedDecoder, Framing, Head, HeadParser, Method, Progress, Reject, Request};
+use crate::http::{ChunkedDecoder, Framing, Head, HeadParser, Progress, Reject, Request};
 use crate::limits::{BODY_MAX, READ_BUFFER_INITIAL, READ_BUFFER_MAX};
 
 /// What comes next in the read buffer.
@@ -27,7 +27,7 @@ pub(super) struct Incoming {
     body: Vec<u8>,
     /// The client was told to send the body of this head.
     continued: bool,
-    /// The last complete head was a HEAD request's: its answer has no body, even if the answer is an error.
+    /// The current request is a HEAD: its answer has no body, even if the answer is an error.
     head_only: bool,
 }
 
@@ -50,12 +50,13 @@ impl Incoming {
         let head = match self.head.take() {
             Some(head) => head,
             None => {
-                self.head_only = false;
-                match self.parser.parse(&self.bytes[self.start..])? {
+                let received = &self.bytes[self.start..];
+                // If the head is refused, its method still says whether the answer may have a body.
+                self.head_only = received.starts_with(b"HEAD ");
+                match self.parser.parse(received)? {
                     Progress::Partial => return Ok(Next::Partial),
                     Progress::Complete(head) => {
                         self.continued = false;
-                        self.head_only = head.method == Method::Head;
                         head
                     }
                 }

@@ -1,7 +1,7 @@
 //! Methods and paths: what is served, what is not, and `/healthz`.
 
 use crate::answer::{expect, expect_persistence};
-use crate::world::World;
+use crate::world::{World, person};
 
 /// Requests and what they answer: a status, and of a problem the start of its detail.
 const CASES: &[(&str, &str, &str)] = &[
@@ -18,9 +18,10 @@ const CASES: &[(&str, &str, &str)] = &[
     ("DELETE", "/healthz", "405 expected one of the methods GET, HEAD"),
     // An unknown path.
     ("GET", "/", "404 expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz"),
-    ("GET", "/pessoas/", "404 expected /pessoas, "),
-    ("POST", "/pessoas/", "404 expected /pessoas, "),
-    ("GET", "/pessoas/?t=a", "404 expected /pessoas, "),
+    ("GET", "/pessoas/", "400 `t`: expected a search term"),
+    ("GET", "/pessoas/?t=nobody-has-this", "200"),
+    ("DELETE", "/pessoas/", "405 expected one of the methods GET, HEAD, POST"),
+    ("GET", "/pessoas//", "404 expected /pessoas, "),
     ("GET", "//pessoas?t=a", "404 expected /pessoas, "),
     ("GET", "/pessoas/00000000-0000-0000-0000-000000000000/", "404 expected /pessoas, "),
     ("GET", "/pessoas/a/b", "404 expected /pessoas, "),
@@ -31,7 +32,6 @@ const CASES: &[(&str, &str, &str)] = &[
     ("GET", "/healthz/", "404 expected /pessoas, "),
     ("DELETE", "/nowhere", "404 expected /pessoas, "),
     ("OPTIONS", "*", "404 expected /pessoas, "),
-    ("CONNECT", "localhost:80", "404 expected /pessoas, "),
     // A method no server knows, on any path.
     ("BREW", "/pessoas", "501 expected a method that HTTP defines"),
     ("get", "/pessoas?t=a", "501 expected a method that HTTP defines"),
@@ -47,7 +47,31 @@ pub(crate) fn methods_and_paths(world: &World) {
     for case in CASES {
         check(world, case);
     }
+    with_a_slash(world);
+    connect(world);
     healthz(world);
+}
+
+/// A create to `/pessoas/` is a create.
+fn with_a_slash(world: &World) {
+    let pessoa = person("com barra");
+    let created = world.ask("POST", "/pessoas/", &pessoa);
+    expect(&created, "201");
+    let same = world.ask("POST", "/pessoas", &pessoa);
+    expect(&same, "422 `apelido`: expected one that no other pessoa has");
+}
+
+/// What follows a CONNECT is no request of ours.
+fn connect(world: &World) {
+    let mut client = world.connect();
+    client.send(
+        "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let response = client.receive();
+    expect(&response, "405 expected one of the methods GET, HEAD, POST");
+    assert_eq!(response.header("Allow"), Some("GET, HEAD, POST"));
+    assert_eq!(response.header("Connection"), Some("close"));
+    client.expect_close();
 }
 
 /// With a body and without: the next request starts where it should. HEAD is answered as GET, without the body.

@@ -9,19 +9,20 @@ use std::path::Path;
 use modules::Modules;
 
 /// Each room, and the rooms that it may know; all of them may know `limits`.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("main", &["config", "process"]),
     ("process", &["config", "core", "net", "people", "pessoa", "channel", "postgres", "embedded"]),
     ("config", &["core", "net"]),
-    ("core", &["net", "api", "people", "channel", "postgres"]),
-    ("net", &["http", "channel"]),
+    ("core", &["net", "api", "people", "channel", "ledger", "postgres"]),
+    ("net", &["http", "channel", "ledger"]),
     ("http", &[]),
-    ("api", &["http", "people", "pessoa"]),
+    ("api", &["http", "ledger", "people", "pessoa"]),
     ("pessoa", &[]),
-    ("people", &["pessoa", "channel", "postgres"]),
+    ("people", &["pessoa", "channel", "ledger", "postgres"]),
     ("channel", &[]),
     ("postgres", &["pessoa", "channel"]),
     ("embedded", &[]),
+    ("ledger", &[]),
     ("limits", &[]),
 ];
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rinha::limits::UNSENT_BYTES_MAX;
+use rinha::limits::LEDGER_BYTES_DEFAULT;
 
 use crate::cluster::Cluster;
 use crate::each_server;
@@ -113,7 +113,7 @@ fn no_file_descriptor_left() {
 /// Clients that ask for long answers and do not read them, until the server holds as much as it will.
 #[test]
 fn answers_that_nobody_reads() {
-    const CLIENTS: usize = 60;
+    const CLIENTS: usize = 100;
     let cluster = Cluster::start();
     let directory = crate::cluster::temporary_directory();
     let listen = format!("unix:{}/core-{{core}}.sock", directory.path().display());
@@ -144,6 +144,6 @@ fn answers_that_nobody_reads() {
     println!("{served} of {CLIENTS} were held, and served when they read");
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     let longest = 50 * 64 * 1024;
-    assert!((1..=UNSENT_BYTES_MAX / (longest * 9 / 10) + 2).contains(&served), "{served}");
+    assert!((1..=LEDGER_BYTES_DEFAULT / 8 * 7 / (longest * 9 / 10) + 2).contains(&served), "{served}");
     assert_eq!(Connection::open(address).ask("GET", "/pessoas?t=longa", "").status, 200);
 }
