@@ -123,7 +123,11 @@ pub const DRAIN_BACKLOG_QUIET: Duration = Duration::from_millis(100);
 /// After SIGTERM: connections without a request are kept this long for one last request.
 pub const DRAIN_IDLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// After SIGTERM: requests under way are given this long.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
+pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(5_500);
+/// After SIGTERM: the cores are given this long to drain and leave; those that have not left by then are left behind.
+pub const STOP_TIME_MAX: Duration = Duration::from_millis(5_700);
+/// A signal that comes so soon after the first one is the same request to stop; a later one ends the server at once.
+pub const SIGNAL_REPEAT_TIME: Duration = Duration::from_secs(1);
 /// After the drain: the database threads are given this long to end.
 pub const HANG_UP_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -206,6 +210,15 @@ pub const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// `Retry-After` of a `503`, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 
+// The log.
+
+/// Lines that wait to be written; further ones are lost, and counted.
+pub const LOG_LINES_MAX: usize = 1024;
+/// The longest line, in bytes; what is beyond is cut off.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * KIB;
+/// How long an exit waits for its last lines to be written.
+pub const LOG_FLUSH_TIME_MAX: Duration = Duration::from_millis(300);
+
 // The cache.
 
 /// `--cache-bytes` when no memory limit is known.
@@ -258,6 +271,8 @@ pub const EMBEDDED_SLACK: Duration = Duration::from_millis(200);
 pub const RING_ENTRIES: u32 = 1024;
 /// Entries of the submission queue, last choice (monoio takes no less).
 pub const RING_ENTRIES_MIN: u32 = 256;
+/// Most entries of the completion queue, which is sized by the connections; the kernel takes twice as many.
+pub const RING_COMPLETIONS_MAX: u32 = 32_768;
 
 /// The balancer's `timeout server` in `haproxy.cfg`; the API must answer first.
 pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
@@ -290,10 +305,13 @@ const _: () = {
     assert!(READ_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(REQUEST_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(DRAIN_IDLE_TIME_MAX.as_millis() <= DRAIN_TIME_MAX.as_millis());
+    // A last look of a core at its connections comes this long after the time is over.
+    assert!(DRAIN_TIME_MAX.as_millis() + DRAIN_BACKLOG_QUIET.as_millis() < STOP_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < DRAIN_TIME_MAX.as_millis());
     // The contract: after SIGTERM the server is gone within 10 s, its database included.
     assert!(
-        DRAIN_TIME_MAX.as_millis()
+        STOP_TIME_MAX.as_millis()
+            + LOG_FLUSH_TIME_MAX.as_millis()
             + HANG_UP_TIME_MAX.as_millis()
             + EMBEDDED_STOP_FAST_MAX.as_millis()
             + EMBEDDED_STOP_QUIT_MAX.as_millis()

@@ -1,5 +1,6 @@
 //! The server's binary: arguments to configuration, configuration to threads.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use rinha::config::{self, Command};
@@ -16,20 +17,26 @@ fn main() -> ExitCode {
             None => fail("expected a listener to ask"),
         },
         Command::Serve(serve) => {
-            process::start_log(&serve.log, serve.log_format);
-            match process::serve(&serve) {
-                // Threads still hold rings and connections; the kernel closes them all when the process exits.
-                Ok(()) => std::process::exit(0),
+            let log = match process::start_log(&serve.log, serve.log_format) {
+                Ok(log) => log,
+                Err(why) => return fail(&why),
+            };
+            let status = match process::serve(&serve) {
+                Ok(()) => 0,
                 Err(why) => {
                     tracing::error!("{why}");
-                    std::process::exit(1);
+                    1
                 }
-            }
+            };
+            log.flush();
+            // Threads still hold rings and connections; the kernel closes them all when the process exits.
+            std::process::exit(status);
         }
     }
 }
 
 fn fail(why: &str) -> ExitCode {
-    eprintln!("rinha: {why}");
+    // A broken stderr is no reason to panic.
+    let _ = writeln!(std::io::stderr(), "rinha: {why}");
     ExitCode::FAILURE
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use futures_util::future::join_all;
 use rinha::core::{Driver, Wanted, topology};
+use rinha::ledger::Ledger;
+use rinha::limits::LEDGER_BYTES_DEFAULT;
 use rinha::people::Partition;
-use rinha::people::{self, Mesh, Wiring};
+use rinha::people::{self, ConnectionState, Mesh, Wiring};
 use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
 use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners};
@@ -86,14 +88,16 @@ fn serve(
     inbox: Option<mpsc::Receiver<Order>>,
 ) {
     topology::pin(cpu).expect("a CPU this process may use");
-    let (mut runtime, _) = Driver::build(Wanted::Auto).expect("a driver");
+    let (mut runtime, _) = Driver::build(Wanted::Auto, 1).expect("a driver");
     runtime.block_on(async {
         let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
         let (database, _reports) = link.open();
         let partition = Partition::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
         partition.learn(Learnt::Committed(&records[core]));
         partition.hear(Fed::Loaded);
-        let mesh = Mesh::join(wiring, Rc::new(partition));
+        let no_connections = ConnectionState { open: 0, accepted: 0, refused: 0, panics: 0, draining: false };
+        let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);
+        let mesh = Mesh::join(wiring, Rc::new(partition), ledger, Box::new(move || no_connections));
         let Some(inbox) = inbox else { return std::future::pending().await };
         // The wait for an order blocks the whole core, which has nothing else to do: the other core asks it nothing.
         while let Ok(Order { rounds, at_once, id, time }) = inbox.recv() {

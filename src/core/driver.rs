@@ -7,7 +7,7 @@ use std::io;
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use crate::limits::{RING_ENTRIES, RING_ENTRIES_MIN};
+use crate::limits::{RING_COMPLETIONS_MAX, RING_ENTRIES, RING_ENTRIES_MIN};
 
 /// Entries of the ring that only tries whether rings work.
 const RING_PROBE_ENTRIES: u32 = 2;
@@ -66,11 +66,11 @@ impl Driver {
     /// # Errors
     ///
     /// One line with the cause and its remedy: io_uring was demanded and refused, or epoll failed too.
-    pub fn build(wanted: Wanted) -> io::Result<(Driver, Chosen)> {
+    pub fn build(wanted: Wanted, connections: usize) -> io::Result<(Driver, Chosen)> {
         if wanted == Wanted::Epoll {
             return epoll("asked for".to_owned());
         }
-        match uring() {
+        match uring(completion_entries(connections)) {
             Ok((runtime, reason)) => {
                 Ok((Driver::IoUring(runtime), Chosen { kind: DriverKind::IoUring, reason }))
             }
@@ -135,33 +135,50 @@ fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
 
 /// Builds a runtime on io_uring. It asks for fewer flags when the kernel does not know them (`EINVAL`), and for fewer
 /// entries when so much memory may not be locked (`ENOMEM`). Any other refusal is final.
-fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
+fn uring(mut completions: u32) -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
     try_a_ring()?;
     let mut flags = Flags::LADDER.into_iter().peekable();
     let mut entries = RING_ENTRIES;
     let mut steps = String::new();
     loop {
         let rung = *flags.peek().expect("the ladder's last rung returns");
+        let mut ring = rung.ring();
+        ring.setup_cqsize(completions);
         let built = RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(entries)
-            .uring_builder(rung.ring())
+            .uring_builder(ring)
             .enable_timer()
             .build();
         match built {
-            Ok(runtime) => return Ok((runtime, format!("{}, {entries} entries{steps}", rung.name()))),
+            Ok(runtime) => {
+                let ring = format!("{}, {entries} entries, {completions} completions", rung.name());
+                return Ok((runtime, ring + &steps));
+            }
             Err(error) => match error.raw_os_error() {
                 Some(nix::libc::EINVAL) if !matches!(rung, Flags::None) => {
                     let _ = write!(steps, "; the kernel does not know {}", rung.name());
                     flags.next();
                 }
+                // Twice the entries is the kernel's own choice: what does not fit goes its slow way.
+                Some(nix::libc::ENOMEM) if completions > 2 * entries => {
+                    let _ = write!(steps, "; no memory could be locked for {completions} completions");
+                    completions = 2 * entries;
+                }
                 Some(nix::libc::ENOMEM) if entries > RING_ENTRIES_MIN => {
                     let _ = write!(steps, "; no memory could be locked for {entries} entries");
                     entries /= 2;
+                    completions = 2 * entries;
                 }
                 _ => return Err(error),
             },
         }
     }
+}
+
+/// Entries of the completion queue: a read of every connection may complete in one turn of the core.
+fn completion_entries(connections: usize) -> u32 {
+    let wanted = u32::try_from(connections.next_power_of_two()).unwrap_or(u32::MAX);
+    wanted.clamp(2 * RING_ENTRIES, RING_COMPLETIONS_MAX)
 }
 
 /// Enters a small ring once, with nothing to do. A seccomp profile may allow `io_uring_setup` and forbid
@@ -193,10 +210,19 @@ mod tests {
 
     #[test]
     fn epoll_is_taken_when_asked_for() {
-        let (mut driver, chosen) = Driver::build(Wanted::Epoll).unwrap();
+        let (mut driver, chosen) = Driver::build(Wanted::Epoll, 1).unwrap();
         assert_eq!((chosen.kind, chosen.reason.as_str()), (DriverKind::Epoll, "asked for"));
         assert!(driver.needs_nonblocking());
         assert_eq!(driver.block_on(async { 7 }), 7);
+    }
+
+    #[test]
+    fn a_completion_of_every_connection_fits() {
+        for (connections, expected) in
+            [(1, 2 * RING_ENTRIES), (5_000, 8_192), (16_384, 16_384), (1 << 20, RING_COMPLETIONS_MAX)]
+        {
+            assert_eq!(completion_entries(connections), expected, "{connections}");
+        }
     }
 
     #[test]

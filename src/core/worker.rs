@@ -90,7 +90,8 @@ pub struct Serving {
 pub fn run(plan: CorePlan, tell: impl Fn(CoreEvent) + 'static) -> Result<(), String> {
     let cpu = plan.cpus[plan.core];
     let pinned = topology::pin(cpu).map_err(|errno| format!("not pinned to CPU {cpu}: {errno}"));
-    let (mut driver, chosen) = Driver::build(plan.driver).map_err(|error| error.to_string())?;
+    let (mut driver, chosen) =
+        Driver::build(plan.driver, plan.connections_max).map_err(|error| error.to_string())?;
     let nonblocking = driver.needs_nonblocking();
     let result = driver.block_on(core(plan, chosen, nonblocking, pinned, Rc::new(tell)));
     // Tasks may still wait on this driver, so it is not dropped: the process is about to exit, and the kernel cleans

@@ -17,7 +17,7 @@ use super::error::EmbeddedError;
 use super::inherit::only_standard_streams;
 use super::layout::{Layout, private_directory, quoted, reason_in};
 use super::settings::{PORT, Settings, USER};
-use super::wait::wait_until;
+use super::wait::{Stop, wait_until};
 use crate::limits::{EMBEDDED_INITDB_TIME_MAX, EMBEDDED_LOG_TAIL_BYTES};
 
 /// The settings that are the same for every data directory: name, value.
@@ -119,9 +119,14 @@ pub(super) fn runs_with(layout: &Layout, arguments: &[OsString]) -> bool {
 
 /// Makes the cluster beside its place and moves it there when it is complete and synced, so that no start finds half a
 /// one.
-pub(super) fn create(layout: &Layout, account: &Account, binaries: &Binaries) -> Result<(), EmbeddedError> {
+pub(super) fn create(
+    layout: &Layout,
+    account: &Account,
+    binaries: &Binaries,
+    stop: &Stop,
+) -> Result<(), EmbeddedError> {
     let making = Making::new(layout, account)?;
-    initdb(layout, account, binaries, &making.0)?;
+    initdb(layout, account, binaries, stop, &making.0)?;
     fs::rename(&making.0, &layout.pgdata)
         .map_err(|cause| EmbeddedError::unwritable(&layout.pgdata, cause))?;
     File::open(&layout.data_dir)
@@ -133,6 +138,7 @@ fn initdb(
     layout: &Layout,
     account: &Account,
     binaries: &Binaries,
+    stop: &Stop,
     target: &Path,
 ) -> Result<(), EmbeddedError> {
     // initdb stays in this process group, unlike the postmaster, so that Ctrl-C stops it too.
@@ -163,11 +169,14 @@ fn initdb(
     let mut status = None;
     let ended = wait_until(EMBEDDED_INITDB_TIME_MAX, || {
         status = child.try_wait().ok().flatten();
-        status.is_some()
+        status.is_some() || stop.is_set()
     });
-    if !ended {
+    if status.is_none() {
         let _ = child.kill();
         let _ = child.wait();
+        if ended {
+            return Err(EmbeddedError::Stopped);
+        }
         // The reader is left alone: a child of initdb may hold the pipe for a while.
         return Err(EmbeddedError::TimedOut {
             program: "initdb",

@@ -143,6 +143,9 @@ pub enum EmbeddedError {
         /// Where the rest is.
         log: PathBuf,
     },
+    /// The start was given up, as its settings' [`Stop`](super::Stop) asked for.
+    #[error("the start was given up before Postgres was there")]
+    Stopped,
     /// The bound on a wait passed.
     #[error("{program} was not done within {seconds} s: {reason} (more in {})", .log.display())]
     TimedOut {

@@ -29,6 +29,7 @@ use nix::sys::signal::Signal;
 pub use self::binaries::default_search;
 pub use self::error::EmbeddedError;
 pub use self::settings::{DATABASE, Settings, USER};
+pub use self::wait::Stop;
 
 use self::account::Account;
 use self::binaries::Binaries;
@@ -74,7 +75,7 @@ impl Embedded {
         account.check_reach(&binaries.postgres, &layout.data_dir)?;
         if version.is_none() {
             tracing::info!(pgdata = %layout.pgdata.display(), user = account.name, "making a Postgres cluster");
-            cluster::create(&layout, &account, &binaries)?;
+            cluster::create(&layout, &account, &binaries, &settings.stop)?;
         }
         let mut embedded = Self {
             layout,
@@ -231,7 +232,7 @@ impl Embedded {
                 healthy = processes::is_ready(&self.layout, file.pid);
                 let starting = PidFile::read(&self.layout.pgdata).is_some_and(|file| file.is_starting());
                 let hopeless = !starting && start.elapsed() >= EMBEDDED_ADOPT_TIME_MAX;
-                healthy || hopeless || !postmaster.is_running()
+                healthy || hopeless || !postmaster.is_running() || self.settings.stop.is_set()
             });
         }
         self.postmaster = Some(postmaster);
@@ -239,6 +240,10 @@ impl Embedded {
             tracing::info!(pid = %file.pid, "took over the Postgres of a server that was killed");
             self.adopted = true;
             return Ok(());
+        }
+        if self.settings.stop.is_set() {
+            self.stop()?;
+            return Err(EmbeddedError::Stopped);
         }
         tracing::warn!(pid = %file.pid, "the Postgres of a server that was killed does not answer or has other settings: stopping it");
         self.stop()
@@ -256,8 +261,15 @@ impl Embedded {
             let mut postmaster = Postmaster::spawned(child, &self.layout.tag, self.account.uid);
             let pid = postmaster.pid;
             let done = wait_until(EMBEDDED_READY_TIME_MAX, || {
-                !postmaster.is_running() || processes::is_ready(&self.layout, pid)
+                !postmaster.is_running()
+                    || processes::is_ready(&self.layout, pid)
+                    || self.settings.stop.is_set()
             });
+            if self.settings.stop.is_set() {
+                self.postmaster = Some(postmaster);
+                self.stop()?;
+                return Err(EmbeddedError::Stopped);
+            }
             if done && postmaster.is_running() {
                 self.postmaster = Some(postmaster);
                 self.adopted = false;

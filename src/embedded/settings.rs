@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::binaries::default_search;
+use super::wait::Stop;
 
 /// The superuser of the cluster.
 pub const USER: &str = "rinha";
@@ -29,6 +30,8 @@ pub struct Settings {
     pub shared_buffers_mib: u32,
     /// `max_connections`.
     pub max_connections: u32,
+    /// Ends the waits of a start.
+    pub stop: Stop,
 }
 
 impl Settings {
@@ -40,7 +43,15 @@ impl Settings {
             search: default_search(),
             shared_buffers_mib: 128,
             max_connections: CONNECTIONS_MIN,
+            stop: Stop::default(),
         }
+    }
+
+    /// A start with these settings is given up when `stop` is set.
+    #[must_use]
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
     }
 
     /// Makes room for an instance with so many cores, and for others besides.

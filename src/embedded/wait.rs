@@ -1,5 +1,7 @@
 //! Waiting for a condition that nobody announces.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,5 +18,21 @@ pub(super) fn wait_until(time_max: Duration, mut condition: impl FnMut() -> bool
             return false;
         }
         thread::sleep(EMBEDDED_POLL_PERIOD);
+    }
+}
+
+/// Tells a start that it is to be given up, from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// The start is to be given up.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the start is to be given up.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
-use crate::limits::MINTS_MAX;
+use crate::limits::{COMMIT_TIME_MAX, MINTS_MAX};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
 
@@ -115,8 +116,10 @@ impl Partition {
         if self.knows(&record.pessoa.apelido) {
             return Creation::Duplicate;
         }
+        // One for all ids that are tried.
+        let deadline = Instant::now() + COMMIT_TIME_MAX;
         for _ in 0..MINTS_MAX {
-            match self.database.create(record).await {
+            match self.database.create(record, deadline).await {
                 Ok(Create::Created(record)) => return Creation::Created(record),
                 Ok(Create::Duplicate) => return Creation::Duplicate,
                 Ok(Create::Refused(sqlstate)) => return Creation::Refused(sqlstate),

@@ -14,9 +14,7 @@ use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Tickets};
-use crate::limits::{
-    COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
-};
+use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::Record;
 
 /// What the database decided about a create.
@@ -93,8 +91,7 @@ impl Database {
     }
 
     /// Inserts one pessoa; `Created` means committed.
-    pub async fn create(&self, record: Box<Record>) -> Result<Create, Unavailable> {
-        let deadline = Instant::now() + COMMIT_TIME_MAX;
+    pub async fn create(&self, record: Box<Record>, deadline: Instant) -> Result<Create, Unavailable> {
         let slot = self.wait_as(Role::Commit)?;
         self.inserts.push(Job::new(slot.ticket(), deadline, record));
         match slot.await {

@@ -8,7 +8,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tracing::{error, warn};
 
 use crate::config::Serve;
-use crate::embedded::{Embedded, Settings};
+use crate::embedded::{Embedded, Settings, Stop};
 use crate::limits::CONNECT_BACKOFF_MAX;
 
 /// The Postgres server of an instance.
@@ -27,12 +27,12 @@ pub(super) struct Private {
 
 impl DatabaseServer {
     /// The server that `serve` names; without one, a private server, which is started here.
-    pub(super) fn find(serve: &Serve, cores: usize) -> Result<DatabaseServer, String> {
+    pub(super) fn find(serve: &Serve, cores: usize, stop: &Stop) -> Result<DatabaseServer, String> {
         if let Some(url) = &serve.database_url {
             return Ok(DatabaseServer::Remote(url.clone()));
         }
-        let postgres = Embedded::start(&Settings::new(serve.data_dir()).for_cores(cores))
-            .map_err(|error| error.to_string())?;
+        let settings = Settings::new(serve.data_dir()).for_cores(cores).until(stop);
+        let postgres = Embedded::start(&settings).map_err(|error| error.to_string())?;
         Ok(DatabaseServer::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
     }
 

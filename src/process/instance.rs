@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Config;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::announcement::Announcement;
 use super::database::DatabaseServer;
@@ -14,7 +14,7 @@ use super::signals::Signals;
 use super::sockets::Sockets;
 use crate::channel::ring;
 use crate::core::{self, CorePlan, Order, Serving, Wanted};
-use crate::limits::HANG_UP_TIME_MAX;
+use crate::limits::{HANG_UP_TIME_MAX, SIGNAL_REPEAT_TIME, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
@@ -147,20 +147,24 @@ impl Instance {
     pub(super) fn attend(&mut self, database: &mut DatabaseServer) -> Result<(), String> {
         let cores = self.plan.cpus.len();
         let (mut loaded, mut drained, mut left) = (0, 0, 0);
-        let mut stopping = false;
+        let mut stopping: Option<Instant> = None;
         while left < cores {
+            if stopping.is_some_and(|since| since.elapsed() >= STOP_TIME_MAX) {
+                warn!("{left} of {cores} cores left in time: ending without the others");
+                return Ok(());
+            }
             match self.happened.recv_timeout(SUPERVISION_PERIOD) {
                 Ok(Event::Core(core::CoreEvent::Loaded { rows, time })) => {
                     loaded += 1;
                     self.rows += rows;
                     self.load_time = self.load_time.max(time);
-                    if loaded == cores && !stopping {
+                    if loaded == cores && stopping.is_none() {
                         self.order(|| Order::Listen);
                     }
                 }
                 Ok(Event::Core(core::CoreEvent::Serving(serving))) => {
                     self.serving.push(serving);
-                    if self.serving.len() == cores && !stopping {
+                    if self.serving.len() == cores && stopping.is_none() {
                         self.start_accepting()?;
                         self.announce();
                     }
@@ -172,16 +176,18 @@ impl Instance {
                     }
                 }
                 Ok(Event::Left) => left += 1,
-                Ok(Event::Signal(signal)) if stopping => {
-                    return Err(format!("stopped at once by a second signal ({signal})"));
-                }
-                Ok(Event::Signal(signal)) => {
-                    info!(signal, "stopping: answering what was received");
-                    stopping = true;
-                    self.drain();
-                }
+                Ok(Event::Signal(signal)) => match stopping {
+                    None => {
+                        info!(signal, "stopping: answering what was received");
+                        stopping = Some(Instant::now());
+                        self.drain();
+                    }
+                    // Supervisors signal the process and its group: that is one request.
+                    Some(since) if since.elapsed() < SIGNAL_REPEAT_TIME => {}
+                    Some(_) => return Err(format!("stopped at once by a second signal ({signal})")),
+                },
                 Ok(Event::Died(why)) => return Err(why),
-                Err(RecvTimeoutError::Timeout) if stopping => {}
+                Err(RecvTimeoutError::Timeout) if stopping.is_some() => {}
                 Err(RecvTimeoutError::Timeout) => database.look_after(),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
             }

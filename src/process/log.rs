@@ -1,18 +1,205 @@
-//! Where log lines go. It knows the form of a line and nothing of what is said.
+//! Where log lines go: into a bounded queue, from which a thread of its own writes them to stderr. So a reader that is gone
+//! or stands still, or a full disk, stops nobody who logs. A line that finds no room, or cannot be written, is counted;
+//! the count is logged when there is room again.
 
-use std::io;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFilter, LogFormat};
+use crate::limits::{LOG_FLUSH_TIME_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
+
+/// Pause before a line goes again to a stderr that is non-blocking and full.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// Lines that were not written and not yet reported.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// What the writing thread is sent.
+enum Message {
+    Line(Vec<u8>),
+    /// All lines before it are written: this end is dropped then.
+    Flush {
+        _written: SyncSender<()>,
+    },
+}
+
+/// The queue of the lines.
+#[derive(Clone)]
+pub struct Log(SyncSender<Message>);
 
 /// Sends every log line of the process to stderr.
-pub fn start(filter: &LogFilter, format: LogFormat) {
+///
+/// # Errors
+///
+/// One line: the writing thread cannot start.
+pub fn start(filter: &LogFilter, format: LogFormat) -> Result<Log, String> {
+    let (lines, queue) = sync_channel(LOG_LINES_MAX);
+    let log = Log(lines);
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write_all(&queue, io::stderr()))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     let filter = EnvFilter::new(&filter.0);
     let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    // The hook of the standard library writes to stderr itself, and waits for it.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(log)
+}
+
+impl Log {
+    /// Waits a moment until the lines up to now are written.
+    pub fn flush(&self) {
+        let (written, all) = sync_channel(0);
+        let began = std::time::Instant::now();
+        let mut flush = Message::Flush { _written: written };
+        while began.elapsed() < LOG_FLUSH_TIME_MAX {
+            match self.0.try_send(flush) {
+                Ok(()) => {
+                    // It ends by the drop of the other end.
+                    let _ended = all.recv_timeout(LOG_FLUSH_TIME_MAX.saturating_sub(began.elapsed()));
+                    return;
+                }
+                Err(TrySendError::Full(back)) => flush = back,
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            thread::sleep(FULL_PAUSE);
+        }
+    }
+}
+
+/// One line in the making; it is queued when it is dropped.
+pub struct Line<'a> {
+    log: &'a Log,
+    text: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { log: self, text: Vec::new() }
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What is beyond the bound is cut off, but for the line end.
+        let room = LOG_LINE_BYTES_MAX.saturating_sub(self.text.len());
+        self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let mut text = std::mem::take(&mut self.text);
+        if text.is_empty() {
+            return;
+        }
+        if text.last() != Some(&b'\n') {
+            text.push(b'\n');
+        }
+        if self.log.0.try_send(Message::Line(text)).is_err() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes what is queued, for as long as somebody may log.
+fn write_all(queue: &Receiver<Message>, mut out: impl Write) {
+    while let Ok(message) = queue.recv() {
+        // A flush ends by the drop of its end.
+        let Message::Line(line) = message else { continue };
+        if write_line(&mut out, &line).is_err() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "log lines were lost: stderr did not take them");
+        }
+    }
+}
+
+/// As `write_all` of the standard library, and waits where a non-blocking stderr has no room.
+fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match out.write(line) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes at most three bytes at a time, and now and then none.
+    #[derive(Default)]
+    struct Reluctant {
+        text: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            match self.calls % 3 {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                1 => Err(io::ErrorKind::Interrupted.into()),
+                _ => {
+                    let taken = bytes.len().min(3);
+                    self.text.extend_from_slice(&bytes[..taken]);
+                    Ok(taken)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_whole_by_parts() {
+        let mut out = Reluctant::default();
+        write_line(&mut out, b"one line\n").unwrap();
+        assert_eq!(out.text, b"one line\n");
+    }
+
+    #[test]
+    fn who_logs_does_not_wait_and_lines_are_cut() {
+        let (lines, queue) = sync_channel(2);
+        let log = Log(lines);
+        for _ in 0..3 {
+            let mut line = log.make_writer();
+            line.write_all(&vec![b'x'; LOG_LINE_BYTES_MAX + 1]).unwrap();
+        }
+        let queued: Vec<Message> = queue.try_iter().collect();
+        assert_eq!(queued.len(), 2, "the third found no room");
+        for message in queued {
+            let Message::Line(line) = message else { panic!("a line was queued") };
+            assert_eq!((line.len(), line.last()), (LOG_LINE_BYTES_MAX + 1, Some(&b'\n')));
+        }
     }
 }

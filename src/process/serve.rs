@@ -16,6 +16,7 @@ use super::signals::Signals;
 use super::sockets::Sockets;
 use crate::config::Serve;
 use crate::core::Machine;
+use crate::embedded::Stop;
 use crate::postgres::{self, ServerFacts};
 
 /// How often signals are looked for while the database is prepared.
@@ -34,8 +35,15 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
-    let mut signals = Signals::catch()?;
-    let mut database = DatabaseServer::find(serve, cpus.len())?;
+    let stop = Stop::default();
+    let mut signals = Signals::catch(stop.clone())?;
+    let found = DatabaseServer::find(serve, cpus.len(), &stop);
+    if let Some(signal) = signals.next() {
+        info!(signal, "stopping before the database was there");
+        found.into_iter().for_each(DatabaseServer::leave);
+        return Ok(());
+    }
+    let mut database = found?;
     let config = database.config()?;
     let Some(server) = prepare(&config, &mut signals)? else {
         database.leave();

@@ -1,39 +1,80 @@
 //! The signals that end the server. They are caught from the start on, and wait until somebody asks for them.
 
+use std::fs;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::events::{Event, Events};
+use crate::embedded::Stop;
 
 /// The signals that came and that nobody asked for yet.
-pub(super) struct Signals(signal_hook::iterator::Signals);
+pub(super) struct Signals(Receiver<i32>);
 
 impl Signals {
-    /// From now on these signals do not end the process by themselves.
+    /// From now on these signals do not end the process by themselves; the first one sets `stop`. A signal that whoever
+    /// started the process wanted to be ignored, as `nohup` does, stays ignored.
     ///
     /// # Errors
     ///
-    /// One line: the kernel refuses.
-    pub(super) fn catch() -> Result<Signals, String> {
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map(Signals)
-            .map_err(|error| format!("cannot handle signals: {error}"))
+    /// One line: the kernel refuses, or the thread that waits for them cannot start.
+    pub(super) fn catch(stop: Stop) -> Result<Signals, String> {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = ignored(&status);
+        let caught = [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        let mut signals = signal_hook::iterator::Signals::new(caught)
+            .map_err(|error| format!("cannot handle signals: {error}"))?;
+        let (tell, caught) = mpsc::channel();
+        spawn(move || {
+            for signal in signals.forever() {
+                stop.set();
+                if tell.send(signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Signals(caught))
     }
 
     /// A signal that came, if there is one.
     pub(super) fn next(&mut self) -> Option<i32> {
-        self.0.pending().next()
+        self.0.try_recv().ok()
     }
 
     /// Sends every signal from now on as an event.
     ///
     /// # Errors
     ///
-    /// One line: the thread that waits for them cannot start.
-    pub(super) fn forward(mut self, events: Events) -> Result<(), String> {
-        let forward = move || self.0.forever().for_each(|signal| events.tell(Event::Signal(signal)));
-        let spawned = thread::Builder::new().name("signals".to_owned()).spawn(forward);
-        spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    /// One line: the thread that does so cannot start.
+    pub(super) fn forward(self, events: Events) -> Result<(), String> {
+        spawn(move || self.0.into_iter().for_each(|signal| events.tell(Event::Signal(signal))))
+    }
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let spawned = thread::Builder::new().name("signals".to_owned()).spawn(run);
+    spawned.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// The signals that are ignored, a bit each from that of signal 1 on, as `/proc/PID/status` says it.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read() {
+        for (status, expected) in [
+            ("Name:\trinha\nSigIgn:\t0000000000001001\nSigCgt:\t0\n", 0x1001),
+            ("SigIgn:\tgarbage\n", 0),
+            ("", 0),
+        ] {
+            assert_eq!(ignored(status), expected, "{status:?}");
+        }
     }
 }

@@ -13,7 +13,8 @@ use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
 use rinha::core::{Driver, Machine, Wanted, topology};
 use rinha::http::{Persistence, Reply, Request, Service, Status};
-use rinha::limits::CONNECTIONS_MAX;
+use rinha::ledger::Ledger;
+use rinha::limits::{CONNECTIONS_MAX, LEDGER_BYTES_DEFAULT};
 use rinha::net::{Bound, Intake, Shared, clock};
 
 #[global_allocator]
@@ -68,11 +69,11 @@ fn main() {
     });
 
     topology::pin(cpu).expect("a CPU this process may use");
-    let (mut runtime, chosen) = Driver::build(wanted).expect("a driver");
+    let (mut runtime, chosen) = Driver::build(wanted, CONNECTIONS_MAX).expect("a driver");
     eprintln!("constant: {address}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.kind.name(), chosen.reason);
     let nonblocking = runtime.needs_nonblocking();
     runtime.block_on(async {
-        let shared = Shared::new(CONNECTIONS_MAX);
+        let shared = Shared::new(CONNECTIONS_MAX, Ledger::new(LEDGER_BYTES_DEFAULT));
         let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
         // Held to the end: when dropped, it removes the paths of its sockets.
         let mut intake = Intake::new(Rc::clone(&shared), Rc::clone(&service), nonblocking);
