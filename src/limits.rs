@@ -56,7 +56,7 @@ pub const LINGER_BYTES_MAX: usize = 256 * KIB;
 /// What an open connection counts as: its smallest buffers and its task.
 pub const CONNECTION_BYTES: usize = 6 * KIB;
 /// What takes no more than this counts as small: it may use the last eighth of a ledger, which is kept from what is large.
-pub const LEDGER_SMALL_BYTES: usize = 4 * KIB;
+pub const LEDGER_SMALL_BYTES: usize = 8 * KIB;
 /// A ledger's limit, when no memory limit is known.
 pub const LEDGER_BYTES_DEFAULT: usize = 256 * MIB;
 /// A ledger's least limit: the longest answer, twice, must fit in what is left for what is large.
@@ -284,7 +284,8 @@ const _: () = {
     // Of the longest answer, what is sent by other cores and what is written must fit beside each other.
     assert!(LEDGER_BYTES_MIN / 8 * 7 >= 2 * SEARCH_RESULTS_MAX * BODY_MAX);
     assert!(READ_BUFFER_INITIAL + WRITE_BUFFER_KEEP < CONNECTION_BYTES);
-    assert!(LEDGER_SMALL_BYTES <= LEDGER_BYTES_MIN / 8);
+    // A newcomer is small.
+    assert!(CONNECTION_BYTES <= LEDGER_SMALL_BYTES && LEDGER_SMALL_BYTES <= LEDGER_BYTES_MIN / 8);
     assert!(BODY_MAX * 4 <= COMMIT_BATCH_BYTES_MAX);
     // A chunk-size line has room for any `usize` in hexadecimal and its CRLF. The overhead has room for a body in
     // chunks of one byte each, and for the last chunk.

@@ -59,6 +59,14 @@ pub(crate) fn kill_family(postmaster: i32) {
 pub(crate) struct Frozen(Vec<i32>);
 
 impl Frozen {
+    /// Stops these.
+    pub(crate) fn freeze(pids: Vec<i32>) -> Frozen {
+        for &pid in &pids {
+            send(pid, Signal::SIGSTOP);
+        }
+        Frozen(pids)
+    }
+
     /// Stops a postmaster and all its children.
     pub(crate) fn family_of(postmaster: i32) -> Frozen {
         send(postmaster, Signal::SIGSTOP);

@@ -243,6 +243,28 @@ impl Connection {
         Ok(Connection { stream, buffer: Vec::new() })
     }
 
+    /// The same connection once more, for a thread of its own; it has read nothing.
+    pub(crate) fn try_clone(&self) -> io::Result<Connection> {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+        };
+        Ok(Connection { stream, buffer: Vec::new() })
+    }
+
+    /// Throws away what was read.
+    pub(crate) fn forget(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// Ends both directions, whoever else holds the connection.
+    pub(crate) fn abort(&mut self) {
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("a peer that reads");

@@ -1,0 +1,200 @@
+//! Attacks on time: nobody keeps a core, an exit or the log.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::Polite;
+use crate::cluster::{Cluster, temporary_directory};
+use crate::load::Pessoa;
+use crate::server::{Connection, Server, binary, database_url};
+
+/// The contract's bound on an end.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Sends `bytes` over and over, and reads what comes back, until told to stop or cut off.
+fn flood(server: &Server, bytes: &[u8], stop: &AtomicBool) {
+    let mut connection = server.connect();
+    let mut sender = connection.try_clone().expect("a second handle");
+    thread::scope(|scope| {
+        scope.spawn(move || while sender.try_send(bytes).is_ok() && !stop.load(Ordering::Relaxed) {});
+        while connection.read_once().is_ok() && !stop.load(Ordering::Relaxed) {
+            connection.forget();
+        }
+        connection.abort();
+    });
+}
+
+/// A client that always has something for the core, on either driver.
+#[test]
+fn a_client_without_a_pause_keeps_no_core() {
+    let chunks = "1\r\n{\r\n".repeat(4_000);
+    let heads = "HEAD /pessoas/1 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000);
+    for driver in ["epoll", "auto"] {
+        for (what, first, bytes) in [
+            (
+                "chunks of one byte",
+                "POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                &chunks,
+            ),
+            ("pipelined HEADs", "", &heads),
+        ] {
+            let cluster = Cluster::start();
+            let mut server = Server::on(&cluster.config(), &["--cores", "1", "--driver", driver]);
+            let known = format!("/pessoas/{}", Pessoa::named("conhecida").post_to(&server).id());
+            let polite = Polite::start(&server.addresses(), &known);
+            let stop = AtomicBool::new(false);
+            let (served, took) = thread::scope(|scope| {
+                for _ in 0..3 {
+                    let server = &server;
+                    let (stop, bytes) = (&stop, &bytes);
+                    scope.spawn(move || {
+                        // A body has a bound, so that the chunks need a new request now and then.
+                        while !stop.load(Ordering::Relaxed) {
+                            flood(server, [first.as_bytes(), bytes.as_bytes()].concat().as_slice(), stop);
+                        }
+                    });
+                }
+                thread::sleep(Duration::from_secs(2));
+                let served = polite.end();
+                let began = Instant::now();
+                server.signal(Signal::SIGTERM);
+                stop.store(true, Ordering::Relaxed);
+                (served, began)
+            });
+            let ended = server.wait(END_TIME_MAX);
+            println!(
+                "{driver}, {what}: polite (requests, p50, p99) {served:.1?}; SIGTERM took {:.1?}",
+                took.elapsed()
+            );
+            assert_eq!(ended.code(), Some(0));
+            assert!(served.0 > 20, "a polite client was kept waiting: {served:?}");
+        }
+    }
+}
+
+/// While the server drains, a client that pipelines without a pause is told to close, and can read so.
+#[test]
+fn a_client_without_a_pause_is_told_to_close() {
+    let cluster = Cluster::start();
+    let mut server = Server::on(&cluster.config(), &["--cores", "1"]);
+    let known = format!("/pessoas/{}", Pessoa::named("conhecida").post_to(&server).id());
+    let mut connection = server.connect();
+    let mut sender = connection.try_clone().expect("a second handle");
+    // Never a whole number of requests at once.
+    let request = format!("GET {known} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let writer = thread::spawn(move || {
+        let mut bytes = request.repeat(10);
+        bytes.push_str(&request[..20]);
+        if sender.try_send(&bytes).is_err() {
+            return;
+        }
+        let (rest, begin) = (request[20..].to_owned(), request[..20].to_owned());
+        while sender.try_send(format!("{rest}{begin}")).is_ok() {}
+    });
+    for _ in 0..100 {
+        assert_eq!(connection.receive().status, 200);
+    }
+    server.signal(Signal::SIGTERM);
+    let began = Instant::now();
+    let answered = (0..).find(|_| {
+        let answer = connection.receive();
+        assert_eq!(answer.status, 200);
+        answer.header("Connection") == Some("close")
+    });
+    println!("told to close after {:.1?} and {answered:?} more answers", began.elapsed());
+    drop(connection);
+    writer.join().expect("the writer");
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+}
+
+/// Whoever reads the log may go, or stand still: that is no reason to stop serving, or not to stop.
+#[test]
+fn a_log_that_nobody_reads() {
+    let cluster = Cluster::start();
+    for reader_leaves in [true, false] {
+        let mut command = binary();
+        // Loud, so that a pipe is full at once.
+        command.args(["--log=trace", "--listen=127.0.0.1:0", "--cores=1"]);
+        let directory = temporary_directory();
+        let socket = format!("unix:{}/core-{{core}}.sock", directory.path().display());
+        command.args(["--listen", &socket, "--database-url", &database_url(&cluster.config())]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("a server");
+        let mut log = child.stderr.take();
+        let path = directory.path().join("core-0.sock");
+        let began = Instant::now();
+        while !path.exists() {
+            assert!(began.elapsed() < Duration::from_secs(30), "expected a server");
+            // Reads a little, so that the start is logged.
+            let _ = log.as_mut().expect("a pipe").read(&mut [0; 64]);
+            thread::sleep(Duration::from_millis(1));
+        }
+        if reader_leaves {
+            drop(log.take());
+        }
+        let address = crate::server::Address::Unix(path);
+        let mut client = loop {
+            if let Ok(client) = Connection::try_open(&address) {
+                break client;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        for number in 0..300 {
+            let pessoa = Pessoa::named(&format!("lida-{reader_leaves}-{number}"));
+            assert_eq!(client.ask("POST", "/pessoas", &pessoa.body()).status, 201);
+            assert_eq!(client.ask("GET", "/healthz", "").status, 200);
+        }
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, Signal::SIGTERM).expect("a live server");
+        drop(client);
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("its state") {
+                break status;
+            }
+            if began.elapsed() > END_TIME_MAX {
+                child.kill().expect("a live server");
+                panic!("expected an end within {END_TIME_MAX:?}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        println!("the reader leaves: {reader_leaves}: ended after {:.1?}", began.elapsed());
+        assert_eq!(status.code(), Some(0));
+        drop(log);
+    }
+}
+
+/// A disk that takes no more: `/dev/full` refuses every line.
+#[test]
+fn a_log_on_a_full_disk() {
+    let cluster = Cluster::start();
+    let mut command = Command::new("sh");
+    let server = binary();
+    for (name, _) in server.get_envs() {
+        command.env_remove(name);
+    }
+    let directory = temporary_directory();
+    let socket = format!("unix:{}/core-{{core}}.sock", directory.path().display());
+    command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full"]).arg(server.get_program());
+    command.args(["--log=debug", "--listen", &socket, "--cores=1"]);
+    command.args(["--database-url", &database_url(&cluster.config())]);
+    let mut child = command.stdout(Stdio::null()).spawn().expect("a server");
+    let address = crate::server::Address::Unix(directory.path().join("core-0.sock"));
+    let began = Instant::now();
+    let mut client = loop {
+        if let Ok(client) = Connection::try_open(&address) {
+            break client;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "expected a server");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(client.ask("POST", "/pessoas", &Pessoa::named("Ana").body()).status, 201);
+    drop(client);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("a live server");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+}
