@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::limits::LEDGER_SMALL_BYTES;
+use crate::limits::{GIVE_BACK_BYTES, LEDGER_SMALL_BYTES};
 
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ const ACCOUNTS: usize = 4;
 pub struct Ledger {
     limit: usize,
     held: [Cell<usize>; ACCOUNTS],
+    /// The most that was held since [`has_fallen`](Ledger::has_fallen) said so.
+    peak: Cell<usize>,
     refused: Cell<u64>,
 }
 
@@ -51,7 +53,7 @@ pub struct LedgerState {
 impl Ledger {
     /// Nothing is held, and at most `limit` bytes will be.
     pub fn new(limit: usize) -> Rc<Ledger> {
-        Rc::new(Ledger { limit, held: Default::default(), refused: Cell::new(0) })
+        Rc::new(Ledger { limit, held: Default::default(), peak: Cell::new(0), refused: Cell::new(0) })
     }
 
     /// Holds `bytes` until the guard is dropped; `None`: there is no room for them.
@@ -69,6 +71,16 @@ impl Ledger {
     /// Something else was refused for want of room.
     pub fn refuse(&self) {
         self.refused.set(self.refused.get() + 1);
+    }
+
+    /// Whether so much less is held than before that the memory is worth giving back; once for each fall.
+    pub fn has_fallen(&self) -> bool {
+        let total = self.total();
+        let fallen = self.peak.get().saturating_sub(total) >= GIVE_BACK_BYTES;
+        if fallen {
+            self.peak.set(total);
+        }
+        fallen
     }
 
     /// What is held, by account.
@@ -114,6 +126,8 @@ impl Held {
         let held = &self.ledger.held[self.account as usize];
         held.set(held.get() - self.bytes + bytes);
         self.bytes = bytes;
+        let total = self.ledger.total();
+        self.ledger.peak.set(self.ledger.peak.get().max(total));
     }
 
     /// How many they are.
@@ -157,6 +171,18 @@ mod tests {
         assert_eq!((state.gathered, state.received, state.refused), (700 * KIB, 100 * KIB, 2));
         drop((large, small));
         assert_eq!(ledger.state(), LedgerState { limit: 800 * KIB, refused: 2, ..LedgerState::default() });
+    }
+
+    #[test]
+    fn a_fall_is_told_once() {
+        let ledger = Ledger::new(4 * GIVE_BACK_BYTES);
+        let mut held = ledger.hold(Account::Gathered, 2 * GIVE_BACK_BYTES).expect("there is room");
+        assert!(!ledger.has_fallen());
+        held.set(GIVE_BACK_BYTES + 1);
+        assert!(!ledger.has_fallen(), "not far enough");
+        held.set(GIVE_BACK_BYTES);
+        assert!(ledger.has_fallen());
+        assert!(!ledger.has_fallen());
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub const LEDGER_SMALL_BYTES: usize = 8 * KIB;
 pub const LEDGER_BYTES_DEFAULT: usize = 256 * MIB;
 /// A ledger's least limit: the longest answer, twice, must fit in what is left for what is large.
 pub const LEDGER_BYTES_MIN: usize = 8 * MIB;
+/// When a core holds so much less than it did, what it freed is given back to the system.
+pub const GIVE_BACK_BYTES: usize = 4 * MIB;
 /// What a process takes beside the cache and what the ledgers count: code, allocator, the feed.
 pub const PROCESS_BYTES: usize = 16 * MIB;
 /// And each of its cores: rings, stacks, the database thread with a batch on its way there and back.

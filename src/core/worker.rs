@@ -42,6 +42,8 @@ pub struct CorePlan {
     pub connections_max: usize,
     /// Bytes that it may hold for its clients.
     pub ledger_bytes: usize,
+    /// Gives what the calling thread has freed back to the system.
+    pub give_back: fn(),
     /// What the core is told to do.
     pub orders: ring::Receiver<Order>,
 }
@@ -130,8 +132,13 @@ async fn core(
             durable: plan.server.durable,
         },
     });
-    let time = Rc::clone(&shared);
-    monoio::spawn(clock::every_second(move || time.tick()));
+    let (time, give_back) = (Rc::clone(&shared), plan.give_back);
+    monoio::spawn(clock::every_second(move || {
+        time.tick();
+        if time.ledger.has_fallen() {
+            give_back();
+        }
+    }));
 
     let mut intake = Intake::new(shared, api, nonblocking);
     let (mut sockets, mut handed) = (plan.sockets, plan.handed);

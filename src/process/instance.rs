@@ -39,6 +39,8 @@ pub(super) struct InstancePlan {
     pub(super) connections_max: usize,
     /// Bytes that each core may hold for its clients.
     pub(super) ledger_bytes: usize,
+    /// Gives what the calling thread has freed back to the system.
+    pub(super) give_back: fn(),
     /// What the database server said at the start.
     pub(super) server: ServerFacts,
     /// Whether Postgres is this process' own.
@@ -132,6 +134,7 @@ impl Instance {
                 cache_bytes: self.plan.cache_bytes / cores,
                 connections_max: self.plan.connections_max,
                 ledger_bytes: self.plan.ledger_bytes,
+                give_back: self.plan.give_back,
                 orders,
             };
             start_core(plan, events)?;

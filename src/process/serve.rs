@@ -22,12 +22,12 @@ use crate::postgres::{self, ServerFacts};
 /// How often signals are looked for while the database is prepared.
 const SIGNAL_POLL: Duration = Duration::from_millis(20);
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it is told to stop. A thread calls `give_back` after it has freed much memory.
 ///
 /// # Errors
 ///
 /// One line that says what is wrong and what helps.
-pub fn serve(serve: &Serve) -> Result<(), String> {
+pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
     let machine = Machine::this()?;
     let cpus = machine.choose(&serve.cores)?;
     let cache_bytes = serve.cache_bytes(&machine);
@@ -61,6 +61,7 @@ pub fn serve(serve: &Serve) -> Result<(), String> {
         cache_bytes,
         connections_max,
         ledger_bytes,
+        give_back,
         server,
         private: serve.database_url.is_none(),
     };

@@ -80,13 +80,15 @@ impl Boxed {
             let held = Self::held(&mut probe);
             ["received_bytes", "waiting_bytes", "gathered_bytes"].iter().all(|account| held[account] == 0)
         });
-        // The allocator gives memory back a moment after it was freed.
-        std::thread::sleep(Duration::from_millis(300));
+        // Memory is given back at the next turn of a second.
+        std::thread::sleep(Duration::from_millis(1_500));
+        let after = resident_mib(&self.server);
         println!(
-            "{name}: {count} attackers for {lasted:.1?}; RSS {before} -> {during} -> {} MiB; held {held}; polite \
-             (requests, p50, p99) {quiet:.1?} -> {attacked:.1?}",
-            resident_mib(&self.server)
+            "{name}: {count} attackers for {lasted:.1?}; RSS {before} -> {during} -> {after} MiB; held {held}; polite \
+             (requests, p50, p99) {quiet:.1?} -> {attacked:.1?}"
         );
+        // Rows that the attack created stay in memory.
+        assert!(after <= before + 32, "memory is not given back: {before} -> {during} -> {after} MiB");
         assert_eq!(self.cgroup.kills(), 0);
         let limit = usize::try_from(held["limit_bytes"].as_u64().expect("a limit")).expect("it fits");
         let sum: u64 = ["connections_bytes", "received_bytes", "waiting_bytes", "gathered_bytes"]
