@@ -141,28 +141,102 @@ fn draining() {
     });
 }
 
+/// Supervisors signal the process and its group: within a second that is one request.
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_at_once_if_it_comes_later() {
     each_server(|arguments| {
         let cluster = Cluster::start();
         for (first, second) in [(Signal::SIGTERM, Signal::SIGTERM), (Signal::SIGINT, Signal::SIGTERM)] {
-            let mut server = Server::on(&cluster.config(), arguments);
-            // The drain would wait for this client.
-            let mut silent = server.connect();
-            assert!(silent.is_alive());
-            server.signal(first);
-            wait_until("the drain", || is_stopping(&server));
-            let began = Instant::now();
-            server.signal(second);
-            let status = server.wait(END_TIME_MAX);
-            println!("{:?}", began.elapsed());
-            assert_eq!(status.code(), Some(1));
-            assert!(began.elapsed() < Duration::from_secs(2));
-            let last = server.events().pop().expect("a line");
-            assert_eq!(last["level"], "ERROR");
-            assert!(last["message"].as_str().expect("a text").contains("second signal"), "{last}");
+            for (pause, code) in [(Duration::ZERO, 0), (Duration::from_millis(1_200), 1)] {
+                let mut server = Server::on(&cluster.config(), arguments);
+                // The drain waits for this client.
+                let mut silent = server.connect();
+                assert!(silent.is_alive());
+                server.signal(first);
+                wait_until("the drain", || is_stopping(&server));
+                thread::sleep(pause);
+                let began = Instant::now();
+                server.signal(second);
+                let status = server.wait(END_TIME_MAX);
+                println!("{first}, {second} after {pause:?}: {:?}", began.elapsed());
+                assert_eq!(status.code(), Some(code));
+                wait_until("the last line", || server.log().len() > 1);
+                let last = server.events().pop().expect("a line");
+                let at_once = last["message"].as_str().expect("a text").contains("second signal");
+                assert_eq!(at_once, code == 1, "{last}");
+                assert!(code == 0 || began.elapsed() < Duration::from_secs(1));
+            }
         }
     });
+}
+
+/// `nohup` ignores SIGHUP, and a shell without job control SIGINT for what it puts into the background.
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    let cluster = Cluster::start();
+    let server = binary();
+    let mut command = Command::new("sh");
+    for (name, _) in server.get_envs() {
+        command.env_remove(name);
+    }
+    command.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""]).arg(server.get_program());
+    command.args(["--log-format=json", "--listen=127.0.0.1:0", "--cores=1", "--database-url"]);
+    command.arg(crate::server::database_url(&cluster.config()));
+    let mut server = Server::spawn(command);
+    server.wait_until_serving();
+    for signal in [Signal::SIGHUP, Signal::SIGINT] {
+        server.signal(signal);
+    }
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.ask("GET", "/contagem-pessoas", "").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+}
+
+/// A start that makes a cluster, or waits for a database that is not there, is given up at once.
+#[test]
+fn a_start_that_waits_can_be_stopped() {
+    let home = crate::processes::Home::new();
+    for round in 0..3 {
+        let mut command = binary();
+        command.args(["--log-format=json", "--listen=127.0.0.1:0", "--data-dir", &home.data_dir_text()]);
+        let mut server = Server::spawn(command);
+        wait_until("the start of initdb", || {
+            server.log().iter().any(|line| line.contains("making a Postgres cluster"))
+        });
+        thread::sleep(Duration::from_millis(150 * round));
+        let began = Instant::now();
+        server.signal(Signal::SIGTERM);
+        let status = server.wait(END_TIME_MAX);
+        println!("initdb after {} ms: ended in {:?}", 150 * round, began.elapsed());
+        assert_eq!(status.code(), Some(0), "{:#?}", server.log());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        // Nothing of it is left, or the whole cluster.
+        let left: Vec<String> = std::fs::read_dir(home.data_dir())
+            .expect("the data directory")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("postgres.tmp"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        if home.data_dir().join("postgres").exists() {
+            break;
+        }
+    }
+    let mut command = binary();
+    command.args([
+        "--log-format=json",
+        "--listen=127.0.0.1:0",
+        "--database-url",
+        "host=/nowhere user=a dbname=b",
+    ]);
+    let mut server = Server::spawn(command);
+    wait_until("a start that waits", || {
+        server.log().iter().any(|line| line.contains("waiting for the database"))
+    });
+    let began = Instant::now();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 /// Answers one connection with these bytes, or with silence.
