@@ -126,7 +126,9 @@ impl Statistics {
         let names = lines.next().unwrap();
         let column = |name: &str| names.iter().position(|found| *found == name).unwrap();
         let (name, status, requests) = (column("svname"), column("status"), column("stot"));
-        let servers = lines.filter(|fields| fields.len() > name && fields[name].starts_with("api"));
+        // Of the backend `api`: that of long bodies has the same servers once more.
+        let servers = lines
+            .filter(|fields| fields.len() > name && fields[0] == "api" && fields[name].starts_with("api"));
         servers
             .map(|fields| {
                 let of = Statistics {

@@ -136,6 +136,8 @@ fn the_rows(composition: &dyn Composition) {
     step("read your write", || rows::read_your_write(composition));
     step("found by the other instance", || rows::found_by_both(composition));
     step("one winner an apelido", || rows::one_winner(composition));
+    step("slow bodies", || rows::slow_bodies(composition));
+    step("other protocols", || rows::other_protocols(composition));
 }
 
 /// Runs a step, and prints its name and how long it took. The last name is that of the step that failed.

@@ -147,3 +147,41 @@ pub(crate) fn one_winner(composition: &dyn Composition) {
         }
     }
 }
+
+/// Clients that trickle in their bodies take no slot from others, whether the balancer's buffer holds the body or not.
+pub(crate) fn slow_bodies(composition: &dyn Composition) {
+    const SLOW: usize = 1_100;
+    let address = composition.address();
+    let slow = |length: usize, sent: usize| {
+        let head = format!("POST /pessoas HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let mut connection = Connection::open(&address);
+        connection.send([head.as_bytes(), &vec![b' '; sent]].concat());
+        connection
+    };
+    let short: Vec<Connection> = (0..SLOW).map(|_| slow(100, 1)).collect();
+    let long: Vec<Connection> = (0..SLOW / 2).map(|_| slow(30_000, 20_000)).collect();
+    let began = Instant::now();
+    for number in 0..10 {
+        let created =
+            Connection::open(&address).ask("POST", "/pessoas", &body(&format!("slow{number}"), "Slow"));
+        assert_eq!(created.status, 201, "{created:?}");
+        let got = Connection::open(&address).ask("GET", &format!("/pessoas/{}", created.id()), "");
+        assert_eq!((got.status, got.body), (200, created.body));
+    }
+    println!("   20 requests in {:?}, beside {} slow clients", began.elapsed(), short.len() + long.len());
+}
+
+/// HTTP/2 by prior knowledge and a transfer coding that nobody knows are refused, in HTTP/1.1. What the balancer cannot
+/// parse it answers with a page of its own.
+pub(crate) fn other_protocols(composition: &dyn Composition) {
+    let address = composition.address();
+    let mut client = Connection::open(&address);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00");
+    let refused = client.receive();
+    assert!([400, 505].contains(&refused.status), "{refused:?}");
+    let mut client = Connection::open(&address);
+    client.send("POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow, chunked\r\n\r\n0\r\n\r\n");
+    let refused = client.receive();
+    println!("   an unknown transfer coding: {} {:?}", refused.status, refused.header("Content-Type"));
+    assert!([400, 422, 501].contains(&refused.status), "{refused:?}");
+}
