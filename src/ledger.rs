@@ -161,16 +161,16 @@ mod tests {
 
     #[test]
     fn what_is_large_leaves_an_eighth_to_what_is_small() {
-        let ledger = Ledger::new(800 * KIB);
-        let large = ledger.hold(Account::Gathered, 700 * KIB).expect("seven eighths");
+        let ledger = Ledger::new(768 * KIB);
+        let large = ledger.hold(Account::Gathered, 672 * KIB).expect("seven eighths");
         assert!(ledger.hold(Account::Received, LEDGER_SMALL_BYTES + 1).is_none());
         let small: Vec<Held> =
             std::iter::from_fn(|| ledger.hold(Account::Received, LEDGER_SMALL_BYTES)).collect();
-        assert_eq!(small.len(), 100 * KIB / LEDGER_SMALL_BYTES);
+        assert_eq!(small.len(), 96 * KIB / LEDGER_SMALL_BYTES);
         let state = ledger.state();
-        assert_eq!((state.gathered, state.received, state.refused), (700 * KIB, 100 * KIB, 2));
+        assert_eq!((state.gathered, state.received, state.refused), (672 * KIB, 96 * KIB, 2));
         drop((large, small));
-        assert_eq!(ledger.state(), LedgerState { limit: 800 * KIB, refused: 2, ..LedgerState::default() });
+        assert_eq!(ledger.state(), LedgerState { limit: 768 * KIB, refused: 2, ..LedgerState::default() });
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Every bound of the server, by name and unit. Nothing here knows who uses it.
 //!
 //! A bound is either a rule of the API (its answer is a 4xx), a bound on a wait or a queue (its answer is
-//! `503` with `Retry-After`), or a size that keeps memory finite. The asserts at the end tie them together.
+//! `503` with `Retry-After`), or a size that keeps memory finite. The asserts at the end tie them together. How often a
+//! loop looks or logs stands where the loop is.
 
 use std::time::Duration;
 

@@ -24,8 +24,8 @@ struct Waiter<K, A> {
 enum State<A> {
     Waiting(Option<Waker>),
     Answered(A),
-    /// The asking task is gone, and the answer will free the ticket; or the answer was delivered, and the drop of its
-    /// future will.
+    /// Nobody waits for the answer any more. Either the asker is gone, and the answer frees the ticket when it comes; or
+    /// the answer was taken, and dropping its future frees the ticket.
     Abandoned,
 }
 

@@ -97,8 +97,7 @@ impl Driver {
 }
 
 /// Set-up flags of a ring, in the order they are tried. `COOP_TASKRUN` (Linux 5.19) spares the core an interrupt for
-/// each completion; with these interrupts io_uring is slower than epoll. `SINGLE_ISSUER` (6.0) lets the kernel skip
-/// locks. `DEFER_TASKRUN` is left out: monoio submits without asking for events, so that completions would starve.
+/// each completion. `SINGLE_ISSUER` (6.0) lets the kernel skip locks. `DEFER_TASKRUN` is left out: monoio submits without asking for events, so that completions would starve.
 #[derive(Clone, Copy)]
 enum Flags {
     CoopSingle,

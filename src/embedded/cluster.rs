@@ -46,7 +46,7 @@ const FIXED: [(&str, &str); 24] = [
     ("checkpoint_completion_target", "0.9"),
     ("max_wal_size", "1GB"),
     ("min_wal_size", "80MB"),
-    // When a backend crashes, the postmaster starts the others over by itself; the supervisor watches the postmaster
+    // When a backend crashes, the postmaster starts the others over by itself; the main thread watches the postmaster
     // only.
     ("restart_after_crash", "on"),
     // Postgres logs to its stderr, a file that this server bounds, without a collector process. No people's data gets

@@ -130,7 +130,7 @@ impl Embedded {
         self.postmaster.as_mut().is_some_and(Postmaster::is_running)
     }
 
-    /// For a supervisor's loop: starts the postmaster again if it ended, and keeps the log bounded. Returns whether it
+    /// For a loop that watches: starts the postmaster again if it ended, and keeps the log bounded. Returns whether it
     /// started one. Cheap while the postmaster runs, else blocks for the recovery. The caller pauses between failed
     /// attempts.
     ///

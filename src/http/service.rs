@@ -1,4 +1,4 @@
-//! What a connection and the endpoints know of each other: a request, and that somebody answers it.
+//! What a connection and the endpoints agree on: a request comes in, a service answers it through a reply.
 
 use super::reply::Reply;
 use super::request::Method;

@@ -41,7 +41,7 @@ where
     };
     let conversation = Conversation::new(stream, registration, service);
     if AssertUnwindSafe(conversation.run()).catch_unwind().await.is_err() {
-        shared.counters.panic();
+        shared.counters.count_panic();
         tracing::error!("a connection's task panicked; its client was disconnected");
     }
 }

@@ -10,7 +10,7 @@ enum Stage {
     /// Answers close their connections; new connections are still accepted.
     Draining,
     /// The listeners are being shut down.
-    ListenersEnd,
+    ListenersEnding,
 }
 
 /// The state of one core's drain.
@@ -36,13 +36,13 @@ impl Drain {
     }
 
     /// From now on an accept that fails means that its listener was shut down.
-    pub(super) fn end_listeners(&self) {
-        self.stage.set(Stage::ListenersEnd);
+    pub(super) fn expect_listeners_to_end(&self) {
+        self.stage.set(Stage::ListenersEnding);
     }
 
     /// Whether the listeners are being shut down.
-    pub(super) fn listeners_end(&self) -> bool {
-        self.stage.get() == Stage::ListenersEnd
+    pub(super) fn listeners_are_ending(&self) -> bool {
+        self.stage.get() == Stage::ListenersEnding
     }
 
     /// An acceptor will hand connections over.

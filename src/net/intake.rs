@@ -9,10 +9,9 @@ use std::time::Instant;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use monoio::time::sleep;
-use nix::sys::socket::Shutdown;
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::acceptor::Accepted;
-use super::connections::end;
 use super::conversation::serve;
 use super::listener::{Bound, Socket, UnixPath};
 use super::shared::Shared;
@@ -107,9 +106,11 @@ impl<V: Service> Intake<V> {
                 break;
             }
         }
-        shared.drain.end_listeners();
+        shared.drain.expect_listeners_to_end();
         for &fd in &self.listeners {
-            end(fd, Shutdown::Read);
+            if let Err(errno) = shutdown(fd, Shutdown::Read) {
+                tracing::debug!(%errno, "shutting a listener down");
+            }
         }
         while shared.expects_more() && began.elapsed() < DRAIN_TIME_MAX {
             if began.elapsed() >= DRAIN_IDLE_TIME_MAX {
@@ -133,7 +134,7 @@ async fn accept<L: Accept, V: Service>(listener: L, shared: Rc<Shared>, service:
                 monoio::spawn(serve(stream, Rc::clone(&shared), Rc::clone(&service)));
             }
             // A drain shut the listener down while this call waited.
-            Err(_) if shared.drain.listeners_end() => return,
+            Err(_) if shared.drain.listeners_are_ending() => return,
             // Out of file descriptors or memory: the call fails at once, over and over, until some are free.
             Err(error) => {
                 if said.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_PERIOD) {

@@ -50,7 +50,15 @@ impl Counters {
         self.refused.get()
     }
 
-    pub(super) fn panic(&self) {
+    fn count_accepted(&self) {
+        self.accepted.set(self.accepted.get() + 1);
+    }
+
+    fn count_refused(&self) {
+        self.refused.set(self.refused.get() + 1);
+    }
+
+    pub(super) fn count_panic(&self) {
         self.panicked.set(self.panicked.get() + 1);
     }
 }
@@ -75,7 +83,7 @@ impl Shared {
 
     /// Counts a connection that was accepted, and registers it; `None` when there is no room for it.
     pub(super) fn admit(self: &Rc<Self>, fd: RawFd) -> Option<Registration> {
-        self.counters.accepted.set(self.counters.accepted.get() + 1);
+        self.counters.count_accepted();
         let held = self.ledger.hold(Account::Connections, CONNECTION_BYTES)?;
         let key = self.connections.add(fd, self.clock.now())?;
         Some(Registration { shared: Rc::clone(self), key, _held: held })
@@ -88,7 +96,7 @@ impl Shared {
 
     /// A newcomer is refused, until the guard is dropped; `None` when so many are that this one must go unanswered.
     pub(super) fn refuse(self: &Rc<Self>) -> Option<Refusal> {
-        self.counters.refused.set(self.counters.refused.get() + 1);
+        self.counters.count_refused();
         if self.refusals.get() >= REFUSALS_MAX {
             return None;
         }

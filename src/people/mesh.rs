@@ -17,6 +17,7 @@ use super::partition::{AskPostgres, Creation, Partition};
 use super::results::{Bodies, Results};
 use super::shard::Found;
 use super::state::{ConnectionState, CoreState};
+use super::unavailable::Unavailable;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Ticket, Tickets};
 use crate::ledger::{Account, Ledger};
@@ -24,7 +25,6 @@ use crate::limits::{
     LEDGER_SMALL_BYTES, MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX,
 };
 use crate::pessoa::{Candidate, Record};
-use crate::postgres::Unavailable;
 
 /// A ring holds every question that its sender may have open, and the sender's answers to all that its receiver may
 /// have open.
@@ -109,7 +109,7 @@ pub enum Body<'a> {
     /// In this core's memory.
     Cached(Ref<'a, [u8]>),
     /// From elsewhere.
-    Sent(Box<[u8]>),
+    Owned(Box<[u8]>),
 }
 
 impl Deref for Body<'_> {
@@ -118,7 +118,7 @@ impl Deref for Body<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Body::Cached(body) => body,
-            Body::Sent(body) => body,
+            Body::Owned(body) => body,
         }
     }
 }
@@ -180,18 +180,18 @@ impl Mesh {
             if let Some(body) = self.partition.cached(&id) {
                 return Ok(Some(Body::Cached(body)));
             }
-            return Ok(self.partition.read(id).await?.map(|record| Body::Sent(record.json)));
+            return Ok(self.partition.read(id).await?.map(|record| Body::Owned(record.json)));
         }
         let found = match self.ask(owner, Question::Fetch(id))?.await {
             Answer::Fetched(fetched) => match fetched? {
-                Fetched::Body(body) => return Ok(Some(Body::Sent(body))),
+                Fetched::Body(body) => return Ok(Some(Body::Owned(body))),
                 Fetched::Unknown => return Ok(None),
                 Fetched::Long(found) => found,
             },
             _ => unreachable!("a fetch is answered as a fetch"),
         };
         let results = self.gather(vec![(owner, found)]).await?;
-        Ok(results.bodies().first().map(|body| Body::Sent(Box::from(*body))))
+        Ok(results.bodies().first().map(|body| Body::Owned(Box::from(*body))))
     }
 
     /// Pessoas that contain `term`, which is lower-cased: from every core's memory, or else from Postgres.
@@ -289,9 +289,9 @@ impl Mesh {
             return Err(Unavailable::NoRoom);
         }
         peer.open.set(peer.open.get() + 1);
-        let slot = self.tickets.take(core);
-        self.send(core, Message::Ask { ticket: slot.ticket(), question });
-        Ok(slot)
+        let awaited = self.tickets.take(core);
+        self.send(core, Message::Ask { ticket: awaited.ticket(), question });
+        Ok(awaited)
     }
 
     fn send(&self, core: usize, message: Message) {

@@ -7,10 +7,11 @@ mod partition;
 mod results;
 pub mod shard;
 mod state;
+mod unavailable;
 
-pub use crate::postgres::Unavailable;
 pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
 pub use mesh::{Mesh, Wiring, wire};
 pub use partition::{Creation, Partition, PartitionState};
 pub use results::Results;
 pub use state::{ConnectionState, CoreState};
+pub use unavailable::Unavailable;

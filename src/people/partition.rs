@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
+use super::unavailable::Unavailable;
 use crate::limits::{COMMIT_TIME_MAX, MINTS_MAX};
 use crate::pessoa::Record;
-use crate::postgres::{Create, Database, Fed, Learnt, Unavailable};
+use crate::postgres::{Create, Database, Fed, Learnt};
 
 /// What became of a create.
 pub enum Creation {
@@ -37,7 +38,7 @@ pub struct AskPostgres;
 pub struct PartitionState {
     /// What its shard holds.
     pub memory: Memory,
-    /// Whether all rows are in memory that were committed when the load began.
+    /// Whether every row that was committed when the load began is in memory.
     pub loaded: bool,
     /// Whether its connections to the database stand, and the feed's connection too.
     pub reachable: bool,
@@ -127,7 +128,7 @@ impl Partition {
                     let id = self.mint(&collided.pessoa.apelido);
                     record = Box::new(Record::new(collided.pessoa.with_id(id)));
                 }
-                Err(why) => return Creation::Unavailable(why),
+                Err(why) => return Creation::Unavailable(why.into()),
             }
         }
         let apelido = &record.pessoa.apelido;
@@ -146,7 +147,7 @@ impl Partition {
 
     /// A pessoa of this core that memory has not, from Postgres. `None`: there is no such committed row.
     pub async fn read(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
-        self.database.fetch(id).await
+        Ok(self.database.fetch(id).await?)
     }
 
     /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
@@ -197,7 +198,7 @@ impl Partition {
 
     /// What Postgres counts now.
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        self.database.count().await
+        Ok(self.database.count().await?)
     }
 
     /// What this core says of itself.

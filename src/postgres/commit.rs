@@ -70,9 +70,9 @@ struct Begun {
     rows: usize,
 }
 
-/// Until when the rows that came during the last batch wait for more, and the number of rows that ends the wait
-/// earlier. When each of a few clients waits for its answer, that number is all of them: those whose rows wait, and
-/// those who were just answered. `None`: the next batch goes as soon as there is a row. The rule was measured
+/// How long the next batch waits for company: until `COMMIT_GAP` after the last one began, or until enough rows wait.
+/// Enough is `COMMIT_BATCH_ENOUGH`, or fewer when there are few clients: the rows that wait plus the rows just answered,
+/// whose clients may come back. `None`: the batch goes as soon as there is a row. The rule was measured
 /// (perf/results/2026-11-26.md).
 fn pause(last: Option<Begun>, waiting: usize, now: Instant) -> Option<(Instant, usize)> {
     let last = last?;
@@ -242,6 +242,41 @@ fn refuse(rows: Vec<Insert>, sqlstate: &str, outbox: &Outbox) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_told_by_sqlstate_and_severity() {
+        let fault = |sqlstate: &str, severity| {
+            let failure =
+                Failure::Refused { sqlstate: SqlState::from_code(sqlstate), severity, message: "no".into() };
+            match Fault::of(&failure) {
+                Fault::Row(sqlstate) => format!("row {sqlstate}"),
+                Fault::Conflict => "conflict".to_owned(),
+                Fault::Session(why) => format!("session: {why}"),
+            }
+        };
+        for (sqlstate, expected) in [
+            ("40001", "conflict"),
+            ("40P01", "conflict"),
+            ("22P05", "row 22P05"),
+            ("23514", "row 23514"),
+            ("53100", "session: no (SQLSTATE 53100)"),
+            ("57P01", "session: no (SQLSTATE 57P01)"),
+        ] {
+            for severity in [None, Some(Severity::Error)] {
+                assert_eq!(fault(sqlstate, severity), expected);
+            }
+            // The session is over: a standby says 40001 when it ends one.
+            for severity in [Severity::Fatal, Severity::Panic] {
+                assert_eq!(fault(sqlstate, Some(severity)), format!("session: no (SQLSTATE {sqlstate})"));
+            }
+        }
+        let lost = Fault::of_lookup(&Failure::Refused {
+            sqlstate: SqlState::from_code("22P05"),
+            severity: Some(Severity::Error),
+            message: "no".into(),
+        });
+        assert!(matches!(lost, Fault::Session(_)), "a lookup has no row at fault");
+    }
 
     #[test]
     fn batches_keep_apart_while_rows_wait() {

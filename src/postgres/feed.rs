@@ -118,8 +118,8 @@ fn serve<O: Fn(&Record) -> Owners>(
     // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
     let connector = Connector::new(config, |_| {});
     let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
-    let feed = Feed { cores, own, identity: None, snapshot: None, loaded: false };
-    LocalSet::new().block_on(&runtime, feed.run(connector));
+    let follower = Follower { cores, own, identity: None, snapshot: None, loaded: false };
+    LocalSet::new().block_on(&runtime, follower.run(connector));
     Ok(())
 }
 
@@ -196,7 +196,7 @@ impl OwnCommits {
     }
 }
 
-struct Feed<O> {
+struct Follower<O> {
     cores: Fanout<O>,
     own: OwnCommits,
     /// The server that the cores' rows came from.
@@ -206,7 +206,7 @@ struct Feed<O> {
     loaded: bool,
 }
 
-impl<O: Fn(&Record) -> Owners> Feed<O> {
+impl<O: Fn(&Record) -> Owners> Follower<O> {
     async fn run(mut self, connector: Connector<sql::Feed>) {
         loop {
             let mut session = tokio::select! {

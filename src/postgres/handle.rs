@@ -31,9 +31,9 @@ pub enum Create {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// The queue to the database, or to the core that owns the key, is full; nothing was sent.
-    NoRoom,
+pub enum Unanswered {
+    /// The queue of the connection is full; nothing was sent.
+    QueueFull,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
 }
@@ -91,52 +91,52 @@ impl Database {
     }
 
     /// Inserts one pessoa; `Created` means committed.
-    pub async fn create(&self, record: Box<Record>, deadline: Instant) -> Result<Create, Unavailable> {
-        let slot = self.wait_as(Role::Commit)?;
-        self.inserts.push(Job::new(slot.ticket(), deadline, record));
-        match slot.await {
+    pub async fn create(&self, record: Box<Record>, deadline: Instant) -> Result<Create, Unanswered> {
+        let awaited = self.wait_as(Role::Commit)?;
+        self.inserts.push(Job::new(awaited.ticket(), deadline, record));
+        match awaited.await {
             Report::Committed { record, .. } => Ok(Create::Created(record)),
             Report::Duplicate { .. } => Ok(Create::Duplicate),
             Report::Collision { record, .. } => Ok(Create::Collision(record)),
             Report::Refused { sqlstate, .. } => Ok(Create::Refused(sqlstate)),
-            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a create is answered as a create"),
         }
     }
 
     /// The committed row with this id, asked of Postgres.
-    pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
+    pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unanswered> {
         let deadline = Instant::now() + READ_TIME_MAX;
-        let slot = self.wait_as(Role::Read)?;
-        self.reads.push(Job::new(slot.ticket(), deadline, Question::Row(id)));
-        match slot.await {
+        let awaited = self.wait_as(Role::Read)?;
+        self.reads.push(Job::new(awaited.ticket(), deadline, Question::Row(id)));
+        match awaited.await {
             Report::Fetched { found, .. } => Ok(found),
-            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a fetch is answered as a fetch"),
         }
     }
 
     /// The number of committed rows, counted by Postgres after this call began.
-    pub async fn count(&self) -> Result<u64, Unavailable> {
+    pub async fn count(&self) -> Result<u64, Unanswered> {
         let deadline = Instant::now() + READ_TIME_MAX;
-        let slot = self.wait_as(Role::Read)?;
-        self.reads.push(Job::new(slot.ticket(), deadline, Question::Count));
-        match slot.await {
+        let awaited = self.wait_as(Role::Read)?;
+        self.reads.push(Job::new(awaited.ticket(), deadline, Question::Count));
+        match awaited.await {
             Report::Counted { rows, .. } => Ok(rows),
-            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a count is answered as a count"),
         }
     }
 
     /// At most 50 committed pessoas whose search text contains `term`, ascending by id: Postgres reads the whole
     /// table for it, so this is for what memory cannot answer.
-    pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unavailable> {
+    pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unanswered> {
         let deadline = Instant::now() + SEARCH_TIME_MAX;
-        let slot = self.wait_as(Role::Search)?;
-        self.searches.push(Job::new(slot.ticket(), deadline, term.into()));
-        match slot.await {
+        let awaited = self.wait_as(Role::Search)?;
+        self.searches.push(Job::new(awaited.ticket(), deadline, term.into()));
+        match awaited.await {
             Report::Searched { found, .. } => Ok(found),
-            Report::Unavailable { .. } => Err(Unavailable::TimedOut),
+            Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a search is answered as a search"),
         }
     }
@@ -164,8 +164,8 @@ impl Database {
         drop(self.open.take());
     }
 
-    /// Runs for ever. After a turn of the core that asked something, wakes the Postgres thread once for each connection
-    /// whose task waits for no more jobs than there are.
+    /// Runs for ever. At the end of a turn in which this core asked something, it wakes each task of the Postgres thread
+    /// that now has as many jobs as it waits for.
     pub async fn flush(&self) {
         join3(self.inserts.jobs.flush(), self.reads.jobs.flush(), self.searches.jobs.flush()).await;
     }
@@ -213,10 +213,10 @@ impl Database {
         }
     }
 
-    fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unavailable> {
+    fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unanswered> {
         let (waiting, max) = self.bound(role);
         if waiting.get() >= max {
-            return Err(Unavailable::NoRoom);
+            return Err(Unanswered::QueueFull);
         }
         waiting.set(waiting.get() + 1);
         Ok(self.tickets.take(role))

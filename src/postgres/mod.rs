@@ -38,6 +38,6 @@ mod sql;
 mod thread;
 
 pub use feed::{Fed, FeedLinks, FeedNotice, Owners};
-pub use handle::{Create, Database, Learnt, Unavailable};
+pub use handle::{Create, Database, Learnt, Unanswered};
 pub use prepare::{ServerFacts, StartError, prepare_database};
 pub use thread::{Link, spawn};

@@ -22,10 +22,10 @@ use crate::channel::ring;
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 
 /// Jobs of one core that can be under way.
-const REQUESTS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
+const JOBS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Reports to one core that can be under way: the answer to each job, the commits of rows whose clients gave up, and
 /// the states of the connections.
-const REPORTS_MAX: usize = REQUESTS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
+const REPORTS_MAX: usize = JOBS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 
 /// The core's ends of the rings, on their way to the core.
 pub struct Link {

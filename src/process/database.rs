@@ -21,7 +21,7 @@ pub(super) enum DatabaseServer {
 
 pub(super) struct Private {
     postgres: Embedded,
-    /// After a restart that failed: no further attempt before this.
+    /// No restart is tried before this; set when one failed.
     retry_at: Instant,
 }
 

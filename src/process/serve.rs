@@ -65,8 +65,12 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
         server,
         private: serve.database_url.is_none(),
     };
-    let started = Instance::start(plan, &config, sockets, signals);
-    let outcome = started.and_then(|mut instance| instance.attend(&mut database));
+    let mut started = Instance::start(plan, &config, sockets, signals);
+    let outcome = match &mut started {
+        Ok(instance) => instance.attend(&mut database),
+        Err(why) => Err(std::mem::take(why)),
+    };
+    // The instance outlives its database: until then the cores answer from memory.
     database.leave();
     outcome
 }

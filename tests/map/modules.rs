@@ -1,5 +1,5 @@
 //! The modules of a crate and which of them know which others, read from the source. Tests are left out: they may look
-//! anywhere.
+//! anywhere. Of a macro's arguments those are read that are expressions with commas between them, as most are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -61,18 +61,16 @@ impl Modules {
         }
     }
 
-    /// The module that a name is taken from: the one that defines it, or, of another room, the one that hands it on as its
-    /// own. `None` for a module, as what is taken from that is named elsewhere.
-    fn home(&self, name: &[String], face: bool) -> Option<Name> {
+    /// The module that defines a name, however many others hand it on. `None` for a module, as what is taken from that
+    /// is named elsewhere.
+    fn home(&self, name: &[String]) -> Option<Name> {
         let mut module = Name::new();
         for (position, part) in name.iter().enumerate() {
             let child = [module.clone(), vec![part.clone()]].concat();
             if self.0.contains_key(&child) {
                 module = child;
-            } else if let Some(target) = self.0[&module].handed_on.get(part)
-                && !(face && target.first() != module.first())
-            {
-                return self.home(&[target.clone(), name[position + 1..].to_vec()].concat(), face);
+            } else if let Some(target) = self.0[&module].handed_on.get(part) {
+                return self.home(&[target.clone(), name[position + 1..].to_vec()].concat());
             } else {
                 return Some(module);
             }
@@ -80,24 +78,12 @@ impl Modules {
         None
     }
 
-    /// What a room hands on of another one as its own: the room, and the name there.
-    pub(crate) fn handed_on(&self) -> Vec<(String, String)> {
-        let all =
-            self.0.iter().flat_map(|(module, read)| read.handed_on.values().map(move |name| (module, name)));
-        all.filter(|(module, name)| {
-            module.first() != name.first()
-                && name.first().is_some_and(|room| self.0.contains_key([room.clone()].as_slice()))
-        })
-        .map(|(module, name)| (module.join("::"), name.join("::")))
-        .collect()
-    }
-
-    /// Which file takes something from which others. By the `face` of other rooms, what these hand on is theirs.
-    pub(crate) fn edges(&self, face: bool) -> BTreeMap<&Path, BTreeSet<&Path>> {
+    /// Which file takes something from which others; a file's own parts are not told apart.
+    pub(crate) fn edges(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         self.0
             .values()
             .map(|module| {
-                let known = module.names.iter().filter_map(|name| self.home(name, face));
+                let known = module.names.iter().filter_map(|name| self.home(name));
                 let files = known.map(|home| self.0[&home].file.as_path());
                 (module.file.as_path(), files.filter(|file| *file != module.file).collect())
             })
@@ -106,7 +92,7 @@ impl Modules {
 
     /// Files that know each other, directly or around.
     pub(crate) fn circles(&self) -> Vec<Vec<&Path>> {
-        let edges = self.edges(false);
+        let edges = self.edges();
         let reach: BTreeMap<&Path, BTreeSet<&Path>> = edges
             .keys()
             .map(|&from| {
@@ -179,8 +165,8 @@ impl Reader<'_> {
 impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
         let attributes: &[Attribute] = match item {
-            // Done before.
-            Item::Use(_) => return,
+            // Those of the file were read before; this is one inside of a function or the like.
+            Item::Use(_) => return self.import(item),
             Item::Mod(item) => &item.attrs,
             Item::Fn(item) => &item.attrs,
             _ => &[],
@@ -188,6 +174,21 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         if !is_test(attributes) {
             visit::visit_item(self, item);
         }
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        let arguments = syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated;
+        if let Ok(arguments) = call.parse_body_with(arguments) {
+            // They do not outlive this call, so that a reader of their own takes the names.
+            let mut reader = Reader {
+                module: self.module,
+                imports: self.imports.clone(),
+                read: Module { file: PathBuf::new(), handed_on: BTreeMap::new(), names: BTreeSet::new() },
+            };
+            arguments.iter().for_each(|argument| reader.visit_expr(argument));
+            self.read.names.append(&mut reader.read.names);
+        }
+        visit::visit_macro(self, call);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {

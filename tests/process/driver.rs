@@ -15,7 +15,7 @@ use crate::load::{Load, seed};
 use crate::server::{Server, binary, database_url};
 use crate::{SERVERS, each_server, refused};
 
-/// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the supervisor looks twice, and
+/// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the main thread looks twice, and
 /// the feed asks twice, with several wake-ups of its thread for each question.
 const WAKE_UPS_MAX: u64 = 20;
 

@@ -1,4 +1,4 @@
-//! The known apelidos. A set that forgets: what it lacks may exist.
+//! The apelidos known to be taken. The set may be incomplete: what it lacks may exist.
 
 use super::arena::Arena;
 use super::table::Slots;

@@ -1,7 +1,7 @@
 //! The search index: which pessoas contain a term. Knows pessoas by ordinal only, never by id or body.
 //!
 //! The index holds distinct texts, not pessoas. A pessoa has one text of its own, its apelido and nome. Stack items
-//! form a dictionary: an item is one text however many pessoas list it, with its newest fifty owners, which are as many
+//! form a dictionary: an item is one text however many pessoas list it, with the newest fifty pessoas that have it, which are as many
 //! as a search may give. So a term glued from two popular items costs a look at a few items, although each of its
 //! trigrams is in half of the pessoas.
 
@@ -34,7 +34,7 @@ pub(super) struct TooCostly;
 
 struct Item {
     text: u32,
-    owners: Recent,
+    pessoas: Recent,
 }
 
 /// The pessoas that a search found: distinct ordinals, in no order.
@@ -90,7 +90,7 @@ pub(super) struct Index {
     item_trigrams: Trigrams,
     short: ShortGrams,
     hasher: RandomState,
-    owners_bytes: usize,
+    recent_bytes: usize,
     /// The longest field so far, in bytes: a longer term is in none.
     longest: usize,
     /// `Some` during a bulk load.
@@ -108,7 +108,7 @@ impl Index {
             item_trigrams: Trigrams::new(1),
             short: ShortGrams::new(),
             hasher: RandomState::new(),
-            owners_bytes: 0,
+            recent_bytes: 0,
             longest: 0,
             unindexed: None,
         }
@@ -175,7 +175,7 @@ impl Index {
             let hash = self.hasher.hash_one(item);
             let known = self.item_slots.find(hash, |known| self.item_text(known) == item);
             if let Some(known) = known {
-                if self.items.get_mut(known).owners.push(pessoa, &mut self.owners_bytes) {
+                if self.items.get_mut(known).pessoas.push(pessoa, &mut self.recent_bytes) {
                     self.short.add(item, pessoa);
                 }
             } else if new_items < NEW_ITEMS_MAX {
@@ -202,9 +202,9 @@ impl Index {
 
     fn add_item(&mut self, text: &[u8], hash: u64, pessoa: u32) -> Option<()> {
         let deferred = self.defer(text);
-        let mut owners = Recent::new();
-        owners.push(pessoa, &mut self.owners_bytes);
-        let item = self.items.push(Item { text: self.texts.append(text)?, owners });
+        let mut pessoas = Recent::new();
+        pessoas.push(pessoa, &mut self.recent_bytes);
+        let item = self.items.push(Item { text: self.texts.append(text)?, pessoas });
         self.item_slots
             .insert(hash, item, |item| self.hasher.hash_one(text_at(&self.texts, self.items.get(item).text)));
         if !deferred {
@@ -226,7 +226,7 @@ impl Index {
             return Ok(());
         }
         if term.len() < TRIGRAM {
-            _ = hits.add(self.short.owners(term).iter().copied());
+            _ = hits.add(self.short.pessoas(term).iter().copied());
             return Ok(());
         }
         let mut look = Look { texts: &self.texts, term, finder: None, looked_at: 0 };
@@ -234,7 +234,7 @@ impl Index {
             let item = self.items.get(item);
             match look.contains(item.text) {
                 Ok(false) => ControlFlow::Continue(()),
-                Ok(true) => hits.add(item.owners.owners().iter().copied()).map_break(Ok),
+                Ok(true) => hits.add(item.pessoas.pessoas().iter().copied()).map_break(Ok),
                 Err(too_costly) => ControlFlow::Break(Err(too_costly)),
             }
         });
@@ -269,7 +269,7 @@ impl Index {
             + self.item_slots.bytes()
             + self.item_trigrams.bytes()
             + self.short.bytes()
-            + self.owners_bytes
+            + self.recent_bytes
             + self.unindexed.as_ref().map_or(0, |unindexed| unindexed.sorter.bytes())
     }
 }

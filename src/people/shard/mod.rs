@@ -7,7 +7,7 @@
 //! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
 //! * `text`: a text's trigrams; `bulk`: the trigrams of many texts, sorted
 //! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
-//! * `index`: search; `bodies`, `apelidos`: everything else
+//! * `index`: search; `pessoas`, `apelidos`: everything else
 //!
 //! # Memory
 //!
@@ -24,9 +24,9 @@
 
 mod apelidos;
 mod arena;
-mod bodies;
 mod bulk;
 mod index;
+mod pessoas;
 mod postings;
 mod recent;
 mod table;
@@ -37,8 +37,8 @@ mod trigrams;
 mod tests;
 
 use apelidos::Apelidos;
-use bodies::Bodies;
 use index::{Hits, Index};
+use pessoas::Pessoas;
 use std::ops::RangeInclusive;
 use thiserror::Error;
 use uuid::Uuid;
@@ -60,7 +60,7 @@ const BULK_BYTES_PER: usize = 64;
 
 /// One core's pessoas.
 pub struct Shard {
-    bodies: Bodies,
+    pessoas: Pessoas,
     apelidos: Apelidos,
     /// `None` once it was dropped.
     index: Option<Index>,
@@ -130,9 +130,9 @@ pub struct Memory {
 impl Shard {
     /// An empty shard that keeps within `budget` bytes.
     pub fn new(budget: usize) -> Shard {
-        let (bodies, apelidos) = empty(budget);
+        let (pessoas, apelidos) = empty(budget);
         Shard {
-            bodies,
+            pessoas,
             apelidos,
             index: Some(Index::new(tables(budget), chunk_bytes(budget))),
             budget,
@@ -176,7 +176,7 @@ impl Shard {
     /// [`SEPARATOR`](crate::pessoa::SEPARATOR) between them) and its rendered body. Does nothing and gives
     /// `false` when the id is known. An id that was forgotten for want of memory counts as new.
     pub fn insert(&mut self, id: Uuid, search_text: &[u8], body: &[u8]) -> bool {
-        if !self.bodies.insert(id, body) {
+        if !self.pessoas.insert(id, body) {
             return false;
         }
         if self.index.as_mut().is_some_and(|index| index.add(search_text).is_none()) {
@@ -188,9 +188,9 @@ impl Shard {
 
     /// The pessoa with this id.
     pub fn get(&self, id: &Uuid) -> Lookup<'_> {
-        match self.bodies.find(id) {
+        match self.pessoas.find(id) {
             None => Lookup::Unknown,
-            Some(ordinal) => self.bodies.body(ordinal).map_or(Lookup::Dropped, Lookup::Body),
+            Some(ordinal) => self.pessoas.body(ordinal).map_or(Lookup::Dropped, Lookup::Body),
         }
     }
 
@@ -216,25 +216,26 @@ impl Shard {
 
     /// The pessoa with this id as the result of a search.
     pub fn find(&self, id: &Uuid) -> Option<Found> {
-        self.bodies.find(id).map(|ordinal| self.found(ordinal))
+        self.pessoas.find(id).map(|ordinal| self.found(ordinal))
     }
 
     fn found(&self, ordinal: u32) -> Found {
-        let bytes = self.bodies.body(ordinal).map_or(0, <[u8]>::len);
+        let bytes = self.pessoas.body(ordinal).map_or(0, <[u8]>::len);
         let bytes = u32::try_from(bytes).expect("a body is far shorter than 4 GiB");
-        Found { id: self.bodies.id(ordinal), bytes, ordinal }
+        Found { id: self.pessoas.id(ordinal), bytes, ordinal }
     }
 
     /// The body of a search's result, or `None` when it is only in Postgres.
     pub fn body(&self, found: &Found) -> Option<&[u8]> {
-        let known = (found.ordinal as usize) < self.bodies.len() && self.bodies.id(found.ordinal) == found.id;
+        let known =
+            (found.ordinal as usize) < self.pessoas.len() && self.pessoas.id(found.ordinal) == found.id;
         // Once the shard has forgotten everything, an ordinal from before means another pessoa.
-        if known { self.bodies.body(found.ordinal) } else { None }
+        if known { self.pessoas.body(found.ordinal) } else { None }
     }
 
     /// Known pessoas.
     pub fn len(&self) -> usize {
-        self.bodies.len()
+        self.pessoas.len()
     }
 
     /// Whether no pessoa is known.
@@ -247,7 +248,7 @@ impl Shard {
         let (texts, index) =
             self.index.as_ref().map_or((0, 0), |index| (index.texts_bytes(), index.index_bytes()));
         let (bodies, ids, apelidos) =
-            (self.bodies.bodies_bytes(), self.bodies.ids_bytes(), self.apelidos.bytes());
+            (self.pessoas.bodies_bytes(), self.pessoas.ids_bytes(), self.apelidos.bytes());
         Memory {
             bodies,
             texts,
@@ -255,28 +256,28 @@ impl Shard {
             apelidos,
             ids,
             total: bodies + texts + index + apelidos + ids,
-            pessoas: self.bodies.len(),
-            bodies_dropped: self.bodies.bodies_dropped(),
+            pessoas: self.pessoas.len(),
+            bodies_dropped: self.pessoas.bodies_dropped(),
             complete: self.index.is_some(),
         }
     }
 
     fn keep_within_budget(&mut self) {
         while self.memory().total > self.budget {
-            if self.bodies.drop_oldest_bodies() {
+            if self.pessoas.drop_oldest_bodies() {
                 continue;
             }
             if self.index.take().is_none() {
-                (self.bodies, self.apelidos) = empty(self.budget);
+                (self.pessoas, self.apelidos) = empty(self.budget);
                 return;
             }
         }
     }
 }
 
-fn empty(budget: usize) -> (Bodies, Apelidos) {
+fn empty(budget: usize) -> (Pessoas, Apelidos) {
     let (tables, chunk_bytes) = (tables(budget), chunk_bytes(budget));
-    (Bodies::new(tables, chunk_bytes), Apelidos::new(tables, chunk_bytes))
+    (Pessoas::new(tables, chunk_bytes), Apelidos::new(tables, chunk_bytes))
 }
 
 fn tables(budget: usize) -> usize {

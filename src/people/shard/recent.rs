@@ -1,7 +1,7 @@
 //! The newest pessoas that have a text, or one or two bytes: at most as many as a search gives. Keeps pessoas, not
 //! texts.
 //!
-//! Any fifty matches are a right answer and nothing is ever deleted. So a list of fifty owners is a complete
+//! Any fifty matches are a right answer and nothing is ever deleted. So a list of fifty pessoas is a complete
 //! answer for good, and a shorter one is the complete set. Of more than fifty the newest are kept, roughly:
 //! their bodies are the last to be dropped, and their texts the likeliest to be in the CPU's cache.
 
@@ -9,12 +9,12 @@ use super::table::Column;
 use crate::limits::SEARCH_RESULTS_MAX;
 use crate::pessoa::SEPARATOR;
 
-/// A full list takes a new owner only when its newest is this many pessoas old: nearly every push is one compare.
+/// A full list takes a new pessoa only when its newest is this many pessoas old: nearly every push is one compare.
 const STRIDE: u32 = 64;
 
 /// Up to [`SEARCH_RESULTS_MAX`] distinct pessoas.
 pub(super) struct Recent {
-    owners: Vec<u32>,
+    pessoas: Vec<u32>,
     newest: u32,
     /// Where the oldest of a full list is.
     oldest_at: u32,
@@ -22,26 +22,26 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) const fn new() -> Recent {
-        Recent { owners: Vec::new(), newest: 0, oldest_at: 0 }
+        Recent { pessoas: Vec::new(), newest: 0, oldest_at: 0 }
     }
 
-    /// Offers an owner no older than any before; `false` when the list need not have it (or has it).
+    /// Offers a pessoa no older than any before; `false` when the list need not have it (or has it).
     pub(super) fn push(&mut self, pessoa: u32, bytes: &mut usize) -> bool {
-        if self.owners.len() < SEARCH_RESULTS_MAX {
-            if self.newest == pessoa && !self.owners.is_empty() {
+        if self.pessoas.len() < SEARCH_RESULTS_MAX {
+            if self.newest == pessoa && !self.pessoas.is_empty() {
                 return false;
             }
-            let capacity = self.owners.capacity();
-            if self.owners.len() == capacity {
-                self.owners.reserve_exact(capacity.max(1).min(SEARCH_RESULTS_MAX - capacity));
-                *bytes += (self.owners.capacity() - capacity) * size_of::<u32>();
+            let capacity = self.pessoas.capacity();
+            if self.pessoas.len() == capacity {
+                self.pessoas.reserve_exact(capacity.max(1).min(SEARCH_RESULTS_MAX - capacity));
+                *bytes += (self.pessoas.capacity() - capacity) * size_of::<u32>();
             }
-            self.owners.push(pessoa);
+            self.pessoas.push(pessoa);
         } else {
             if pessoa - self.newest < STRIDE {
                 return false;
             }
-            self.owners[self.oldest_at as usize] = pessoa;
+            self.pessoas[self.oldest_at as usize] = pessoa;
             self.oldest_at += 1;
             if self.oldest_at as usize == SEARCH_RESULTS_MAX {
                 self.oldest_at = 0;
@@ -51,12 +51,12 @@ impl Recent {
         true
     }
 
-    pub(super) fn owners(&self) -> &[u32] {
-        &self.owners
+    pub(super) fn pessoas(&self) -> &[u32] {
+        &self.pessoas
     }
 
     fn is_full(&self) -> bool {
-        self.owners.len() == SEARCH_RESULTS_MAX
+        self.pessoas.len() == SEARCH_RESULTS_MAX
     }
 }
 
@@ -121,7 +121,7 @@ impl ShortGrams {
         ShortGrams { singles: Box::new(Page::new()), pairs, lists: Column::new(), bytes }
     }
 
-    /// Makes `pessoa` an owner of every byte and every two bytes of `text`.
+    /// Says that `pessoa` has every byte and every two bytes of `text`.
     pub(super) fn add(&mut self, text: &[u8], pessoa: u32) {
         let ShortGrams { singles, pairs, lists, bytes } = self;
         let mut before = SEPARATOR;
@@ -140,8 +140,8 @@ impl ShortGrams {
         }
     }
 
-    /// The owners of a term of one or two bytes.
-    pub(super) fn owners(&self, term: &[u8]) -> &[u32] {
+    /// The pessoas that have a term of one or two bytes.
+    pub(super) fn pessoas(&self, term: &[u8]) -> &[u32] {
         let slot = match *term {
             [byte] => self.singles.lists[usize::from(byte)],
             [first, second] => match &self.pairs[usize::from(first)] {
@@ -150,7 +150,7 @@ impl ShortGrams {
             },
             _ => unreachable!("one or two bytes"),
         };
-        if slot == NONE { &[] } else { self.lists.get(slot).owners() }
+        if slot == NONE { &[] } else { self.lists.get(slot).pessoas() }
     }
 
     /// Bytes allocated.
@@ -169,17 +169,17 @@ mod tests {
         assert!(recent.push(0, &mut bytes) && !recent.push(0, &mut bytes));
         for pessoa in 1..50 {
             assert!(recent.push(pessoa, &mut bytes) && !recent.push(pessoa, &mut bytes));
-            assert_eq!(recent.owners(), (0..=pessoa).collect::<Vec<u32>>());
+            assert_eq!(recent.pessoas(), (0..=pessoa).collect::<Vec<u32>>());
         }
         assert!(!recent.push(50, &mut bytes), "fifty are enough");
         for pessoa in 51..100_000 {
             recent.push(pessoa, &mut bytes);
         }
-        let mut owners = recent.owners().to_vec();
-        owners.sort_unstable();
-        owners.dedup();
-        assert_eq!(owners.len(), SEARCH_RESULTS_MAX);
-        assert!(owners[0] > 100_000 - 64 * 52);
+        let mut pessoas = recent.pessoas().to_vec();
+        pessoas.sort_unstable();
+        pessoas.dedup();
+        assert_eq!(pessoas.len(), SEARCH_RESULTS_MAX);
+        assert!(pessoas[0] > 100_000 - 64 * 52);
         assert_eq!(bytes, SEARCH_RESULTS_MAX * 4);
     }
 
@@ -189,7 +189,7 @@ mod tests {
         grams.add(b"ab\0cd\0e", 1);
         grams.add("é".as_bytes(), 2);
         let check =
-            |term: &str, expected: &[u32]| assert_eq!(grams.owners(term.as_bytes()), expected, "{term:?}");
+            |term: &str, expected: &[u32]| assert_eq!(grams.pessoas(term.as_bytes()), expected, "{term:?}");
         check("a", &[1]);
         check("ab", &[1]);
         check("cd", &[1]);

@@ -1,4 +1,4 @@
-//! Inserts, and who owns an apelido.
+//! Inserts, and which id holds an apelido.
 
 use ahash::{HashMap, HashSet};
 use tokio_postgres::types::ToSql;

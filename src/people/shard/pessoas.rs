@@ -16,7 +16,7 @@ struct Entry {
 }
 
 /// Pessoas by ordinal and by id.
-pub(super) struct Bodies {
+pub(super) struct Pessoas {
     slots: Slots,
     entries: Column<Entry>,
     arena: Arena,
@@ -24,9 +24,9 @@ pub(super) struct Bodies {
     hasher: RandomState,
 }
 
-impl Bodies {
-    pub(super) fn new(tables: usize, chunk_bytes: usize) -> Bodies {
-        Bodies {
+impl Pessoas {
+    pub(super) fn new(tables: usize, chunk_bytes: usize) -> Pessoas {
+        Pessoas {
             slots: Slots::new(tables),
             entries: Column::new(),
             arena: Arena::new(chunk_bytes),

@@ -1,0 +1,21 @@
+//! Why a question about the people has no answer.
+
+use crate::postgres::Unanswered;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// A queue, to the database or to the core that owns the key, or the memory for what waits is full; nothing was sent.
+    NoRoom,
+    /// The deadline passed; a create may have been committed all the same.
+    TimedOut,
+}
+
+impl From<Unanswered> for Unavailable {
+    fn from(why: Unanswered) -> Unavailable {
+        match why {
+            Unanswered::QueueFull => Unavailable::NoRoom,
+            Unanswered::TimedOut => Unavailable::TimedOut,
+        }
+    }
+}
