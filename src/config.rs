@@ -1,13 +1,14 @@
 //! The only reader of flags and environment. It checks values; it opens nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::exit;
 use std::str::FromStr;
 
 use bytesize::ByteSize;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, Resettable};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::core::{Cores, Machine, Wanted};
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
@@ -157,9 +158,23 @@ pub enum LogFormat {
     Json,
 }
 
+/// An empty variable counts as none: that is what compose makes of one that is not set.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let without_empty = |argument: Arg| match argument.get_env() {
+        Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
+            argument.env(Resettable::Reset)
+        }
+        _ => argument,
+    };
+    let command =
+        Cli::command().mut_args(without_empty).mut_subcommands(|command| command.mut_args(without_empty));
+    let matches = command.try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
 /// Reads the command line and the environment; a wrong value is one line on stderr and exit 2.
 pub fn read() -> Command {
-    match Cli::try_parse() {
+    match parse(std::env::args_os()) {
         Ok(cli) => match cli.command {
             None => Command::Serve(cli.serve),
             Some(CliCommand::Serve(serve)) => Command::Serve(serve),
@@ -187,14 +202,20 @@ mod tests {
     use super::*;
     use crate::limits::UNIX_PATH_MAX;
 
-    fn parse(arguments: &[&str]) -> Result<Cli, String> {
+    fn parsed(arguments: &[&str]) -> Result<Cli, String> {
         Cli::try_parse_from([&["rinha"], arguments].concat()).map_err(|error| one_line(&error.to_string()))
     }
 
     #[test]
     fn good_values() {
-        let cli =
-            parse(&["--listen", "127.0.0.1:1", "--listen", "unix:/x-{core}.sock", "--cache-bytes", "256MiB"]);
+        let cli = parsed(&[
+            "--listen",
+            "127.0.0.1:1",
+            "--listen",
+            "unix:/x-{core}.sock",
+            "--cache-bytes",
+            "256MiB",
+        ]);
         let serve = cli.unwrap().serve;
         assert_eq!(
             serve.listen,
@@ -202,16 +223,16 @@ mod tests {
         );
         assert_eq!(serve.cache_bytes(&Machine::at("/nowhere", vec![])), 256 << 20);
         assert_eq!(Listen::unix_path("/x-{core}.sock", 1), PathBuf::from("/x-1.sock"));
-        assert!(matches!(parse(&["healthcheck"]).unwrap().command, Some(CliCommand::Healthcheck(_))));
+        assert!(matches!(parsed(&["healthcheck"]).unwrap().command, Some(CliCommand::Healthcheck(_))));
         assert!(matches!(
-            parse(&["serve", "--driver", "epoll"]).unwrap().command,
+            parsed(&["serve", "--driver", "epoll"]).unwrap().command,
             Some(CliCommand::Serve(_))
         ));
     }
 
     #[test]
     fn an_automatic_cache_is_half_of_the_memory_limit() {
-        let serve = parse(&[]).unwrap().serve;
+        let serve = parsed(&[]).unwrap().serve;
         let root = tempfile::tempdir().unwrap();
         let machine = Machine::at(root.path(), vec![0]);
         assert_eq!(serve.cache_bytes(&machine), CACHE_BYTES_DEFAULT);
@@ -245,7 +266,7 @@ mod tests {
             (&["--verbose"], "unexpected argument"),
             (&["dance"], "unrecognized subcommand"),
         ] {
-            let error = parse(arguments).unwrap_err();
+            let error = parsed(arguments).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{arguments:?}: {error}");
         }
     }

@@ -149,6 +149,22 @@ impl Layout {
         account.own(directory)
     }
 
+    /// Removes the socket and its lock file, which a power cut or a copy of a live directory leaves: Postgres refuses to
+    /// start if the pid in the lock file is any process', or if the file is empty. Nothing of the cluster may live when this
+    /// is called.
+    pub(super) fn remove_stale_socket(&self) -> Result<(), EmbeddedError> {
+        let socket = socket_path(&self.socket_dir);
+        for path in [socket.with_file_name(format!(".s.PGSQL.{PORT}.lock")), socket] {
+            match fs::remove_file(&path) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    return Err(EmbeddedError::unwritable(&path, cause));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the socket's directory if it lies outside the data directory.
     pub(super) fn remove_socket_dir(&self) {
         if !self.socket_dir.starts_with(&self.data_dir) {

@@ -203,7 +203,12 @@ impl Embedded {
     /// postmaster's shared memory by it. Without the file Postgres cannot find that memory, so nothing of the old
     /// postmaster may live when this is called.
     fn remove_stale_pid_file(&self) -> Result<(), EmbeddedError> {
+        let path = self.layout.pgdata.join("postmaster.pid");
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
+            if path.exists() {
+                tracing::info!("postmaster.pid is empty or torn, as a power cut leaves it: removed");
+                fs::remove_file(&path).map_err(|cause| EmbeddedError::unwritable(&path, cause))?;
+            }
             return Ok(());
         };
         wait_until(EMBEDDED_STRAY_TIME_MAX, || self.identify(&file) != PidHolder::Ending);
@@ -211,12 +216,16 @@ impl Embedded {
             return Ok(());
         }
         tracing::info!(pid = %file.pid, "postmaster.pid names a process that is not Postgres: removed");
-        let path = self.layout.pgdata.join("postmaster.pid");
         fs::remove_file(&path).map_err(|cause| EmbeddedError::unwritable(&path, cause))
     }
 
     fn identify(&self, file: &PidFile) -> PidHolder {
-        processes::identify(file.pid, &self.layout.tag, self.account.uid)
+        match processes::identify(file.pid, &self.layout.tag, self.account.uid) {
+            PidHolder::AnyPostmaster if processes::runs_elsewhere(file.pid, &self.layout.pgdata) => {
+                PidHolder::Unrelated
+            }
+            holder => holder,
+        }
     }
 
     /// Keeps the orphan if it runs with this server's settings and answers, else stops it.
@@ -256,6 +265,7 @@ impl Embedded {
         loop {
             self.end_strays(EMBEDDED_STRAY_GRACE, EMBEDDED_STRAY_TIME_MAX)?;
             self.remove_stale_pid_file()?;
+            self.layout.remove_stale_socket()?;
             let mark = self.layout.log.len();
             let child = cluster::spawn(&self.layout, &self.settings, &self.account, &self.binaries)?;
             let mut postmaster = Postmaster::spawned(child, &self.layout.tag, self.account.uid);

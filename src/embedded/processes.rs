@@ -4,8 +4,10 @@
 //! ours only by its command line, which carries the cluster's tag and which every user may read (`/proc/PID/cwd` and
 //! `exe` may not be read by a container's root without CAP_SYS_PTRACE).
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -78,7 +80,8 @@ pub(super) struct PidFile {
 
 impl PidFile {
     pub(super) fn read(pgdata: &Path) -> Option<Self> {
-        Self::parse(&fs::read_to_string(pgdata.join("postmaster.pid")).ok()?)
+        // The paths in it need not be UTF-8.
+        Self::parse(&String::from_utf8_lossy(&fs::read(pgdata.join("postmaster.pid")).ok()?))
     }
 
     pub(super) fn is_starting(&self) -> bool {
@@ -135,11 +138,12 @@ pub(super) enum PidHolder {
 pub(super) fn identify(pid: Pid, tag: &str, uid: Uid) -> PidHolder {
     let process = Path::new("/proc").join(pid.to_string());
     let (Ok(metadata), Ok(command_line), Ok(stat)) =
-        (fs::metadata(&process), command_line(&process), fs::read_to_string(process.join("stat")))
+        (fs::metadata(&process), command_line(&process), fs::read(process.join("stat")))
     else {
         return PidHolder::Nobody;
     };
     // `PID (name) STATE ...`, where the name may hold anything.
+    let stat = String::from_utf8_lossy(&stat);
     let Some((name, state)) = stat.rsplit_once(") ") else {
         return PidHolder::Nobody;
     };
@@ -164,6 +168,26 @@ fn command_line(process: &Path) -> io::Result<Vec<u8>> {
     let length = File::open(process.join("cmdline"))?.read(&mut command_line)?;
     command_line.truncate(length);
     Ok(command_line)
+}
+
+/// Whether a postmaster certainly runs on another cluster than `pgdata`: its working directory, or where that may not be
+/// read, its `-D`, is another directory.
+pub(super) fn runs_elsewhere(pid: Pid, pgdata: &Path) -> bool {
+    let process = Path::new("/proc").join(pid.to_string());
+    let same = |path: &Path| {
+        let (one, other) = (fs::metadata(path).ok()?, fs::metadata(pgdata).ok()?);
+        Some((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    };
+    let by_argument = || {
+        let command_line = command_line(&process).ok()?;
+        let mut arguments = command_line.split(|&byte| byte == 0);
+        let directory =
+            arguments.find(|argument| argument.starts_with(b"-D")).map(|argument| &argument[2..])?;
+        let directory = if directory.is_empty() { arguments.next()? } else { directory };
+        let directory = Path::new(OsStr::from_bytes(directory));
+        directory.is_absolute().then(|| same(directory))?
+    };
+    same(&process.join("cwd")).or_else(by_argument) == Some(false)
 }
 
 fn identify_command(name: &str, command_line: &[u8], tag: &str) -> PidHolder {

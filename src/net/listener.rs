@@ -1,12 +1,15 @@
 //! The sockets a server listens on: bound early, so that a wrong address is said at once, and listening only
 //! when there is something to answer with. It accepts nothing.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::address::Listen;
@@ -20,6 +23,8 @@ pub struct Bound {
     socket: socket2::Socket,
     listen: Listen,
     path: Option<UnixPath>,
+    /// Of a TCP address, until the socket listens: the kernel lets others bind it until then.
+    _claim: Option<socket2::Socket>,
 }
 
 /// A socket that listens.
@@ -35,13 +40,53 @@ pub struct UnixPath {
     path: PathBuf,
     /// Device and inode of the socket: another server may have its own socket at the path by then, which must stay.
     file: (u64, u64),
+    /// Held from before the bind on: a socket that does not listen yet looks like one that nobody has.
+    _lock: Lock,
 }
 
-impl UnixPath {
-    fn of_bound(path: PathBuf) -> io::Result<UnixPath> {
-        let file = device_and_inode(&path)?;
-        Ok(UnixPath { path, file })
+/// The lock file beside a unix socket.
+struct Lock {
+    /// Held as long as this lives, and let go of after the file is removed.
+    _file: Flock<File>,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock of a socket's path.
+    fn of(socket: &Path) -> io::Result<Lock> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        loop {
+            let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+            let file =
+                Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+                    Errno::EWOULDBLOCK => io::ErrorKind::AddrInUse.into(),
+                    errno => io::Error::from(errno),
+                })?;
+            // Its holder removes the file before it lets go: this may be a lock on a file that nobody else will find.
+            let metadata = file.metadata()?;
+            if device_and_inode(&path).is_ok_and(|found| found == (metadata.dev(), metadata.ino())) {
+                return Ok(Lock { _file: file, path });
+            }
+        }
     }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "removing a lock file");
+        }
+    }
+}
+
+/// Claims a TCP address among the servers of this network namespace, within which an address means the same: by an
+/// abstract unix socket of its name.
+fn claim(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let claim = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    claim.bind(&SockAddr::unix(format!("\0rinha-listens-on-{address}"))?)?;
+    Ok(claim)
 }
 
 fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
@@ -90,17 +135,20 @@ impl Bound {
         // Accepted sockets inherit it: answers are written whole, so there is nothing to coalesce.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&SockAddr::from(*address))?;
-        Ok(Bound { socket, listen: listen.clone(), path: None })
+        // With port 0 each server gets another one.
+        let claim = if address.port() == 0 { None } else { Some(claim(*address)?) };
+        Ok(Bound { socket, listen: listen.clone(), path: None, _claim: claim })
     }
 
     /// Binds without monoio, which would set SO_REUSEPORT: Linux refuses that on unix sockets since 6.12.
     fn bind_unix(listen: &Listen, path: PathBuf) -> io::Result<Bound> {
+        let lock = Lock::of(&path)?;
         remove_stale(&path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
-        let path = UnixPath::of_bound(path)?;
+        let path = UnixPath { file: device_and_inode(&path)?, path, _lock: lock };
         fs::set_permissions(&path.path, fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
-        Ok(Bound { socket, listen: listen.clone(), path: Some(path) })
+        Ok(Bound { socket, listen: listen.clone(), path: Some(path), _claim: None })
     }
 
     /// The address as text, with the port that the kernel chose if port 0 was given.
@@ -185,6 +233,23 @@ mod tests {
         fs::write(directory.path().join("core-8.sock"), "precious").unwrap();
         assert!(Bound::bind(&listen, 8).is_err());
         assert_eq!(fs::read(directory.path().join("core-8.sock")).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_is_bound_is_claimed_before_it_listens() {
+        let directory = tempfile::tempdir().unwrap();
+        let unix: Listen = format!("unix:{}", directory.path().join("a.sock").display()).parse().unwrap();
+        // A port that is free now.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for listen in [unix, Listen::Tcp(free)] {
+            let first = Bound::bind(&listen, 0).unwrap();
+            let Err(error) = Bound::bind(&listen, 0) else { panic!("{listen} was claimed twice") };
+            assert!(error.contains("another server listens there"), "{error}");
+            drop(first);
+            drop(Bound::bind(&listen, 0).unwrap());
+        }
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::server::{Server, binary};
 use crate::{processes, refused, run};
 
-/// Every flag of the server, its variable, and values that are wrong for it. An empty value, which compose makes of a
-/// variable that is not set, is wrong for all but the filter: an empty filter lets nothing through.
+/// Every flag of the server, its variable, and values that are wrong for it. An empty value is wrong for all flags but the
+/// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
 const FLAGS: [(&str, &str, &[&str]); 8] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
     ("--database-url", "DATABASE_URL", &[""]),
@@ -74,9 +74,11 @@ fn a_wrong_value_is_one_line_and_exit_2() {
             let mut by_flag = binary();
             by_flag.arg(format!("{flag}={value}"));
             refused(by_flag, 2, &["rinha: ", flag, "--help"]);
-            let mut by_variable = binary();
-            by_variable.env(variable, value);
-            refused(by_variable, 2, &["rinha: ", flag, "--help"]);
+            if !value.is_empty() {
+                let mut by_variable = binary();
+                by_variable.env(variable, value);
+                refused(by_variable, 2, &["rinha: ", flag, "--help"]);
+            }
         }
     }
     for (arguments, word) in [
@@ -92,6 +94,23 @@ fn a_wrong_value_is_one_line_and_exit_2() {
         command.args(arguments);
         refused(command, 2, &["rinha: ", word, "--help"]);
     }
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let home = processes::Home::new();
+    let mut command = binary();
+    for (_, variable, _) in FLAGS {
+        command.env(variable, "");
+    }
+    // But for these the defaults would be the machine's.
+    command.args(["--data-dir", &home.data_dir_text(), "--listen=127.0.0.1:0", "--log-format=json"]);
+    let mut server = Server::spawn(command);
+    server.wait_until_serving();
+    assert_eq!(server.start["private"], true);
+    let mut check = binary();
+    check.env("LISTEN", "").args(["healthcheck", "--help"]);
+    assert_eq!(run(check).code, Some(0));
 }
 
 #[test]
