@@ -3,8 +3,10 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,12 @@ fn as_owner_of(pgdata: &Path, program: &str, arguments: &[&str]) -> Killed {
         command.uid(owner.uid()).gid(owner.gid());
     }
     Killed(command.spawn().expect("a process"))
+}
+
+/// The program of the installed Postgres.
+fn postgres() -> PathBuf {
+    let search = Settings::new("").search;
+    search.iter().map(|bin| bin.join("postgres")).find(|path| path.exists()).expect("Postgres")
 }
 
 fn signal(pid: Option<i32>, signal: Signal) {
@@ -174,12 +182,11 @@ fn a_stale_pid_file() {
     }
 
     // A Postgres that runs on the cluster, but was started by hand, is neither adopted nor ended.
-    let search = Settings::new("").search;
-    let program = search.iter().map(|bin| bin.join("postgres")).find(|path| path.exists());
+    let program = postgres();
     let socket_setting = format!("unix_socket_directories={}", socket_dir.display());
     let mut by_hand = as_owner_of(
         &pgdata,
-        program.unwrap().to_str().unwrap(),
+        program.to_str().unwrap(),
         &["-D", pgdata.to_str().unwrap(), "-c", "listen_addresses=", "-c", &socket_setting],
     );
     let pid = by_hand.0.id().to_string();
@@ -190,6 +197,68 @@ fn a_stale_pid_file() {
     refused(&settings(directory.path()), &["someone else started", &pid]);
     kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGINT).unwrap();
     assert!(by_hand.0.wait().unwrap().success());
+}
+
+/// What a power cut or a copy of a live directory leaves: lock files that are empty, torn, or name a live process that
+/// is something else, another cluster's postmaster among them.
+#[test]
+fn lock_files_of_another_time() {
+    let other = Cluster::start();
+    let cluster = Cluster::start();
+    let pgdata = cluster.pgdata();
+    let socket_dir = cluster.embedded.socket_dir().to_path_buf();
+    write_rows(&cluster, 5);
+    let pid_file = fs::read_to_string(pgdata.join("postmaster.pid")).unwrap();
+    let socket_lock = fs::read_to_string(socket_dir.join(".s.PGSQL.5432.lock")).unwrap();
+    let with_pid = |file: &str, pid: i32| format!("{pid}\n{}", file.split_once('\n').unwrap().1);
+    let mut directory = cluster.leave(drop);
+    let live = as_owner_of(&pgdata, "/bin/sleep", &["60"]);
+    let live = i32::try_from(live.0.id()).map(|pid| (pid, live)).unwrap();
+
+    // A postmaster without a tag, as the system's own: on another cluster, of the same user.
+    let elsewhere = other.pgdata();
+    let (socket_of_other, program) = (other.directory().join("elsewhere"), postgres());
+    fs::create_dir(&socket_of_other).unwrap();
+    fs::set_permissions(&socket_of_other, fs::Permissions::from_mode(0o777)).unwrap();
+    let other = other.leave(drop);
+    let setting = format!("unix_socket_directories={}", socket_of_other.display());
+    let foreign = as_owner_of(
+        &elsewhere,
+        program.to_str().unwrap(),
+        &["-D", elsewhere.to_str().unwrap(), "-c", "listen_addresses=", "-c", &setting],
+    );
+    wait_until("the other Postgres", || socket_of_other.join(".s.PGSQL.5432").exists());
+    let foreign = i32::try_from(foreign.0.id()).map(|pid| (pid, foreign)).unwrap();
+
+    for (pid_content, lock_content) in [
+        (String::new(), String::new()),
+        ("12".to_owned(), "x".to_owned()),
+        ("\0\0\0\0".to_owned(), "\0\0\0\0".to_owned()),
+        (with_pid(&pid_file, live.0), with_pid(&socket_lock, live.0)),
+        (with_pid(&pid_file, foreign.0), with_pid(&socket_lock, foreign.0)),
+    ] {
+        fs::create_dir_all(&socket_dir).unwrap();
+        fs::write(pgdata.join("postmaster.pid"), &pid_content).unwrap();
+        fs::write(socket_dir.join(".s.PGSQL.5432.lock"), &lock_content).unwrap();
+        let cluster = Cluster::start_in(directory);
+        assert!(!cluster.embedded.adopted(), "{pid_content:?}");
+        assert_eq!(kept(&cluster), ["5|5"], "{pid_content:?}");
+        directory = cluster.leave(drop);
+    }
+    drop((live, foreign, other));
+}
+
+/// The paths of a system are bytes.
+#[test]
+fn a_data_directory_that_is_not_utf_8() {
+    let parent = cluster::temporary_directory();
+    let mut settings = cluster::settings(parent.path());
+    settings.data_dir = parent.path().join(OsStr::from_bytes(b"dados-\xe7\xe3o"));
+    let began = Instant::now();
+    let mut embedded = Embedded::start(&settings).expect("a Postgres");
+    println!("started in {:?}", began.elapsed());
+    assert_eq!(cluster::query(&embedded.config(), "select 1"), ["1"]);
+    embedded.stop().unwrap();
 }
 
 #[test]

@@ -7,8 +7,10 @@
 
 use std::cell::{Cell, Ref};
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -58,6 +60,18 @@ enum Answer {
     Searched(Result<Vec<Found>, AskPostgres>),
     Bodies(Result<Bodies, Unavailable>),
     State(Box<CoreState>),
+    /// The question met a panic: so does who asked it, whose client is then disconnected.
+    Panicked,
+}
+
+impl Answer {
+    /// Panics, as the owner did, or because of a fault in this file.
+    fn unexpected(&self, expected: &str) -> ! {
+        match self {
+            Answer::Panicked => panic!("the core that was asked panicked"),
+            _ => unreachable!("{expected}"),
+        }
+    }
 }
 
 /// One core's ends of the rings, on their way to its thread.
@@ -168,7 +182,7 @@ impl Mesh {
             Err(why) => Creation::Unavailable(why),
             Ok(awaited) => match awaited.await {
                 Answer::Creation(creation) => creation,
-                _ => unreachable!("a create is answered as a create"),
+                other => other.unexpected("a create is answered as a create"),
             },
         }
     }
@@ -188,7 +202,7 @@ impl Mesh {
                 Fetched::Unknown => return Ok(None),
                 Fetched::Long(found) => found,
             },
-            _ => unreachable!("a fetch is answered as a fetch"),
+            other => other.unexpected("a fetch is answered as a fetch"),
         };
         let results = self.gather(vec![(owner, found)]).await?;
         Ok(results.bodies().first().map(|body| Body::Owned(Box::from(*body))))
@@ -202,7 +216,7 @@ impl Mesh {
         for (core, awaited) in asked? {
             match awaited.await {
                 Answer::Searched(part) => parts.push((core, part)),
-                _ => unreachable!("a search is answered as a search"),
+                other => other.unexpected("a search is answered as a search"),
             }
         }
         let mut winners: Vec<(usize, Found)> = Vec::new();
@@ -238,7 +252,7 @@ impl Mesh {
         for awaited in asked {
             match awaited.await {
                 Answer::Bodies(part) => parts.push(part),
-                _ => unreachable!("a question for bodies is answered with bodies"),
+                other => other.unexpected("a question for bodies is answered with bodies"),
             }
         }
         Ok(Results::new(parts.into_iter().collect::<Result<_, _>>()?, held))
@@ -255,8 +269,8 @@ impl Mesh {
         let answers = asked.into_iter().flatten().map(|awaited| async {
             match monoio::time::timeout(MESH_STATE_TIME_MAX, awaited).await {
                 Ok(Answer::State(state)) => Some(*state),
-                Ok(_) => unreachable!("a state is answered as a state"),
-                Err(_) => None,
+                // It is late, or it panicked.
+                Ok(_) | Err(_) => None,
             }
         });
         let others = join_all(answers).await;
@@ -306,7 +320,8 @@ impl Mesh {
                 Message::Ask { ticket, question } => {
                     let mesh = Rc::clone(&self);
                     monoio::spawn(async move {
-                        let answer = mesh.answer(question).await;
+                        let answered = AssertUnwindSafe(mesh.answer(question)).catch_unwind().await;
+                        let answer = answered.unwrap_or(Answer::Panicked);
                         mesh.send(core, Message::Tell { ticket, answer });
                     });
                 }

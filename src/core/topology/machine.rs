@@ -51,6 +51,21 @@ impl Machine {
         cores
     }
 
+    /// Every usable CPU: the lowest one of each physical core, then the next one of each, and so on. So more threads than
+    /// physical cores come onto idle siblings before two of them share a CPU.
+    pub fn cpus_by_thread(&self) -> Vec<usize> {
+        let usable = self.usable_cpus();
+        let mut of_cores: Vec<Vec<usize>> = Vec::new();
+        for core in self.physical_cores() {
+            let siblings = self.siblings(core);
+            of_cores.push(usable.iter().copied().filter(|cpu| siblings.contains(cpu)).collect());
+        }
+        let most = of_cores.iter().map(Vec::len).max().unwrap_or(0);
+        (0..most)
+            .flat_map(|thread| of_cores.iter().filter_map(move |cpus| cpus.get(thread).copied()))
+            .collect()
+    }
+
     /// The CPU quota, in CPUs: the smallest on the way from the cgroup of this process to the root.
     pub fn cpu_quota(&self) -> Option<f64> {
         cgroup::cpu_quota(&self.root)

@@ -31,8 +31,10 @@ impl Machine {
             return Err("the affinity mask of this process names no CPU".to_owned());
         }
         match cores {
-            Cores::Auto { first } => Ok(take(self.auto_count(physical.len()), *first, &physical)),
-            Cores::Count { count, first } => Ok(take(*count, *first, &physical)),
+            Cores::Auto { first } => {
+                Ok(take(self.auto_count(physical.len()), *first, &self.cpus_by_thread()))
+            }
+            Cores::Count { count, first } => Ok(take(*count, *first, &self.cpus_by_thread())),
             Cores::List(cpus) => {
                 let usable = self.usable_cpus();
                 match cpus.iter().find(|cpu| !usable.contains(cpu)) {

@@ -133,14 +133,14 @@ fn the_mask_narrows_and_its_lowest_cpu_stands_for_the_core() {
 }
 
 #[test]
-fn positions_count_physical_cores_and_wrap() {
-    check(&[SMT_ON], EIGHT, "auto@1", Ok("1-3,0"));
-    check(&[SMT_ON], EIGHT, "auto@4", Ok("0-3"));
-    check(&[SMT_ON], EIGHT, "auto@7", Ok("3,0-2"));
+fn positions_count_physical_cores_and_wrap_onto_siblings_first() {
+    check(&[SMT_ON], EIGHT, "auto@1", Ok("1-4"));
+    check(&[SMT_ON], EIGHT, "auto@4", Ok("4-7"));
+    check(&[SMT_ON], EIGHT, "auto@7", Ok("7,0-2"));
     check(&[SMT_ON], EIGHT, "1@3", Ok("3"));
     check(&[SMT_ON], EIGHT, "2@2", Ok("2-3"));
-    check(&[SMT_ON], EIGHT, "2@3", Ok("3,0"));
-    check(&[SMT_ON], EIGHT, "2@18446744073709551615", Ok("3,0"));
+    check(&[SMT_ON], EIGHT, "2@3", Ok("3-4"));
+    check(&[SMT_ON], EIGHT, "2@18446744073709551615", Ok("7,0"));
     check(&[SMT_ON], &[1, 4, 5], "1@1", Ok("4"));
     // Two instances with a quota each, which start at different cores, share none.
     check(&[SMT_ON, CONTAINER], EIGHT, "auto", Ok("0"));
@@ -151,7 +151,8 @@ fn positions_count_physical_cores_and_wrap() {
 fn more_threads_than_cores_share_them() {
     check(&[NOTHING], TWO, "4", Ok("0-1,0-1"));
     check(&[NOTHING], TWO, "3@1", Ok("1,0-1"));
-    check(&[SMT_ON], EIGHT, "6", Ok("0-3,0-1"));
+    check(&[SMT_ON], EIGHT, "6", Ok("0-5"));
+    check(&[SMT_ON], EIGHT, "9", Ok("0-7,0"));
 }
 
 #[test]
