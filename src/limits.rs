@@ -177,6 +177,8 @@ pub const SEARCH_QUEUE_MAX: usize = 16;
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// Rows on their way from the feed to one core; while there are so many, the feed waits.
 pub const FEED_QUEUE_MAX: usize = 4096;
+/// Bytes of the rows on their way from the feed to one core; the feed waits while they are as many.
+pub const FEED_QUEUE_BYTES_MAX: usize = 2 * MIB;
 /// Own commits that are noted for the feed, so that it leaves out their rows. When a commit finds no room, the feed
 /// reads its rows again, which changes nothing.
 pub const FEED_NOTICES_MAX: usize = 1024;

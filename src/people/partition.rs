@@ -225,7 +225,7 @@ impl Partition {
     /// Takes in what the feed says. Returns whether that was the end of the load.
     pub fn hear(&self, fed: Fed) -> bool {
         match fed {
-            Fed::Row(record) => self.keep(&record),
+            Fed::Row(record, _queued) => self.keep(&record),
             Fed::Taken(apelido) => self.shard.borrow_mut().learn(&apelido),
             Fed::Forget => {
                 self.loaded.set(false);

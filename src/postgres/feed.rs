@@ -15,7 +15,7 @@
 //! once in `FEED_GAP`. It does so in a transaction of its own, because a notifying commit holds a lock for which all
 //! other notifying commits of the cluster wait.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -28,40 +28,17 @@ use tracing::{info, warn};
 
 use super::connector::Connector;
 use super::failure::Failure;
+use super::fanout::{Fanout, Fed, Owners};
 use super::session::Session;
 use super::sql::{self, ServerIdentity, Snapshot, Xid8};
 use crate::channel::ring;
 use crate::limits::{
-    FEED_CHUNK, FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PAUSE, FEED_PERIOD, FEED_PERIOD_QUIET,
-    FEED_QUEUE_MAX,
+    FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX,
 };
 use crate::pessoa::Record;
 
 /// How often a long load says how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
-
-/// What a core hears from the feed, in order.
-pub enum Fed {
-    /// A committed row whose home is on this core.
-    Row(Box<Record>),
-    /// The apelido of a committed row whose home is on another core.
-    Taken(Box<str>),
-    /// Every row that was committed when the load began has been sent.
-    Loaded,
-    /// The database is another cluster, or on another timeline: nothing that was sent before holds.
-    Forget,
-    /// The feed's connection came or went.
-    Reachable(bool),
-}
-
-/// Which cores hear of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owners {
-    /// The owner of its id.
-    pub row: usize,
-    /// The owner of its apelido.
-    pub apelido: usize,
-}
 
 /// Tells the feed what one Postgres thread committed.
 pub struct FeedNotice(RefCell<ring::Sender<Xid8>>);
@@ -312,65 +289,5 @@ impl<O: Fn(&Record) -> Owners> Follower<O> {
         let quiet = snapshot == *since;
         self.snapshot = Some(snapshot);
         Ok(quiet)
-    }
-}
-
-/// The feed's ends of the rings to the cores.
-struct Fanout<O> {
-    senders: Vec<RefCell<ring::Sender<Fed>>>,
-    owners: O,
-    /// Messages that were pushed since the cores were last woken.
-    unwoken: Cell<usize>,
-}
-
-impl<O: Fn(&Record) -> Owners> Fanout<O> {
-    fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Fanout<O> {
-        Fanout { senders: senders.into_iter().map(RefCell::new).collect(), owners, unwoken: Cell::new(0) }
-    }
-
-    /// Hands a row to its owners. While the cores are `serving` requests, there is a pause after each `FEED_CHUNK`.
-    async fn row(&self, record: Record, serving: bool) {
-        let owners = (self.owners)(&record);
-        if owners.apelido != owners.row {
-            self.push(owners.apelido, Fed::Taken(record.pessoa.apelido.clone())).await;
-        }
-        self.push(owners.row, Fed::Row(Box::new(record))).await;
-        if self.unwoken.get() >= FEED_CHUNK {
-            self.wake_all();
-            if serving {
-                tokio::time::sleep(FEED_PAUSE).await;
-            }
-        }
-    }
-
-    async fn to_all(&self, fed: impl Fn() -> Fed) {
-        for core in 0..self.senders.len() {
-            self.push(core, fed()).await;
-        }
-        self.wake_all();
-    }
-
-    /// Pushes to a core's ring, and waits while it is full.
-    async fn push(&self, core: usize, mut fed: Fed) {
-        while let Err(back) = self.push_now(core, fed) {
-            fed = back;
-            self.wake_all();
-            tokio::time::sleep(FEED_PAUSE).await;
-        }
-    }
-
-    fn push_now(&self, core: usize, fed: Fed) -> Result<(), Fed> {
-        self.senders[core].borrow_mut().push(fed)?;
-        self.unwoken.set(self.unwoken.get() + 1);
-        Ok(())
-    }
-
-    /// Wakes the cores, if there is anything for them.
-    fn wake_all(&self) {
-        if self.unwoken.take() > 0 {
-            for sender in &self.senders {
-                sender.borrow().wake();
-            }
-        }
     }
 }

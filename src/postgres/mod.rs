@@ -17,11 +17,13 @@
 //! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
 //! `queue`, then `commit`, `read` or `search`. These run the statements in `sql` on a `session` that a `connector` made
 //! over a `socket`; a statement without a result is a `failure`. The answer goes back as a `report` through the
-//! `outbox`. `prepare` runs before all of this, and the [`feed`] beside it.
+//! `outbox`. `prepare` runs before all of this, and the [`feed`]
+//! beside it, which reaches the cores by the `fanout`.
 
 mod commit;
 mod connector;
 mod failure;
+mod fanout;
 pub mod feed;
 mod handle;
 mod job;
@@ -37,7 +39,8 @@ mod socket;
 mod sql;
 mod thread;
 
-pub use feed::{Fed, FeedLinks, FeedNotice, Owners};
+pub use fanout::{Fed, Owners, Queued};
+pub use feed::{FeedLinks, FeedNotice};
 pub use handle::{Create, Database, Learnt, Unanswered};
 pub use prepare::{ServerFacts, StartError, prepare_database};
 pub use thread::{Link, spawn};

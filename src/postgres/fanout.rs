@@ -1,0 +1,124 @@
+//! From the feed to the cores: what it tells them, and the rings on which it does. It knows the cores' numbers, never what a
+//! core does with a row.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::channel::ring;
+use crate::limits::{FEED_CHUNK, FEED_PAUSE, FEED_QUEUE_BYTES_MAX};
+use crate::pessoa::Record;
+
+/// What a core hears from the feed, in order.
+pub enum Fed {
+    /// A committed row whose home is on this core.
+    Row(Box<Record>, Queued),
+    /// The apelido of a committed row whose home is on another core.
+    Taken(Box<str>),
+    /// Every row that was committed when the load began has been sent.
+    Loaded,
+    /// The database is another cluster, or on another timeline: nothing that was sent before holds.
+    Forget,
+    /// The feed's connection came or went.
+    Reachable(bool),
+}
+
+/// The bytes of a row that is on its way to a core; it arrived when this is dropped.
+#[derive(Default)]
+pub struct Queued {
+    bytes: usize,
+    /// What is on its way to that core.
+    of_core: Arc<AtomicUsize>,
+}
+
+impl Queued {
+    fn new(bytes: usize, of_core: &Arc<AtomicUsize>) -> Queued {
+        of_core.fetch_add(bytes, Ordering::Relaxed);
+        Queued { bytes, of_core: Arc::clone(of_core) }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.of_core.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Which cores hear of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owners {
+    /// The owner of its id.
+    pub row: usize,
+    /// The owner of its apelido.
+    pub apelido: usize,
+}
+
+/// The feed's ends of the rings to the cores.
+pub(super) struct Fanout<O> {
+    senders: Vec<RefCell<ring::Sender<Fed>>>,
+    /// Bytes of rows that are on their way, by core.
+    queued: Vec<Arc<AtomicUsize>>,
+    owners: O,
+    /// Messages that were pushed since the cores were last woken.
+    unwoken: Cell<usize>,
+}
+
+impl<O: Fn(&Record) -> Owners> Fanout<O> {
+    pub(super) fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Fanout<O> {
+        let queued = senders.iter().map(|_| Arc::default()).collect();
+        let senders = senders.into_iter().map(RefCell::new).collect();
+        Fanout { senders, queued, owners, unwoken: Cell::new(0) }
+    }
+
+    /// Hands a row to its owners. While the cores are `serving` requests, there is a pause after each `FEED_CHUNK`.
+    pub(super) async fn row(&self, record: Record, serving: bool) {
+        let owners = (self.owners)(&record);
+        if owners.apelido != owners.row {
+            self.push(owners.apelido, Fed::Taken(record.pessoa.apelido.clone())).await;
+        }
+        let queued = &self.queued[owners.row];
+        while queued.load(Ordering::Relaxed) >= FEED_QUEUE_BYTES_MAX {
+            self.wake_all();
+            tokio::time::sleep(FEED_PAUSE).await;
+        }
+        let queued = Queued::new(record.bytes(), queued);
+        self.push(owners.row, Fed::Row(Box::new(record), queued)).await;
+        if self.unwoken.get() >= FEED_CHUNK {
+            self.wake_all();
+            if serving {
+                tokio::time::sleep(FEED_PAUSE).await;
+            }
+        }
+    }
+
+    pub(super) async fn to_all(&self, fed: impl Fn() -> Fed) {
+        for core in 0..self.senders.len() {
+            self.push(core, fed()).await;
+        }
+        self.wake_all();
+    }
+
+    /// Pushes to a core's ring, and waits while it is full.
+    async fn push(&self, core: usize, mut fed: Fed) {
+        while let Err(back) = self.push_now(core, fed) {
+            fed = back;
+            self.wake_all();
+            tokio::time::sleep(FEED_PAUSE).await;
+        }
+    }
+
+    fn push_now(&self, core: usize, fed: Fed) -> Result<(), Fed> {
+        self.senders[core].borrow_mut().push(fed)?;
+        self.unwoken.set(self.unwoken.get() + 1);
+        Ok(())
+    }
+
+    /// Wakes the cores, if there is anything for them.
+    pub(super) fn wake_all(&self) {
+        if self.unwoken.take() > 0 {
+            for sender in &self.senders {
+                sender.borrow().wake();
+            }
+        }
+    }
+}
