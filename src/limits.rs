@@ -41,7 +41,7 @@ pub const CHUNK_LINE_MAX: usize = 256;
 pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX + CHUNK_LINE_MAX;
 
 /// What a connection's read buffer starts with; enough for a typical create.
-pub const READ_BUFFER_INITIAL: usize = 4 * KIB;
+pub const READ_BUFFER_INITIAL: usize = 2 * KIB;
 /// What a connection's read buffer may grow to: one request's head, and its body or one more read.
 pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_MAX + 8 * KIB;
 /// Pipelined answers are gathered into one write. Once so many bytes are gathered, they are written before more is

@@ -13,6 +13,9 @@ pub const TEXT: &str = "text/plain; charset=utf-8";
 /// Media type of every 4xx and 5xx but that of `/healthz` (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
 
+/// Enough for the head of any answer.
+const HEAD_BYTES: usize = 256;
+
 /// A field of the head beyond those that every answer has.
 pub type Extra<'a> = Option<(&'static str, &'a [u8])>;
 
@@ -58,6 +61,8 @@ impl<'a> Reply<'a> {
             return self.no_room();
         }
         let persistence = self.moment.persistence();
+        // At once: the buffer is small when it is empty.
+        self.out.reserve(if self.head_only { HEAD_BYTES } else { HEAD_BYTES + length });
         let head = ResponseHead {
             status,
             content_type: Some(content_type),

@@ -230,6 +230,9 @@ impl Mesh {
                 }
             }
         }
+        if winners.is_empty() {
+            return Ok(Results::none());
+        }
         winners.sort_unstable_by_key(|(_, found)| found.id);
         winners.truncate(SEARCH_RESULTS_MAX);
         self.gather(winners).await

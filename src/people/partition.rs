@@ -180,6 +180,9 @@ impl Partition {
                 }
             }
         }
+        if dropped.is_empty() {
+            return Ok(bodies);
+        }
         for fetched in join_all(dropped.into_iter().map(|id| self.database.fetch(id))).await {
             // A row that somebody deleted by hand is no result any more.
             if let Some(record) = fetched? {

@@ -38,13 +38,18 @@ impl Bodies {
 /// What a search found, on all cores.
 pub struct Results {
     parts: Vec<Bodies>,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 impl Results {
+    /// Nothing was found.
+    pub(super) fn none() -> Results {
+        Results { parts: Vec::new(), _held: None }
+    }
+
     /// The results in `parts`, whose bytes are `held`.
     pub(super) fn new(parts: Vec<Bodies>, held: Held) -> Results {
-        Results { parts, _held: held }
+        Results { parts, _held: Some(held) }
     }
 
     /// The bodies of at most 50 pessoas, in ascending order of id.
