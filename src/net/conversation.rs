@@ -127,8 +127,12 @@ impl Moment for Now<'_> {
     }
 
     fn has_room(&self, gathered: usize, more: usize) -> bool {
-        let all = gathered + more;
-        all <= WRITE_BUFFER_KEEP || self.registration.shared.ledger.has_room(all.saturating_sub(self.held))
+        let (all, ledger) = (gathered + more, &self.registration.shared.ledger);
+        let room = all <= WRITE_BUFFER_KEEP || ledger.has_room(all.saturating_sub(self.held));
+        if !room {
+            ledger.refuse();
+        }
+        room
     }
 }
 
