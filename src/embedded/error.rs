@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::limits::POSTGRES_MAJOR_MIN;
 
+/// What Postgres says when `/dev/shm` is full. Less telling lines follow it.
+pub(super) const SHARED_MEMORY: &str = "could not resize shared memory segment";
+
 /// Why the private Postgres could not be started, kept or stopped. A start-up error: printed once, never matched on a
 /// hot path.
 #[derive(Debug, Error)]
@@ -143,6 +146,14 @@ pub enum EmbeddedError {
         /// Where the rest is.
         log: PathBuf,
     },
+    /// `/dev/shm` has no room for what Postgres shares between its processes.
+    #[error("{program} failed: {reason}: /dev/shm is too small: give it 16 MiB (docker run: --shm-size=16m)")]
+    SharedMemory {
+        /// initdb or postgres.
+        program: &'static str,
+        /// The telling line of its output.
+        reason: String,
+    },
     /// The start was given up, as its settings' [`Stop`](super::Stop) asked for.
     #[error("the start was given up before Postgres was there")]
     Stopped,
@@ -183,6 +194,9 @@ impl EmbeddedError {
 
     /// The error of a program that gave `reason` as its last line. A full disk has an error of its own.
     pub(super) fn failed(program: &'static str, reason: String, log: &Path) -> Self {
+        if reason.contains(SHARED_MEMORY) {
+            return Self::SharedMemory { program, reason };
+        }
         let directory = log.parent().unwrap_or(log);
         let full = free_mib(directory).is_some_and(|free| free < FREE_MIB_MIN);
         if full || reason.contains("No space left on device") {

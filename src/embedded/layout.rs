@@ -20,7 +20,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::account::Account;
-use super::error::EmbeddedError;
+use super::error::{EmbeddedError, SHARED_MEMORY};
 use super::settings::PORT;
 use super::wait::wait_until;
 use crate::limits::{EMBEDDED_LOCK_TIME_MAX, EMBEDDED_LOG_BYTES_MAX, EMBEDDED_LOG_TAIL_BYTES, UNIX_PATH_MAX};
@@ -254,13 +254,14 @@ impl Log {
     }
 }
 
-/// The last line that tells of an error, else the last line at all.
+/// The line that names a full `/dev/shm`, else the last line that tells of an error, else the last line at all.
 pub(super) fn reason_in(output: &[u8]) -> String {
     let output = String::from_utf8_lossy(output);
     let lines = || output.lines().rev().map(str::trim).filter(|line| !line.is_empty());
     let telling = ["PANIC:", "FATAL:", "ERROR:", "error:"];
     lines()
-        .find(|line| telling.iter().any(|word| line.contains(word)))
+        .find(|line| line.contains(SHARED_MEMORY))
+        .or_else(|| lines().find(|line| telling.iter().any(|word| line.contains(word))))
         .or_else(|| lines().next())
         .unwrap_or("it said nothing")
         .to_owned()
@@ -292,6 +293,10 @@ mod tests {
             ("initdb: error: no\ninitdb: removing contents\n", "initdb: error: no"),
             ("t [1] FATAL:  one\nt [1] LOG:  shut down\n", "t [1] FATAL:  one"),
             ("t ERROR:  one\nt FATAL:  two\nt HINT:  h\n", "t FATAL:  two"),
+            (
+                "FATAL:  could not resize shared memory segment \"a\"\nPANIC:  cannot abort\n",
+                "FATAL:  could not resize shared memory segment \"a\"",
+            ),
         ] {
             assert_eq!(reason_in(output.as_bytes()), expected, "{output:?}");
         }

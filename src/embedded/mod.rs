@@ -20,6 +20,7 @@ mod wait;
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,9 @@ use crate::limits::{
     EMBEDDED_STOP_FAST_MAX, EMBEDDED_STOP_KILL_MAX, EMBEDDED_STOP_QUIT_MAX, EMBEDDED_STRAY_GRACE,
     EMBEDDED_STRAY_TIME_MAX,
 };
+
+/// The process id of a container's init, to which orphans are given.
+const INIT: u32 = 1;
 
 /// A running private Postgres. Stopped when dropped.
 #[derive(Debug)]
@@ -139,6 +143,9 @@ impl Embedded {
     /// Why it does not start; the next call tries again.
     pub fn ensure_running(&mut self) -> Result<bool, EmbeddedError> {
         self.layout.log.bound();
+        if process::id() == INIT {
+            processes::reap_orphans(self.postmaster.as_ref().map(|postmaster| postmaster.pid));
+        }
         if self.is_running() {
             return Ok(false);
         }

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Child;
+use std::process::{self, Child};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -206,6 +206,26 @@ fn identify_command(name: &str, command_line: &[u8], tag: &str) -> PidHolder {
         true => PidHolder::OurPostmaster,
         // The postmaster of another data directory of this program.
         false => PidHolder::Unrelated,
+    }
+}
+
+/// Reaps the children of a dead postmaster that have ended. They become this process' own where it is a container's init,
+/// and nobody else takes their status then. `postmaster` is left to whoever waits for it.
+pub(super) fn reap_orphans(postmaster: Option<Pid>) {
+    let own = process::id().to_string();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw)
+        else {
+            continue;
+        };
+        let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat);
+        // `PID (name) STATE PARENT ...`
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let mut fields = fields.split(' ');
+        if fields.next() == Some("Z") && fields.next() == Some(&own) && Some(pid) != postmaster {
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
     }
 }
 

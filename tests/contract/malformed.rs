@@ -108,6 +108,20 @@ pub(crate) fn refused_then_closed(world: &World) {
     for (request, expected) in too_long() {
         check(world, &request, expected);
     }
+    for (request, status) in [
+        ("HEAD /healthz HTTP/1.1\r\n\r\n", 400),
+        ("HEAD healthz HTTP/1.1\r\n", 400),
+        ("HEAD /healthz HTTP/3.0\r\n", 505),
+        ("HEAD /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n", 413),
+    ] {
+        let mut client = world.connect();
+        client.send(request);
+        let response = client.receive_to("HEAD");
+        assert_eq!(response.status, status, "{request:?}");
+        expect_persistence(&response, Some("close"));
+        // The answer to HEAD has no body, also when its head is refused.
+        client.expect_close();
+    }
     for request in just_not_too_long() {
         let mut client = world.connect();
         client.send(&request);

@@ -1,6 +1,6 @@
 //! Methods and paths: what is served, what is not, and `/healthz`.
 
-use crate::answer::{expect, expect_persistence};
+use crate::answer::{Client, expect, expect_persistence};
 use crate::world::{World, person};
 
 /// Requests and what they answer: a status, and of a problem the start of its detail.
@@ -111,6 +111,13 @@ fn healthz(world: &World) {
     if world.arguments.contains(&"epoll") {
         assert_eq!(health["driver"]["name"], "epoll");
     }
+    // The connections of all cores, whichever is asked.
+    let mut idle: Vec<Client> = (0..6).map(|_| world.connect()).collect();
+    for client in &mut idle {
+        client.expect_alive();
+    }
+    let open = world.ask("GET", "/healthz", "").json()["connections"]["open"].as_u64();
+    assert!(open >= Some(7), "{open:?}");
     let head = world.ask("HEAD", "/healthz", "");
     assert_eq!((head.status, &head.body[..]), (200, &b""[..]));
 }
