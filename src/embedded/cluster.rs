@@ -18,7 +18,7 @@ use super::inherit::only_standard_streams;
 use super::layout::{Layout, private_directory, quoted, reason_in};
 use super::settings::{PORT, Settings, USER};
 use super::wait::{Stop, wait_until};
-use crate::limits::{EMBEDDED_INITDB_TIME_MAX, EMBEDDED_LOG_TAIL_BYTES};
+use crate::limits::{EMBEDDED_INITDB_TIME_MAX, EMBEDDED_LOG_TAIL_BYTES, EMBEDDED_STOP_KILL_MAX};
 
 /// The settings that are the same for every data directory: name, value.
 const FIXED: [(&str, &str); 24] = [
@@ -215,7 +215,8 @@ impl Making {
 
 impl Drop for Making {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        // A child of an initdb that was killed may write for a moment longer.
+        wait_until(EMBEDDED_STOP_KILL_MAX, || fs::remove_dir_all(&self.0).is_ok() || !self.0.exists());
     }
 }
 

@@ -212,7 +212,8 @@ impl Embedded {
     fn remove_stale_pid_file(&self) -> Result<(), EmbeddedError> {
         let path = self.layout.pgdata.join("postmaster.pid");
         let Some(file) = PidFile::read(&self.layout.pgdata) else {
-            if path.exists() {
+            // Of one that cannot be read, or that names a process which this one cannot judge, Postgres decides.
+            if PidFile::is_torn(&path) {
                 tracing::info!("postmaster.pid is empty or torn, as a power cut leaves it: removed");
                 fs::remove_file(&path).map_err(|cause| EmbeddedError::unwritable(&path, cause))?;
             }
@@ -224,6 +225,14 @@ impl Embedded {
         }
         tracing::info!(pid = %file.pid, "postmaster.pid names a process that is not Postgres: removed");
         fs::remove_file(&path).map_err(|cause| EmbeddedError::unwritable(&path, cause))
+    }
+
+    /// Whether a process that may be the cluster's postmaster lives, by its pid file.
+    fn is_anyone_alive(&self) -> bool {
+        PidFile::read(&self.layout.pgdata).is_some_and(|file| {
+            let holder = self.identify(&file);
+            matches!(holder, PidHolder::OurPostmaster | PidHolder::AnyPostmaster | PidHolder::Ending)
+        })
     }
 
     fn identify(&self, file: &PidFile) -> PidHolder {
@@ -272,7 +281,9 @@ impl Embedded {
         loop {
             self.end_strays(EMBEDDED_STRAY_GRACE, EMBEDDED_STRAY_TIME_MAX)?;
             self.remove_stale_pid_file()?;
-            self.layout.remove_stale_socket()?;
+            if !self.is_anyone_alive() {
+                self.layout.remove_stale_socket()?;
+            }
             let mark = self.layout.log.len();
             let child = cluster::spawn(&self.layout, &self.settings, &self.account, &self.binaries)?;
             let mut postmaster = Postmaster::spawned(child, &self.layout.tag, self.account.uid);

@@ -84,6 +84,14 @@ impl PidFile {
         Self::parse(&String::from_utf8_lossy(&fs::read(pgdata.join("postmaster.pid")).ok()?))
     }
 
+    /// Whether a file is there, can be read, and begins with no number: a power cut leaves it so.
+    pub(super) fn is_torn(path: &Path) -> bool {
+        fs::read(path).is_ok_and(|content| {
+            let content = String::from_utf8_lossy(&content);
+            content.lines().next().is_none_or(|first| first.trim().parse::<i32>().is_err())
+        })
+    }
+
     pub(super) fn is_starting(&self) -> bool {
         matches!(self.status.as_str(), "" | "starting")
     }
