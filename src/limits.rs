@@ -100,7 +100,8 @@ pub const BIND_TIME_MAX: Duration = Duration::from_secs(1);
 pub const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Open connections of one core; one more is answered `503` and closed.
 pub const CONNECTIONS_MAX: usize = 16_384;
-/// Newcomers of one core that are told at once that there is no room for them; further ones are closed without a word.
+/// Newcomers of one core that are told that there is no room for them and may finish what they send; further ones are told
+/// and closed at once.
 pub const REFUSALS_MAX: usize = 16;
 /// File descriptors kept for everything of the process that is not a client connection.
 pub const FILE_RESERVE: usize = 48;

@@ -160,7 +160,7 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
 
 fn read_unavailable(why: Unavailable) -> &'static str {
     match why {
-        Unavailable::NoRoom => "too many reads are waiting for the database, try again",
+        Unavailable::NoRoom => "too many reads are waiting, or too many bytes of them; try again",
         Unavailable::TimedOut => "the database did not answer in time, try again",
     }
 }

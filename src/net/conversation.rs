@@ -46,16 +46,19 @@ where
     }
 }
 
-/// Answers `503` to a connection for which there is no room. Its request is read and thrown away for a moment: a close
-/// with unread bytes would reset the connection under the answer.
+/// Answers `503` to a connection for which there is no room. For as many as [`Shared::refuse`] lets, the request is read and
+/// thrown away for a moment: a close with unread bytes resets the connection, perhaps before the answer was read.
 async fn refuse<S: AsyncReadRent + AsyncWriteRent + AsRawFd>(mut stream: S, shared: &Rc<Shared>) {
-    let Some(_refusal) = shared.refuse() else { return };
+    let refusal = shared.refuse();
     let mut out = Vec::new();
     Reply::new(&mut out, &Last(shared), false).unavailable("too many connections, try again");
     // The answer fits an empty socket buffer, so the write cannot wait. It fails only if the peer has left.
     let (_written, _out) = stream.write_all(out).await;
-    end(stream.as_raw_fd(), Shutdown::Write);
     let fd = stream.as_raw_fd();
+    end(fd, Shutdown::Write);
+    if refusal.is_none() {
+        return;
+    }
     let mut read = pin!(discard(&mut stream));
     if timeout(LINGER_TIME_MAX, &mut read).await.is_err() {
         // A pending read is never dropped: shut down, it returns.
@@ -64,8 +67,8 @@ async fn refuse<S: AsyncReadRent + AsyncWriteRent + AsRawFd>(mut stream: S, shar
     }
 }
 
-/// Reads and throws away what comes, to the end of the stream or of what is allowed.
-async fn discard<S: AsyncReadRent>(stream: &mut S) {
+/// Reads and throws away what comes, to the end of the stream or of what is allowed; whether it was the stream's end.
+async fn discard<S: AsyncReadRent>(stream: &mut S) -> bool {
     let mut buffer = Vec::with_capacity(READ_BUFFER_INITIAL);
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX {
@@ -73,10 +76,11 @@ async fn discard<S: AsyncReadRent>(stream: &mut S) {
         let (read, back) = stream.read(buffer).await;
         buffer = back;
         match read {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return true,
             Ok(bytes) => discarded += bytes,
         }
     }
+    false
 }
 
 /// The moment of an answer that is its connection's last. It is short: there is room for it.
@@ -206,7 +210,7 @@ where
             }
             match self.fill().await? {
                 Filled::Bytes => {}
-                Filled::End if self.registration.is_late() && self.incoming.len() > 0 => {
+                Filled::End if self.registration.is_late() && self.incoming.is_within_request() => {
                     let seconds = REQUEST_TIME_MAX.as_secs();
                     let detail = format!("expected a whole request within {seconds} s of its first byte");
                     self.reject(|reply| reply.problem(Status::REQUEST_TIMEOUT, &detail, None));
@@ -232,9 +236,11 @@ where
         loop {
             match self.incoming.next() {
                 Ok(Next::Request(head)) => {
+                    let asked = !head.keep_alive;
                     if self.answer(head).await == Persistence::Close {
-                        let leftover = self.incoming.len() > 0;
-                        return Ok(Some(if leftover { End::Linger } else { End::Closed }));
+                        // A client that did not ask for it may have sent more, which is still in the kernel.
+                        let linger = !asked || self.incoming.len() > 0;
+                        return Ok(Some(if linger { End::Linger } else { End::Closed }));
                     }
                     if self.output.len() >= WRITE_BUFFER_HIGH {
                         self.flush().await?;
@@ -332,14 +338,21 @@ where
     async fn linger(&mut self) {
         let late = self.registration.is_late();
         self.registration.enter(Phase::Lingering);
+        // What was received is of no use any more.
+        self.incoming = Incoming::new();
+        self.received.set(0);
         end(self.stream.as_raw_fd(), Shutdown::Write);
-        if !late {
-            return discard(&mut self.stream).await;
+        let ended = discard(&mut self.stream).await;
+        if ended && !late {
+            return;
         }
-        // The reading side was shut down for the deadline: it tells an end where there only is nothing yet.
+        // The peer sends on and on, and is left to find out from a full window; or the reading side was shut down for the
+        // deadline, and tells an end where there only is nothing yet. Either way the peer has time to read.
         for _ in 0..LINGER_TIME_MAX.as_millis() / LINGER_POLL.as_millis() {
-            discard(&mut self.stream).await;
             sleep(LINGER_POLL).await;
+            if late {
+                discard(&mut self.stream).await;
+            }
         }
     }
 }

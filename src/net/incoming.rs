@@ -52,7 +52,8 @@ impl Incoming {
             None => {
                 let received = &self.bytes[self.start..];
                 // If the head is refused, its method still says whether the answer may have a body.
-                self.head_only = received.starts_with(b"HEAD ");
+                // One empty line before it is allowed (RFC 9112 section 2.2).
+                self.head_only = received.strip_prefix(b"\r\n").unwrap_or(received).starts_with(b"HEAD ");
                 match self.parser.parse(received)? {
                     Progress::Partial => return Ok(Next::Partial),
                     Progress::Complete(head) => {
@@ -149,6 +150,14 @@ impl Incoming {
             } else {
                 self.bytes.clear();
             }
+        } else if self.start > 0
+            && self.len() < READ_BUFFER_INITIAL
+            && self.bytes.capacity() > READ_BUFFER_INITIAL
+        {
+            // Little is left of much: an idle connection with a stray line end must not keep the rest.
+            let mut rest = Vec::with_capacity(READ_BUFFER_INITIAL);
+            rest.extend_from_slice(&self.bytes[self.start..]);
+            (self.bytes, self.start) = (rest, 0);
         } else if self.bytes.len() == self.bytes.capacity() {
             self.bytes.drain(..self.start);
             self.start = 0;

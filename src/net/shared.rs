@@ -94,7 +94,7 @@ impl Shared {
         self.drain.expects_acceptors() || self.connections.count() > 0
     }
 
-    /// A newcomer is refused, until the guard is dropped; `None` when so many are that this one must go unanswered.
+    /// A newcomer is refused, until the guard is dropped; `None` when so many are that this one is closed at once.
     pub(super) fn refuse(self: &Rc<Self>) -> Option<Refusal> {
         self.counters.count_refused();
         if self.refusals.get() >= REFUSALS_MAX {

@@ -24,7 +24,8 @@ use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Ticket, Tickets};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
-    LEDGER_SMALL_BYTES, MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX, SEARCH_RESULTS_MAX,
+    BODY_MAX, LEDGER_SMALL_BYTES, MESH_QUESTIONS_MAX, MESH_STATE_TIME_MAX, MESH_STATES_MAX,
+    SEARCH_RESULTS_MAX,
 };
 use crate::pessoa::{Candidate, Record};
 
@@ -240,8 +241,10 @@ impl Mesh {
 
     /// The bodies of `winners`, each from the core beside it, once there is room for all of them.
     async fn gather(&self, winners: Vec<(usize, Found)>) -> Result<Results, Unavailable> {
-        let bytes = winners.iter().map(|(_, found)| found.bytes as usize).sum();
-        let held = self.ledger.hold(Account::Gathered, bytes).ok_or(Unavailable::NoRoom)?;
+        // Of a body that only Postgres has the length is not known.
+        let bytes_of = |found: &Found| if found.bytes == 0 { BODY_MAX } else { found.bytes as usize };
+        let bytes = winners.iter().map(|(_, found)| bytes_of(found)).sum();
+        let mut held = self.ledger.hold(Account::Gathered, bytes).ok_or(Unavailable::NoRoom)?;
         let of = |core| winners.iter().filter(move |(owner, _)| *owner == core).map(|(_, found)| *found);
         let mut asked = Vec::new();
         for core in self.others() {
@@ -258,7 +261,9 @@ impl Mesh {
                 other => other.unexpected("a question for bodies is answered with bodies"),
             }
         }
-        Ok(Results::new(parts.into_iter().collect::<Result<_, _>>()?, held))
+        let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+        held.set(parts.iter().map(Bodies::bytes).sum());
+        Ok(Results::new(parts, held))
     }
 
     /// What Postgres counts now; any core may ask it.

@@ -92,7 +92,7 @@ impl<T> Queue<T> {
     }
 
     /// Answers the late jobs of the queue. All jobs of one queue have the same time to live, so the front expires
-    /// first.
+    /// first; but a create that goes again under another id has less, and may be answered later than it was promised.
     fn expire(&mut self, now: Instant) {
         let late: Vec<Job<T>> =
             std::iter::from_fn(|| self.waiting.pop_if(|item| item.deadline <= now)).collect();

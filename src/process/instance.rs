@@ -156,7 +156,8 @@ impl Instance {
                 warn!("{left} of {cores} cores left in time: ending without the others");
                 return Ok(());
             }
-            match self.happened.recv_timeout(SUPERVISION_PERIOD) {
+            let left_to_stop = stopping.map(|since| STOP_TIME_MAX.saturating_sub(since.elapsed()));
+            match self.happened.recv_timeout(left_to_stop.unwrap_or(SUPERVISION_PERIOD)) {
                 Ok(Event::Core(core::CoreEvent::Loaded { rows, time })) => {
                     loaded += 1;
                     self.rows += rows;

@@ -28,6 +28,8 @@ const SIGNAL_POLL: Duration = Duration::from_millis(20);
 ///
 /// One line that says what is wrong and what helps.
 pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
+    let stop = Stop::default();
+    let mut signals = Signals::catch(stop.clone())?;
     let machine = Machine::this()?;
     let cpus = machine.choose(&serve.cores)?;
     let cache_bytes = serve.cache_bytes(&machine);
@@ -35,8 +37,6 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
-    let stop = Stop::default();
-    let mut signals = Signals::catch(stop.clone())?;
     let found = DatabaseServer::find(serve, cpus.len(), &stop);
     if let Some(signal) = signals.next() {
         info!(signal, "stopping before the database was there");

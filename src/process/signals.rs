@@ -28,10 +28,11 @@ impl Signals {
         let (tell, caught) = mpsc::channel();
         spawn(move || {
             for signal in signals.forever() {
-                stop.set();
+                // In this order: who finds that it was stopped finds the signal too.
                 if tell.send(signal).is_err() {
                     return;
                 }
+                stop.set();
             }
         })?;
         Ok(Signals(caught))

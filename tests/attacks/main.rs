@@ -14,11 +14,15 @@ mod processes;
 mod server;
 mod time;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::server::{Address, Connection, Server};
+
+/// Held by each attack: they take all that two CPUs have.
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// Pause of a polite client between two requests.
 const POLITE_PAUSE: Duration = Duration::from_millis(5);

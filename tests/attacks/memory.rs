@@ -90,6 +90,9 @@ impl Boxed {
         // Rows that the attack created stay in memory.
         assert!(after <= before + 32, "memory is not given back: {before} -> {during} -> {after} MiB");
         assert_eq!(self.cgroup.kills(), 0);
+        // It was an attack: nearly all of them came in, or were told that there is no room.
+        assert!(count > 600, "{count} connections could be opened; is the limit on open files low?");
+        assert!(attacked.2 < Duration::from_secs(5), "a polite client waited: {attacked:?}");
         let limit = usize::try_from(held["limit_bytes"].as_u64().expect("a limit")).expect("it fits");
         let sum: u64 = ["connections_bytes", "received_bytes", "waiting_bytes", "gathered_bytes"]
             .iter()
@@ -133,6 +136,7 @@ fn attackers(addresses: &[Address], count: usize, bytes: impl Fn(usize) -> Vec<u
 fn each_box(name: &str, attack: impl Fn(&Boxed)) {
     for size in BOXES {
         println!("{name}: {} MiB, {} cores", size.0, size.1);
+        let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(boxed) = Boxed::start(name, size) {
             attack(&boxed);
             assert!(boxed.directory.path().exists());
@@ -223,6 +227,7 @@ fn connections_that_say_nothing() {
 #[test]
 fn idle_connections_are_small() {
     const CONNECTIONS: usize = 1_000;
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "1"]);
     let body = |number: usize| {
@@ -266,7 +271,7 @@ fn idle_connections_are_small() {
     let grown = resident_mib(&server).saturating_sub(before);
     println!("{CONNECTIONS} idle connections: RSS +{grown} MiB, held {held}");
     assert_eq!((&held["received_bytes"], &held["gathered_bytes"]), (&json!(0), &json!(0)));
-    // 6 KiB each, and what the allocator keeps around them.
-    assert!(grown <= 12, "{grown} MiB");
+    // 6 KiB each, in the build for tests, whose tasks are larger, and what the allocator keeps around them.
+    assert!(grown <= 8, "{grown} MiB");
     drop(connections);
 }

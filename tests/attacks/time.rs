@@ -1,7 +1,7 @@
 //! Attacks on time: nobody keeps a core, an exit or the log.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,18 @@ use crate::server::{Connection, Server, binary, database_url};
 
 /// The contract's bound on an end.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A server that does not outlive a failed test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
 
 /// Sends `bytes` over and over, and reads what comes back, until told to stop or cut off.
 fn flood(server: &Server, bytes: &[u8], stop: &AtomicBool) {
@@ -32,6 +44,7 @@ fn flood(server: &Server, bytes: &[u8], stop: &AtomicBool) {
 /// A client that always has something for the core, on either driver.
 #[test]
 fn a_client_without_a_pause_keeps_no_core() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let chunks = "1\r\n{\r\n".repeat(4_000);
     let heads = "HEAD /pessoas/1 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000);
     for driver in ["epoll", "auto"] {
@@ -80,20 +93,31 @@ fn a_client_without_a_pause_keeps_no_core() {
 /// While the server drains, a client that pipelines without a pause is told to close, and can read so.
 #[test]
 fn a_client_without_a_pause_is_told_to_close() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for cut in [20, 0] {
+        pipelined_while_draining(cut);
+    }
+}
+
+/// Requests whose writes are cut after `cut` bytes of the last one; with 0 they are whole, and fill the server's reads to the
+/// byte.
+fn pipelined_while_draining(cut: usize) {
     let cluster = Cluster::start();
     let mut server = Server::on(&cluster.config(), &["--cores", "1"]);
     let known = format!("/pessoas/{}", Pessoa::named("conhecida").post_to(&server).id());
     let mut connection = server.connect();
     let mut sender = connection.try_clone().expect("a second handle");
-    // Never a whole number of requests at once.
-    let request = format!("GET {known} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut request = format!("GET {known} HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n");
+    // 128 bytes: reads of a power of two end where a request does.
+    let padding = "x".repeat(128 - request.len());
+    request = request.replace("X: ", &format!("X: {padding}"));
     let writer = thread::spawn(move || {
         let mut bytes = request.repeat(10);
-        bytes.push_str(&request[..20]);
+        bytes.push_str(&request[..cut]);
         if sender.try_send(&bytes).is_err() {
             return;
         }
-        let (rest, begin) = (request[20..].to_owned(), request[..20].to_owned());
+        let (rest, begin) = (request[cut..].to_owned(), request[..cut].to_owned());
         while sender.try_send(format!("{rest}{begin}")).is_ok() {}
     });
     for _ in 0..100 {
@@ -115,6 +139,7 @@ fn a_client_without_a_pause_is_told_to_close() {
 /// Whoever reads the log may go, or stand still: that is no reason to stop serving, or not to stop.
 #[test]
 fn a_log_that_nobody_reads() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let cluster = Cluster::start();
     for reader_leaves in [true, false] {
         let mut command = binary();
@@ -123,8 +148,8 @@ fn a_log_that_nobody_reads() {
         let directory = temporary_directory();
         let socket = format!("unix:{}/core-{{core}}.sock", directory.path().display());
         command.args(["--listen", &socket, "--database-url", &database_url(&cluster.config())]);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("a server");
-        let mut log = child.stderr.take();
+        let mut child = Killed(command.stderr(Stdio::piped()).spawn().expect("a server"));
+        let mut log = child.0.stderr.take();
         let path = directory.path().join("core-0.sock");
         let began = Instant::now();
         while !path.exists() {
@@ -148,16 +173,16 @@ fn a_log_that_nobody_reads() {
             assert_eq!(client.ask("POST", "/pessoas", &pessoa.body()).status, 201);
             assert_eq!(client.ask("GET", "/healthz", "").status, 200);
         }
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a pid"));
         nix::sys::signal::kill(pid, Signal::SIGTERM).expect("a live server");
         drop(client);
         let began = Instant::now();
         let status = loop {
-            if let Some(status) = child.try_wait().expect("its state") {
+            if let Some(status) = child.0.try_wait().expect("its state") {
                 break status;
             }
             if began.elapsed() > END_TIME_MAX {
-                child.kill().expect("a live server");
+                child.0.kill().expect("a live server");
                 panic!("expected an end within {END_TIME_MAX:?}");
             }
             thread::sleep(Duration::from_millis(5));
@@ -171,6 +196,7 @@ fn a_log_that_nobody_reads() {
 /// A disk that takes no more: `/dev/full` refuses every line.
 #[test]
 fn a_log_on_a_full_disk() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let cluster = Cluster::start();
     let mut command = Command::new("sh");
     let server = binary();
@@ -182,7 +208,7 @@ fn a_log_on_a_full_disk() {
     command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full"]).arg(server.get_program());
     command.args(["--log=debug", "--listen", &socket, "--cores=1"]);
     command.args(["--database-url", &database_url(&cluster.config())]);
-    let mut child = command.stdout(Stdio::null()).spawn().expect("a server");
+    let mut child = Killed(command.stdout(Stdio::null()).spawn().expect("a server"));
     let address = crate::server::Address::Unix(directory.path().join("core-0.sock"));
     let began = Instant::now();
     let mut client = loop {
@@ -194,14 +220,15 @@ fn a_log_on_a_full_disk() {
     };
     assert_eq!(client.ask("POST", "/pessoas", &Pessoa::named("Ana").body()).status, 201);
     drop(client);
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a pid"));
     nix::sys::signal::kill(pid, Signal::SIGTERM).expect("a live server");
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(child.0.wait().expect("its end").code(), Some(0));
 }
 
 /// A panic in a request ends its client's connection, and nothing else, whichever core it happens on.
 #[test]
 fn a_panic_costs_one_connection() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let cluster = Cluster::start();
     let directory = temporary_directory();
     let socket = format!("unix:{}/core-{{core}}.sock", directory.path().display());
