@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY, Type::BYTEA];
         let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
         for _ in 0..rows {
-            let (record, days) = generator.next();
+            let record = generator.next();
             let pessoa = &record.pessoa;
             let stack: Option<Vec<&str>> = pessoa.stack.as_ref().map(|stack| stack.items().collect());
             copy.as_mut()
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     &pessoa.id,
                     &&*pessoa.apelido,
                     &&*pessoa.nome,
-                    &Days(days),
+                    &Days(pessoa.nascimento.days_since_2000()),
                     &stack,
                     &&*record.search_text,
                 ])
@@ -78,7 +78,7 @@ struct Generator {
 }
 
 impl Generator {
-    fn next(&mut self) -> (Record, i32) {
+    fn next(&mut self) -> Record {
         let apelido = loop {
             let apelido = self.random.apelido();
             if self.seen.insert(apelido.clone()) {
@@ -90,7 +90,7 @@ impl Generator {
         let (nome, stack) = (self.random.nome(), self.random.stack());
         let id = self.minter.mint(&apelido);
         let pessoa = Pessoa::from_columns(id, &apelido, &nome, days, stack).expect("a valid pessoa");
-        (Record::new(pessoa), days)
+        Record::new(pessoa)
     }
 }
 
