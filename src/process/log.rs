@@ -3,22 +3,22 @@
 //! the count is logged when there is room again.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFilter, LogFormat};
 use crate::limits::{LOG_FLUSH_TIME_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 
 /// Pause before a line goes again to a stderr that is non-blocking and full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
-
-/// Lines that were not written and not yet reported.
-static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// What the writing thread is sent.
 enum Message {
@@ -31,7 +31,11 @@ enum Message {
 
 /// The queue of the lines.
 #[derive(Clone)]
-pub struct Log(SyncSender<Message>);
+pub struct Log {
+    queue: SyncSender<Message>,
+    /// Lines that were not written and not yet reported.
+    lost: Arc<AtomicU64>,
+}
 
 /// Sends every log line of the process to stderr.
 ///
@@ -39,32 +43,57 @@ pub struct Log(SyncSender<Message>);
 ///
 /// One line: the writing thread cannot start.
 pub fn start(filter: &LogFilter, format: LogFormat) -> Result<Log, String> {
-    let (lines, queue) = sync_channel(LOG_LINES_MAX);
-    let log = Log(lines);
+    let (log, lines) = Log::new(LOG_LINES_MAX);
+    let lost = Arc::clone(&log.lost);
+    // The report of lost lines has a queue of its own: it would be lost itself in one that is full.
+    let (report_log, reports) = Log::new(1);
+    let report_dispatch = dispatch(filter, format, report_log);
+    let report = move |lost| {
+        tracing::dispatcher::with_default(&report_dispatch, || {
+            tracing::warn!(lost, "log lines were lost: stderr did not take them");
+        });
+        match reports.try_recv() {
+            Ok(Message::Line(line)) => line,
+            // The filter holds it back.
+            Ok(Message::Flush { .. }) | Err(_) => Vec::new(),
+        }
+    };
     thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || write_all(&queue, io::stderr()))
+        .spawn(move || write_all(&lines, &lost, report, io::stderr()))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let filter = EnvFilter::new(&filter.0);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_target(false);
-    match format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    dispatch(filter, format, log.clone()).init();
     // The hook of the standard library writes to stderr itself, and waits for it.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(log)
 }
 
+/// What makes lines of events.
+fn dispatch<W>(filter: &LogFilter, format: LogFormat, writer: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::new(&filter.0);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).into(),
+        LogFormat::Json => builder.json().flatten_event(true).into(),
+    }
+}
+
 impl Log {
+    fn new(lines_max: usize) -> (Log, Receiver<Message>) {
+        let (queue, lines) = sync_channel(lines_max);
+        (Log { queue, lost: Arc::default() }, lines)
+    }
+
     /// Waits a moment until the lines up to now are written.
     pub fn flush(&self) {
         let (written, all) = sync_channel(0);
         let began = std::time::Instant::now();
         let mut flush = Message::Flush { _written: written };
         while began.elapsed() < LOG_FLUSH_TIME_MAX {
-            match self.0.try_send(flush) {
+            match self.queue.try_send(flush) {
                 Ok(()) => {
                     // It ends by the drop of the other end.
                     let _ended = all.recv_timeout(LOG_FLUSH_TIME_MAX.saturating_sub(began.elapsed()));
@@ -114,24 +143,29 @@ impl Drop for Line<'_> {
         if text.last() != Some(&b'\n') {
             text.push(b'\n');
         }
-        if self.log.0.try_send(Message::Line(text)).is_err() {
-            LOST.fetch_add(1, Ordering::Relaxed);
+        if self.log.queue.try_send(Message::Line(text)).is_err() {
+            self.log.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Writes what is queued, for as long as somebody may log.
-fn write_all(queue: &Receiver<Message>, mut out: impl Write) {
-    while let Ok(message) = queue.recv() {
+/// Writes what is queued, for as long as somebody may log. `report` makes the line that says how many were lost.
+fn write_all(
+    lines: &Receiver<Message>,
+    lost: &AtomicU64,
+    mut report: impl FnMut(u64) -> Vec<u8>,
+    mut out: impl Write,
+) {
+    while let Ok(message) = lines.recv() {
         // A flush ends by the drop of its end.
         let Message::Line(line) = message else { continue };
         if write_line(&mut out, &line).is_err() {
-            LOST.fetch_add(1, Ordering::Relaxed);
+            lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let lost = LOST.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(lost, "log lines were lost: stderr did not take them");
+        let count = lost.swap(0, Ordering::Relaxed);
+        if count > 0 && write_line(&mut out, &report(count)).is_err() {
+            lost.fetch_add(count, Ordering::Relaxed);
         }
     }
 }
@@ -189,17 +223,60 @@ mod tests {
 
     #[test]
     fn who_logs_does_not_wait_and_lines_are_cut() {
-        let (lines, queue) = sync_channel(2);
-        let log = Log(lines);
+        let (log, lines) = Log::new(2);
         for _ in 0..3 {
             let mut line = log.make_writer();
             line.write_all(&vec![b'x'; LOG_LINE_BYTES_MAX + 1]).unwrap();
         }
-        let queued: Vec<Message> = queue.try_iter().collect();
+        let queued: Vec<Message> = lines.try_iter().collect();
         assert_eq!(queued.len(), 2, "the third found no room");
+        assert_eq!(log.lost.load(Ordering::Relaxed), 1);
         for message in queued {
             let Message::Line(line) = message else { panic!("a line was queued") };
             assert_eq!((line.len(), line.last()), (LOG_LINE_BYTES_MAX + 1, Some(&b'\n')));
         }
+    }
+
+    /// Fails as often as it says, then takes everything.
+    struct Failing<'a> {
+        times: usize,
+        text: &'a mut Vec<u8>,
+    }
+
+    impl Write for Failing<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.times > 0 {
+                self.times -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.text.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lost_lines_are_counted_and_said_once() {
+        let written = |times| {
+            let (log, lines) = Log::new(4);
+            // Two find no room.
+            for number in 1..=6 {
+                write!(log.make_writer(), "{number}").unwrap();
+            }
+            let lost = Arc::clone(&log.lost);
+            drop(log);
+            let mut text = Vec::new();
+            let report = |count| format!("{count} lost\n").into_bytes();
+            write_all(&lines, &lost, report, Failing { times, text: &mut text });
+            (String::from_utf8(text).unwrap(), lost.load(Ordering::Relaxed))
+        };
+        assert_eq!(written(0), ("1\n2 lost\n2\n3\n4\n".to_owned(), 0));
+        // And two fail.
+        assert_eq!(written(2), ("3\n4 lost\n4\n".to_owned(), 0));
+        // Nobody can be told yet.
+        assert_eq!(written(4), (String::new(), 6));
     }
 }

@@ -1,8 +1,9 @@
 //! Attacks on time: nobody keeps a core, an exit or the log.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -172,6 +173,18 @@ fn a_log_that_nobody_reads() {
             let pessoa = Pessoa::named(&format!("lida-{reader_leaves}-{number}"));
             assert_eq!(client.ask("POST", "/pessoas", &pessoa.body()).status, 201);
             assert_eq!(client.ask("GET", "/healthz", "").status, 200);
+        }
+        if let Some(pipe) = log.take() {
+            // Whoever reads on is told what is missing; then the pipe fills again.
+            let (report, reported) = mpsc::channel();
+            thread::spawn(move || {
+                let mut pipe = BufReader::new(pipe);
+                let mut lines = pipe.by_ref().lines().map_while(Result::ok);
+                let _ = report.send((lines.find(|line| line.contains("lines were lost")), pipe));
+            });
+            let (line, pipe) = reported.recv_timeout(END_TIME_MAX).expect("a report of lost lines");
+            println!("{}", line.expect("a report before the end"));
+            log = Some(pipe.into_inner());
         }
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a pid"));
         nix::sys::signal::kill(pid, Signal::SIGTERM).expect("a live server");
