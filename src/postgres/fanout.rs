@@ -122,3 +122,60 @@ impl<O: Fn(&Record) -> Owners> Fanout<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::limits::FEED_QUEUE_MAX;
+    use crate::pessoa::Pessoa;
+
+    const ROWS: usize = 200;
+
+    fn row(number: usize) -> Record {
+        let item = "x".repeat(32);
+        let stack = vec![item.as_str(); 1_000];
+        let pessoa = Pessoa::from_columns(Uuid::nil(), &number.to_string(), "Ana", 0, Some(stack));
+        Record::new(pessoa.expect("a valid pessoa"))
+    }
+
+    /// A core that takes nothing holds up the feed at the bound, and loses nothing.
+    #[test]
+    fn what_is_on_its_way_to_a_core_is_bounded_in_bytes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (sender, mut receiver) = ring::channel(FEED_QUEUE_MAX);
+            let fanout = Fanout::new(vec![sender], |_: &Record| Owners { row: 0, apelido: 0 });
+            let mut send = pin!(async {
+                for number in 0..ROWS {
+                    fanout.row(row(number), false).await;
+                }
+                fanout.wake_all();
+            });
+            let waits = poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx).is_pending())).await;
+            assert!(waits, "expected the feed to wait");
+            let on_its_way = fanout.queued[0].load(Ordering::Relaxed);
+            let bound = FEED_QUEUE_BYTES_MAX..FEED_QUEUE_BYTES_MAX + row(0).bytes();
+            assert!(bound.contains(&on_its_way), "{on_its_way} of {bound:?}");
+
+            let receive = async {
+                let mut received: Vec<usize> = Vec::new();
+                while received.len() < ROWS {
+                    let Some(Fed::Row(record, _arrived)) = poll_fn(|cx| receiver.poll_pop(cx)).await else {
+                        panic!("expected a row");
+                    };
+                    received.push(record.pessoa.apelido.parse().unwrap());
+                }
+                received
+            };
+            let ((), received) = tokio::join!(send, receive);
+            assert_eq!(received, (0..ROWS).collect::<Vec<usize>>());
+            assert_eq!(fanout.queued[0].load(Ordering::Relaxed), 0);
+        });
+    }
+}

@@ -115,3 +115,46 @@ impl<T> Queue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_by_number_and_by_bytes() {
+        let batches = |lengths: &[usize], max, bytes_max| {
+            let (mut asking, waiting) = ring::channel(lengths.len());
+            for (ticket, length) in lengths.iter().enumerate() {
+                assert!(asking.push(Job::new(ticket, Instant::now(), *length)).is_ok());
+            }
+            let mut queue = Queue::new(waiting, Rc::new(Outbox::new(ring::channel(1).0)));
+            let mut batches = Vec::new();
+            while queue.len() > 0 {
+                let mut batch = Vec::new();
+                queue.fill(&mut batch, max, bytes_max, |length| *length);
+                batches.push(batch.iter().map(|job| job.asked).collect::<Vec<usize>>());
+            }
+            batches
+        };
+        assert_eq!(batches(&[1, 1, 1, 1, 1], 2, 100), [vec![1, 1], vec![1, 1], vec![1]]);
+        // Who reaches the bound is the last.
+        assert_eq!(batches(&[40, 40, 40, 40, 20], 9, 100), [vec![40, 40, 40], vec![40, 20]]);
+        assert_eq!(batches(&[60, 40, 1], 9, 100), [vec![60, 40], vec![1]]);
+        // One that is longer than the bound goes alone.
+        assert_eq!(batches(&[500, 500, 1], 9, 100), [vec![500], vec![500], vec![1]]);
+    }
+
+    #[test]
+    fn what_goes_again_counts() {
+        let (mut asking, waiting) = ring::channel(2);
+        for length in [30, 1] {
+            assert!(asking.push(Job::new(0, Instant::now(), length)).is_ok());
+        }
+        let mut queue = Queue::new(waiting, Rc::new(Outbox::new(ring::channel(1).0)));
+        let mut batch = vec![Job::new(1, Instant::now(), 80)];
+        queue.fill(&mut batch, 9, 100, |length| *length);
+        assert_eq!((batch.len(), queue.len()), (2, 1));
+        queue.fill(&mut batch, 9, 100, |length| *length);
+        assert_eq!((batch.len(), queue.len()), (2, 1));
+    }
+}
