@@ -153,7 +153,10 @@ impl Instance {
         let mut stopping: Option<Instant> = None;
         while left < cores {
             if stopping.is_some_and(|since| since.elapsed() >= STOP_TIME_MAX) {
-                warn!("{left} of {cores} cores left in time: ending without the others");
+                // A core that has drained leaves with the others, as they may still ask it.
+                warn!(
+                    "of {cores} cores, {drained} drained and {left} left in time: ending without the others"
+                );
                 return Ok(());
             }
             let left_to_stop = stopping.map(|since| STOP_TIME_MAX.saturating_sub(since.elapsed()));

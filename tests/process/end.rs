@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, temporary_directory};
 use crate::load::{Pessoa, seed, wait_until};
@@ -168,6 +171,40 @@ fn a_second_signal_ends_at_once_if_it_comes_later() {
             }
         }
     });
+}
+
+/// A core that does not come back, here because a debugger holds it, holds up the end for a time and no longer. What
+/// was acknowledged is in the database, so the end is a good one; and the log says that it was not whole.
+#[test]
+fn a_stuck_core_is_left_behind() {
+    let cluster = Cluster::start();
+    let mut server = Server::on(&cluster.config(), &["--cores=2"]);
+    server.wait_until_serving();
+    let created = Pessoa::named("guardada").post_to(&server);
+    assert_eq!(created.status, 201);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+    let core = tasks.map(|task| task.expect("a thread").path()).find(|task| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == "core-1")
+    });
+    let core = core.expect("a thread of the core").file_name().and_then(|tid| tid.to_str()?.parse().ok());
+    let core = Pid::from_raw(core.expect("a thread's id"));
+    if let Err(error) = ptrace::seize(core, ptrace::Options::empty()) {
+        return println!("skipped: this process may not trace another: {error}");
+    }
+    ptrace::interrupt(core).expect("a traced thread");
+    waitpid(core, Some(WaitPidFlag::__WALL)).expect("a thread that stands still");
+    // A traced thread that is killed with its process waits, as the process does, until its tracer has heard of it.
+    let debugger = thread::spawn(move || waitpid(core, Some(WaitPidFlag::__WALL)));
+
+    server.signal(Signal::SIGTERM);
+    let began = Instant::now();
+    let status = server.wait(END_TIME_MAX);
+    println!("ended after {:?}: {:?}", began.elapsed(), debugger.join().expect("a debugger"));
+    assert_eq!(status.code(), Some(0));
+    wait_until("the last line", || {
+        server.log().iter().any(|line| line.contains("of 2 cores, 1 drained and 0 left in time"))
+    });
+    assert_eq!(cluster.query("select count(*) from pessoas"), ["1"]);
 }
 
 /// `nohup` ignores SIGHUP, and a shell without job control SIGINT for what it puts into the background.
