@@ -12,10 +12,15 @@ use std::fs::{self, Permissions};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rinha::embedded::{Embedded, Settings};
 use tempfile::TempDir;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+/// How long a Postgres may refuse connections because it starts or recovers.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A running Postgres of a test's own. The fields are dropped in order: first it stops, then its directory goes.
 #[derive(Debug)]
@@ -85,9 +90,20 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-/// Connects; the connection is driven by a task of the current runtime.
+/// Connects; the connection is driven by a task of the current runtime. A Postgres that starts or recovers is waited for.
 pub(crate) async fn connect(config: &Config) -> Client {
-    let (client, connection) = config.connect(NoTls).await.expect("a connection");
+    let began = Instant::now();
+    let (client, connection) = loop {
+        match config.connect(NoTls).await {
+            Err(error)
+                if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+                    && began.elapsed() < RECOVERY_TIME_MAX =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            connected => break connected.expect("a connection"),
+        }
+    };
     tokio::spawn(async move {
         // An end by force is what some tests are about.
         let _ = connection.await;
