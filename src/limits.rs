@@ -176,6 +176,9 @@ pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
 pub const SEARCH_QUEUE_MAX: usize = 16;
 /// From the arrival of such a search to its answer (`503`).
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
+/// Apelidos that one core has seen in rows which may not be durable yet; of more, none of its memory counts as durable
+/// until its next commit.
+pub const UNPROVEN_MAX: usize = 1024;
 /// Rows on their way from the feed to one core; while there are so many, the feed waits.
 pub const FEED_QUEUE_MAX: usize = 4096;
 /// Bytes of the rows on their way from the feed to one core; the feed waits while they are as many.
@@ -201,16 +204,45 @@ pub const FEED_TURN_MAX: usize = 8192;
 pub const FEED_CHUNK: usize = 64;
 /// Pause after such a turn or chunk, and while a core's ring has no room.
 pub const FEED_PAUSE: Duration = Duration::from_millis(1);
-/// A statement without an answer for this long means a dead connection, which is replaced by a new one.
+/// A database whose machine is gone is noticed by every connection within this time.
+pub const DEAD_HOST_TIME_MAX: Duration = Duration::from_secs(3);
+/// A read without an answer for this long means a dead connection, which is replaced by a new one. A commit without an
+/// answer for this long is looked after: another connection asks the server what it does.
+pub const SILENCE_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long such a commit may take while the server does anything but wait for a standby.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(8);
-/// One attempt to connect.
-pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often a connection without work asks whether its server is there.
+pub const IDLE_QUESTION_PERIOD: Duration = Duration::from_secs(2);
+/// One attempt to connect to one address, until the server there has said who it is.
+pub const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
+/// Of several addresses, how long the last good one is tried alone.
+pub const ADDRESS_HEAD_START: Duration = Duration::from_millis(100);
+/// Of several addresses, the pause of one that failed while another is still silent.
+pub const ADDRESS_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often somebody looks at all addresses of the database for a primary that the process does not know yet.
+pub const LOOKOUT_PERIOD: Duration = Duration::from_millis(500);
+/// How long a new session may take to prepare its statements.
+pub const PREPARE_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a new session, and every read, waits for a lock on the table.
+pub const PREPARE_LOCK_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a batch waits for a lock: of a stranger who holds the table, or an apelido in an open transaction. Afterwards the
+/// rows that meet the lock are found and set aside.
+pub const COMMIT_LOCK_TIME_MAX: Duration = Duration::from_millis(200);
+/// How long each row waits for a lock while those rows are looked for, and whenever such a row is tried again.
+pub const ASIDE_LOCK_TIME_MAX: Duration = Duration::from_millis(2);
+/// How often rows that were set aside are tried again.
+pub const ASIDE_PERIOD: Duration = Duration::from_millis(50);
+/// How many of them are tried at a time, so that they take little from the others.
+pub const ASIDE_TRIES_MAX: usize = 8;
 /// First pause between attempts to connect; it doubles.
 pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts to connect: the time to notice that the database is back.
 pub const CONNECT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// How long one attempt to prepare the database waits for a lock.
 pub const SCHEMA_LOCK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a start waits for a database that answers and knows neither the user nor the database of the URL: a server
+/// that is being set up lets clients in before it has made them.
+pub const START_REFUSED_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a start waits for the database.
 pub const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// `Retry-After` of a `503`, in seconds.
@@ -304,9 +336,21 @@ const _: () = {
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());
     assert!(FEED_PERIOD.as_millis() <= FEED_PERIOD_QUIET.as_millis() && FEED_PERIOD_QUIET.as_millis() < 1000);
+    assert!(SILENCE_TIME_MAX.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
+    assert!(
+        IDLE_QUESTION_PERIOD.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis()
+    );
+    assert!(READ_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
+    assert!(SEARCH_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
+    assert!(FEED_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
-    assert!(READ_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
-    assert!(SEARCH_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
+    // A read that met a dead host has time for another one.
+    assert!(SILENCE_TIME_MAX.as_millis() < READ_TIME_MAX.as_millis());
+    assert!(PREPARE_LOCK_TIME_MAX.as_millis() < PREPARE_TIME_MAX.as_millis());
+    assert!(START_REFUSED_TIME_MAX.as_millis() < START_TIME_MAX.as_millis());
+    assert!(ADDRESS_HEAD_START.as_millis() + ADDRESS_RETRY_PAUSE.as_millis() < ADDRESS_TIME_MAX.as_millis());
+    assert!(ASIDE_LOCK_TIME_MAX.as_millis() * ASIDE_TRIES_MAX as u128 * 2 < ASIDE_PERIOD.as_millis());
+    assert!(COMMIT_LOCK_TIME_MAX.as_millis() * 4 <= COMMIT_TIME_MAX.as_millis());
     assert!(SEARCH_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(COMMIT_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
     assert!(READ_TIME_MAX.as_millis() < BALANCER_TIME_MAX.as_millis());
@@ -329,7 +373,9 @@ const _: () = {
             < 10_000
     );
     // The connect backoff must notice a database that came back well within five seconds.
-    assert!(CONNECT_BACKOFF_MAX.as_millis() + CONNECT_TIME_MAX.as_millis() < 5_000);
+    assert!(
+        CONNECT_BACKOFF_MAX.as_millis() + ADDRESS_TIME_MAX.as_millis() + PREPARE_TIME_MAX.as_millis() < 5_000
+    );
 };
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ use rinha::people::Partition;
 use rinha::people::{self, ConnectionState, Mesh, Wiring};
 use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
-use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners};
-use tokio_postgres::Config;
+use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners, Source};
 use uuid::Uuid;
 
 /// Cores of the mesh.
@@ -66,7 +65,7 @@ fn record_of(core: usize) -> Record {
 
 /// Starts two cores, each with its record. The first one takes orders for as long as this process lives.
 fn start(records: &[Record], cpus: usize) -> mpsc::Sender<Order> {
-    let nowhere: Config = "host=/nonexistent user=nobody".parse().expect("a configuration");
+    let nowhere = Source::parse("host=/nonexistent user=nobody").expect("a source");
     let owners = |_: &Record| Owners { row: 0, apelido: 0 };
     let feed = postgres::feed::spawn(CORES, nowhere.clone(), owners, |_| {}).expect("a thread");
     let (orders, inbox) = mpsc::channel();
@@ -83,7 +82,7 @@ fn serve(
     cpu: usize,
     wiring: Wiring,
     notice: FeedNotice,
-    nowhere: Config,
+    nowhere: Source,
     records: &[Record],
     inbox: Option<mpsc::Receiver<Order>>,
 ) {

@@ -71,6 +71,8 @@ impl Api {
             Creation::Unavailable(Unavailable::NoRoom) => {
                 reply.unavailable("too many creates are waiting; nothing was stored, try again")
             }
+            Creation::Unavailable(Unavailable::NotStored) => reply
+                .unavailable("the database takes no pessoas at the moment; nothing was stored, try again"),
             Creation::Unavailable(Unavailable::TimedOut) => reply
                 .unavailable("the database did not answer in time; the pessoa may exist, try again to learn"),
         }
@@ -161,6 +163,6 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
 fn read_unavailable(why: Unavailable) -> &'static str {
     match why {
         Unavailable::NoRoom => "too many reads are waiting, or too many bytes of them; try again",
-        Unavailable::TimedOut => "the database did not answer in time, try again",
+        Unavailable::NotStored | Unavailable::TimedOut => "the database did not answer in time, try again",
     }
 }

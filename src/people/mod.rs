@@ -8,6 +8,7 @@ mod results;
 pub mod shard;
 mod state;
 mod unavailable;
+mod unproven;
 
 pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
 pub use mesh::{Mesh, Wiring, wire};

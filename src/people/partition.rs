@@ -12,6 +12,7 @@ use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
 use super::unavailable::Unavailable;
+use super::unproven::Unproven;
 use crate::limits::{COMMIT_TIME_MAX, MINTS_MAX};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Learnt};
@@ -56,6 +57,7 @@ pub struct Partition {
     cache_bytes: usize,
     database: Rc<Database>,
     minter: RefCell<Minter>,
+    unproven: RefCell<Unproven>,
     loaded: Cell<bool>,
     fed: Cell<bool>,
     /// The last thing that memory gave up for want of room and that was logged.
@@ -86,6 +88,7 @@ impl Partition {
             cache_bytes,
             database,
             minter: RefCell::new(minter),
+            unproven: RefCell::default(),
             loaded: Cell::new(false),
             fed: Cell::new(false),
             said: Cell::new(GivenUp::Nothing),
@@ -107,9 +110,9 @@ impl Partition {
         self.minter.borrow_mut().mint(apelido)
     }
 
-    /// Whether this apelido is certainly taken. `false` proves nothing: Postgres is the judge.
+    /// Whether this apelido is certainly taken, by a durable row. `false` proves nothing: Postgres is the judge.
     pub fn knows(&self, apelido: &str) -> bool {
-        self.shard.borrow().knows(apelido)
+        self.shard.borrow().knows(apelido) && self.unproven.borrow().is_proven(apelido)
     }
 
     /// Inserts a pessoa whose apelido this core owns.
@@ -119,12 +122,19 @@ impl Partition {
         if self.knows(&record.pessoa.apelido) {
             return Creation::Duplicate;
         }
+        let begun = self.unproven.borrow().now();
         // One for all ids that are tried.
         let deadline = Instant::now() + COMMIT_TIME_MAX;
         for _ in 0..MINTS_MAX {
             match self.database.create(record, deadline).await {
-                Ok(Create::Created(record)) => return Creation::Created(record),
-                Ok(Create::Duplicate) => return Creation::Duplicate,
+                Ok(Create::Created(record)) => {
+                    self.unproven.borrow_mut().prove(begun);
+                    return Creation::Created(record);
+                }
+                Ok(Create::Duplicate) => {
+                    self.unproven.borrow_mut().prove(begun);
+                    return Creation::Duplicate;
+                }
                 Ok(Create::Refused(sqlstate)) => return Creation::Refused(sqlstate),
                 Ok(Create::Collision(collided)) => {
                     let id = self.mint(&collided.pessoa.apelido);
@@ -221,6 +231,10 @@ impl Partition {
     pub fn learn(&self, learnt: Learnt<'_>) {
         match learnt {
             Learnt::Committed(record) => self.keep(record),
+            Learnt::Seen(record) => {
+                self.see(&record.pessoa.apelido);
+                self.keep(record);
+            }
             Learnt::Taken(apelido) => self.shard.borrow_mut().learn(apelido),
         }
     }
@@ -228,8 +242,14 @@ impl Partition {
     /// Takes in what the feed says. Returns whether that was the end of the load.
     pub fn hear(&self, fed: Fed) -> bool {
         match fed {
-            Fed::Row(record, _queued) => self.keep(&record),
-            Fed::Taken(apelido) => self.shard.borrow_mut().learn(&apelido),
+            Fed::Row(record, _queued) => {
+                self.see(&record.pessoa.apelido);
+                self.keep(&record);
+            }
+            Fed::Taken(apelido) => {
+                self.see(&apelido);
+                self.shard.borrow_mut().learn(&apelido);
+            }
             Fed::Forget => {
                 self.loaded.set(false);
                 *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
@@ -242,6 +262,13 @@ impl Partition {
             }
         }
         false
+    }
+
+    /// A row with this apelido is committed; whether it is durable, nobody said.
+    fn see(&self, apelido: &str) {
+        if owner_of_apelido(apelido, self.cores) == self.core && !self.shard.borrow().knows(apelido) {
+            self.unproven.borrow_mut().see(apelido);
+        }
     }
 
     /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;

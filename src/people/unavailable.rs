@@ -7,6 +7,8 @@ use crate::postgres::Unanswered;
 pub enum Unavailable {
     /// A queue, to the database or to the core that owns the key, or the memory for what waits is full; nothing was sent.
     NoRoom,
+    /// The database takes no rows at the moment; nothing was stored.
+    NotStored,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
 }
@@ -15,6 +17,7 @@ impl From<Unanswered> for Unavailable {
     fn from(why: Unanswered) -> Unavailable {
         match why {
             Unanswered::QueueFull => Unavailable::NoRoom,
+            Unanswered::NotStored => Unavailable::NotStored,
             Unanswered::TimedOut => Unavailable::TimedOut,
         }
     }

@@ -5,19 +5,18 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Config;
 use tracing::{info, warn};
 
-use super::failure::Failure;
 use super::session::{Session, Statements};
-use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, STATEMENT_TIME_MAX};
+use super::source::Source;
+use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN};
 
 /// How often an outage of the database is logged.
 const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
 
 /// Makes sessions with the statements `S`, for as long as it takes.
 pub(super) struct Connector<S> {
-    config: Config,
+    source: Source,
     statements: PhantomData<S>,
     /// Hears whenever a connection came or went.
     reachable: Box<dyn Fn(bool)>,
@@ -29,9 +28,9 @@ pub(super) struct Connector<S> {
 }
 
 impl<S: Statements> Connector<S> {
-    pub(super) fn new(config: Config, reachable: impl Fn(bool) + 'static) -> Connector<S> {
+    pub(super) fn new(source: Source, reachable: impl Fn(bool) + 'static) -> Connector<S> {
         Connector {
-            config,
+            source,
             statements: PhantomData,
             reachable: Box::new(reachable),
             pause: Cell::default(),
@@ -48,9 +47,9 @@ impl<S: Statements> Connector<S> {
             tokio::time::sleep(self.pause.get()).await;
         }
         loop {
-            let attempt = tokio::time::timeout(STATEMENT_TIME_MAX, Session::open(&self.config)).await;
-            let failure = match attempt {
-                Ok(Ok(session)) => {
+            // Each of its parts has a bound of its own.
+            let failure = match Session::open(&self.source).await {
+                Ok(session) => {
                     if said.is_some() {
                         let away = began.elapsed();
                         info!(connection = S::ROLE.name(), ?away, "the database is back");
@@ -59,8 +58,7 @@ impl<S: Statements> Connector<S> {
                     (self.reachable)(true);
                     return session;
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Lost(format!("no answer for {STATEMENT_TIME_MAX:?}")),
+                Err(failure) => failure,
             };
             if said.is_none_or(|at| at.elapsed() >= OUTAGE_LOG_PERIOD) {
                 warn!(connection = S::ROLE.name(), why = %failure, "the database cannot be reached; trying on");

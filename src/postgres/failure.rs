@@ -18,6 +18,29 @@ pub(super) enum Failure {
     /// No answer came, only a part of it, or one that cannot be read; what the statement did is unknown.
     #[error("{0}")]
     Lost(String),
+    /// No connection can be made as it was asked for: no password, no TLS.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl Failure {
+    /// The code of what the server said.
+    pub(super) fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Failure::Refused { sqlstate, .. } => Some(sqlstate.code()),
+            Failure::Lost(_) | Failure::Misconfigured(_) => None,
+        }
+    }
+
+    /// The code of an error that ended a statement and left the session as it was: what the statement did is undone.
+    pub(super) fn undone(&self) -> Option<&str> {
+        match self {
+            Failure::Refused { sqlstate, severity: None | Some(Severity::Error), .. } => {
+                Some(sqlstate.code())
+            }
+            Failure::Refused { .. } | Failure::Lost(_) | Failure::Misconfigured(_) => None,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {

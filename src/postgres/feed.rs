@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
-use tokio_postgres::Config;
 use tracing::{info, warn};
 
 use super::connector::Connector;
 use super::failure::Failure;
 use super::fanout::{Fanout, Fed, Owners};
+use super::lookout;
 use super::session::Session;
+use super::source::Source;
 use super::sql::{self, ServerIdentity, Snapshot, Xid8};
 use crate::channel::ring;
 use crate::limits::{
@@ -67,14 +68,14 @@ pub struct FeedLinks {
 /// fault, which `died` reports.
 pub fn spawn(
     cores: usize,
-    config: Config,
+    source: Source,
     owners: impl Fn(&Record) -> Owners + Send + 'static,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<FeedLinks> {
     let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
     let (notices, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| ring::channel(FEED_NOTICES_MAX)).unzip();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let run = || serve(config, Fanout::new(to_cores, owners), inboxes);
+        let run = || serve(source, Fanout::new(to_cores, owners), inboxes);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             // The Postgres threads are gone: the server is leaving.
             Ok(Ok(())) => {}
@@ -87,16 +88,18 @@ pub fn spawn(
 }
 
 fn serve<O: Fn(&Record) -> Owners>(
-    config: Config,
+    source: Source,
     cores: Fanout<O>,
     inboxes: Vec<ring::Receiver<Xid8>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
-    let connector = Connector::new(config, |_| {});
+    let connector = Connector::new(source.clone(), |_| {});
     let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
     let follower = Follower { cores, own, identity: None, snapshot: None, loaded: false };
-    LocalSet::new().block_on(&runtime, follower.run(connector));
+    let tasks = LocalSet::new();
+    tasks.spawn_local(lookout::run(source));
+    tasks.block_on(&runtime, follower.run(connector));
     Ok(())
 }
 
@@ -207,7 +210,7 @@ impl<O: Fn(&Record) -> Owners> Follower<O> {
         connector: &Connector<sql::Feed>,
     ) -> Result<std::convert::Infallible, Stop> {
         let identity = session.identity().await?;
-        let own_pid = identity.pid;
+        let own_pid = session.pid();
         self.meet(identity).await;
         if self.snapshot.is_none() {
             self.snapshot = Some(self.load(session).await?);
@@ -219,14 +222,14 @@ impl<O: Fn(&Record) -> Owners> Follower<O> {
             self.loaded = true;
             self.cores.to_all(|| Fed::Loaded).await;
         }
-        let nudges = session.nudges();
+        let incoming = session.incoming();
         let (mut asked, mut nudged) = (Instant::now(), Instant::now());
         let mut ask_at = asked + FEED_PERIOD;
         let mut nudge_at = None;
         loop {
             tokio::select! {
-                () = session.closed() => return Err(Failure::Lost("closed by the database".to_owned()).into()),
-                () = nudges.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
+                why = session.ended() => return Err(Failure::Lost(why).into()),
+                () = incoming.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
                 committed = self.own.arrived(), if nudge_at.is_none() => match committed {
                     Ok(()) => nudge_at = Some(nudged + FEED_GAP),
                     Err(Ended) => return Err(Stop::Ended),

@@ -34,15 +34,19 @@ pub enum Create {
 pub enum Unanswered {
     /// The queue of the connection is full; nothing was sent.
     QueueFull,
+    /// The database takes no rows at the moment; nothing was stored.
+    NotStored,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
 }
 
 /// Something the database said about its rows, whoever asked.
 pub enum Learnt<'a> {
-    /// This row is committed.
+    /// This row is committed, and durable.
     Committed(&'a Record),
-    /// A row with this apelido is committed; its id was not told.
+    /// This row is committed; whether it is durable is not said.
+    Seen(&'a Record),
+    /// A row with this apelido is committed and durable; its id was not told.
     Taken(&'a str),
 }
 
@@ -99,6 +103,7 @@ impl Database {
             Report::Duplicate { .. } => Ok(Create::Duplicate),
             Report::Collision { record, .. } => Ok(Create::Collision(record)),
             Report::Refused { sqlstate, .. } => Ok(Create::Refused(sqlstate)),
+            Report::NotStored { .. } => Err(Unanswered::NotStored),
             Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a create is answered as a create"),
         }
@@ -188,12 +193,13 @@ impl Database {
                 }
                 Report::Fetched { ticket, found } => {
                     if let Some(record) = found {
-                        learn(Learnt::Committed(record));
+                        learn(Learnt::Seen(record));
                     }
                     *ticket
                 }
                 Report::Collision { ticket, .. }
                 | Report::Refused { ticket, .. }
+                | Report::NotStored { ticket }
                 | Report::Unavailable { ticket }
                 | Report::Searched { ticket, .. }
                 | Report::Counted { ticket, .. } => *ticket,

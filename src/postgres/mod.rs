@@ -15,32 +15,45 @@
 //! takes jobs from its ring when it is free; while the task is busy, the core does not wake it.
 //!
 //! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
-//! `queue`, then `commit`, `read` or `search`. These run the statements in `sql` on a `session` that a `connector` made
-//! over a `socket`; a statement without a result is a `failure`. The answer goes back as a `report` through the
-//! `outbox`. `prepare` runs before all of this, and the [`feed`]
-//! beside it, which reaches the cores by the `fanout`.
+//! `queue`, then `commit`, `read` or `search`. A commit is brought to its answers by `settle`; what a `fault` means for a
+//! row is decided there, and rows that somebody's open transaction holds wait `aside`. The statements in `sql` run on a
+//! `session` that a `connector` made; a statement without a result is a `failure`. The answer goes back as a `report`
+//! through the `outbox`.
+//!
+//! A session is made by `reach`, over a `socket` or TCP, by `tls` if need be: to one of the addresses of the `source`, where
+//! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one.
+//! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`.
 
+mod aside;
 mod commit;
 mod connector;
 mod failure;
 mod fanout;
+mod fault;
 pub mod feed;
 mod handle;
+mod history;
 mod job;
+mod lookout;
 mod outbox;
 mod prepare;
 mod queue;
+mod reach;
 mod read;
 mod report;
 mod role;
 mod search;
 mod session;
+mod settle;
 mod socket;
+mod source;
 mod sql;
 mod thread;
+mod tls;
 
 pub use fanout::{Fed, Owners, Queued};
 pub use feed::{FeedLinks, FeedNotice};
 pub use handle::{Create, Database, Learnt, Unanswered};
 pub use prepare::{ServerFacts, StartError, prepare_database};
+pub use source::Source;
 pub use thread::{Link, spawn};

@@ -1,16 +1,18 @@
-//! Before the first session: waits for the database, applies `schema.sql`, and asks what the server is.
+//! Before the first session: waits for the database, applies `schema.sql`, looks whether the table is what the statements
+//! expect, and asks what the server is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
+use tokio::task::LocalSet;
 use tracing::info;
 
-use super::failure::describe;
+use super::failure::Failure;
+use super::reach::{Reached, reach};
+use super::source::Source;
 use super::sql;
 use crate::limits::{
-    CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, CONNECT_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX,
+    CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN, START_REFUSED_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX,
 };
 
 /// What the server is, asked once at start.
@@ -40,76 +42,102 @@ pub enum StartError {
 }
 
 /// Waits for the database, applies `schema.sql` under an advisory lock, and asks what the server is. Blocks.
-pub fn prepare_database(config: &Config) -> Result<ServerFacts, StartError> {
+///
+/// # Errors
+///
+/// The database does not answer, or cannot be used as it is.
+pub fn prepare_database(source: &Source) -> Result<ServerFacts, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let wait = async {
         let began = Instant::now();
         let mut pause = CONNECT_BACKOFF_MIN;
         let mut said = false;
         loop {
-            match prepare(config).await {
+            let away = match prepare(source).await {
                 Ok(facts) => return Ok(facts),
                 Err(Preparation::Unusable(why)) => return Err(StartError::Unusable(why)),
+                // The first start of a server lets clients in before it has made its databases and users.
+                Err(Preparation::Refused(why)) if began.elapsed() >= START_REFUSED_TIME_MAX => {
+                    return Err(StartError::Unusable(why));
+                }
                 Err(Preparation::Away(why)) if began.elapsed() >= START_TIME_MAX => {
                     return Err(StartError::Away(why));
                 }
-                Err(Preparation::Away(why)) if !said => {
-                    info!(why, "waiting for the database");
-                    said = true;
-                }
-                Err(Preparation::Away(_)) => {}
+                Err(Preparation::Refused(why) | Preparation::Away(why)) => why,
+            };
+            if !said {
+                info!(why = away, "waiting for the database");
+                said = true;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(CONNECT_BACKOFF_MAX);
         }
-    })
+    };
+    LocalSet::new().block_on(&runtime, wait)
 }
 
 enum Preparation {
+    /// Waiting helps.
     Away(String),
+    /// Waiting helps only while the server is being set up.
+    Refused(String),
+    /// A person must act.
     Unusable(String),
 }
 
-async fn prepare(config: &Config) -> Result<ServerFacts, Preparation> {
-    let opened = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
-    let (client, connection) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Err(refusal(&error)),
-        Err(_) => return Err(Preparation::Away(format!("no connection within {CONNECT_TIME_MAX:?}"))),
-    };
-    let connection = tokio::spawn(connection);
-    let applied = tokio::time::timeout(STATEMENT_TIME_MAX, sql::schema::apply(&client)).await;
-    let result = match applied {
-        Ok(applied) => applied.map_err(|error| refusal(&error)),
-        Err(_) => Err(Preparation::Away(format!("no answer for {STATEMENT_TIME_MAX:?}"))),
-    };
-    connection.abort();
-    let facts = result?;
+async fn prepare(source: &Source) -> Result<ServerFacts, Preparation> {
+    let session = reach(source, "start").await.map_err(refusal)?;
+    let another = reach(source, "start").await.map_err(refusal)?;
+    in_time(STATEMENT_TIME_MAX, async {
+        Ok(sql::schema::sessions_are_own(&session.client, &another.client).await?)
+    })
+    .await?;
+    drop(another);
+    in_time(STATEMENT_TIME_MAX, apply(&session)).await
+}
+
+async fn in_time<T>(
+    time_max: Duration,
+    work: impl Future<Output = Result<T, Preparation>>,
+) -> Result<T, Preparation> {
+    tokio::time::timeout(time_max, work)
+        .await
+        .unwrap_or_else(|_| Err(Preparation::Away(format!("no answer for {time_max:?}"))))
+}
+
+async fn apply(session: &Reached) -> Result<ServerFacts, Preparation> {
+    let facts = sql::schema::apply(&session.client).await?;
     if facts.encoding != "UTF8" {
         return Err(Preparation::Unusable(format!(
             "its encoding is {}, expected UTF8 (create the database with ENCODING 'UTF8')",
             facts.encoding
         )));
     }
+    sql::schema::check(&session.client).await?;
     Ok(ServerFacts { version: facts.version, durable: facts.durable })
 }
 
-/// Waiting helps against a database that starts or restarts, not against one that says no.
-fn refusal(error: &tokio_postgres::Error) -> Preparation {
-    let what = describe(error);
-    match error.code().map(SqlState::code) {
-        // Wrong password, unknown role or database, missing rights, wrong SQL: a person must act.
-        Some(code) if matches!(code.get(..2), Some("28" | "3D" | "42" | "0A" | "22" | "23")) => {
-            Preparation::Unusable(format!(
-                "{what}; check the user, password, database and rights of DATABASE_URL"
-            ))
+impl From<sql::schema::Unfit> for Preparation {
+    fn from(unfit: sql::schema::Unfit) -> Preparation {
+        match unfit {
+            sql::schema::Unfit::Failed(failure) => refusal(failure),
+            sql::schema::Unfit::Lacks(what) => Preparation::Unusable(what),
         }
+    }
+}
+
+/// Waiting helps against a database that starts or restarts, not against one that says no.
+fn refusal(failure: Failure) -> Preparation {
+    let what = failure.to_string();
+    match failure.sqlstate().and_then(|code| code.get(..2)) {
+        // Who is asking, or for which database.
+        Some("28" | "3D") => {
+            Preparation::Refused(format!("{what}; check the user, password and database of DATABASE_URL"))
+        }
+        Some("0A" | "22" | "23" | "42") => Preparation::Unusable(what),
         Some(_) => Preparation::Away(what),
-        // An error that did not come from the network means a setting that cannot work: no host, no password, TLS.
-        None => match std::error::Error::source(error) {
-            Some(cause) if !cause.is::<std::io::Error>() => {
-                Preparation::Unusable(format!("{what}; check DATABASE_URL"))
-            }
+        None => match failure {
+            Failure::Misconfigured(_) => Preparation::Unusable(format!("{what}; check DATABASE_URL")),
             _ => Preparation::Away(what),
         },
     }

@@ -2,11 +2,13 @@
 //! flight at a time. This module answers tickets and knows nothing of commits.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::connector::Connector;
 use super::failure::Failure;
+use super::fault::Fault;
 use super::job::{Job, Question};
 use super::outbox::Outbox;
 use super::queue::Queue;
@@ -14,6 +16,9 @@ use super::report::Report;
 use super::session::Session;
 use super::sql;
 use crate::limits::READ_BATCH_MAX;
+
+/// Pause before reads go again while somebody holds the table.
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers what arrives in `queue`, for ever. `outbox` is the queue's outbox, given separately because the queue is
 /// borrowed while reads are answered.
@@ -27,7 +32,7 @@ pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connecto
             if batch.is_empty() {
                 tokio::select! {
                     () = queue.holds(1) => {}
-                    () = session.closed() => break "closed by the database".to_owned(),
+                    why = session.ended() => break why,
                 }
             }
             queue.fill(&mut batch, READ_BATCH_MAX, usize::MAX, |_| 0);
@@ -35,12 +40,20 @@ pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connecto
             if batch.is_empty() {
                 continue;
             }
-            if let Err(failure) = queue.until_answered(batch.iter(), answer(&session, &batch, &outbox)).await
-            {
-                unanswered = batch;
-                break failure.to_string();
+            let answered = queue.until_answered(batch.iter(), answer(&session, &batch, &outbox)).await;
+            let Err(failure) = answered else {
+                connector.worked();
+                continue;
+            };
+            unanswered = batch;
+            match Fault::of_lookup(&failure) {
+                // Somebody holds the table. The session is as good as another one.
+                Fault::Locked => {
+                    let pause = tokio::time::sleep(LOCKED_PAUSE);
+                    queue.until_answered(unanswered.iter(), pause).await;
+                }
+                _ => break failure.to_string(),
             }
-            connector.worked();
         };
         connector.lost(&why);
     }

@@ -26,6 +26,10 @@ pub(super) enum Report {
         ticket: Ticket,
         sqlstate: Box<str>,
     },
+    /// The database takes no row at the moment; this one was not stored.
+    NotStored {
+        ticket: Ticket,
+    },
     /// The deadline passed first. The outcome of a create is unknown.
     Unavailable {
         ticket: Ticket,

@@ -1,21 +1,22 @@
-//! One connection to Postgres with the statements prepared on it, and how the connection's death is noticed. It knows
-//! the statements only as a type.
+//! One connection to Postgres with the statements prepared on it, and how its end is noticed: it closes, its server stays
+//! silent, or the process follows another timeline. It knows the statements only as a type.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::failure::{Failure, describe};
+use super::failure::Failure;
+use super::history::Identity;
+use super::reach::{Driver, Incoming, Place, Reached, look_again, reach};
 use super::role::Role;
-use super::socket::Socket;
-use crate::limits::{CONNECT_TIME_MAX, STATEMENT_TIME_MAX};
+use super::source::Source;
+use crate::limits::{
+    ADDRESS_TIME_MAX, IDLE_QUESTION_PERIOD, PREPARE_LOCK_TIME_MAX, PREPARE_TIME_MAX, SILENCE_TIME_MAX,
+    STATEMENT_TIME_MAX,
+};
 
 /// The statements of a session for one role. It prepares no others: preparing an insert waits for whoever has locked
 /// the table against inserts, and reads must not wait for that.
@@ -30,56 +31,56 @@ pub(super) trait Statements: Sized {
     async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error>;
 }
 
-/// A live connection with its statements prepared. Dropping it closes the socket.
+/// A live connection to a primary, with its statements prepared. Dropping it closes the socket.
 pub(super) struct Session<S> {
     client: Client,
     statements: S,
-    connection: JoinHandle<()>,
-    nudges: Rc<Nudges>,
+    driver: Driver,
+    incoming: Rc<Incoming>,
+    source: Source,
+    identity: Identity,
+    place: Place,
+    pid: i32,
+    token: String,
 }
 
-/// The notifications that came, by the process that sent them.
-#[derive(Default)]
-pub(super) struct Nudges {
-    senders: RefCell<Vec<i32>>,
-    arrived: Notify,
-}
-
-impl Nudges {
-    fn add(&self, sender: i32) {
-        let mut senders = self.senders.borrow_mut();
-        if !senders.contains(&sender) {
-            senders.push(sender);
-        }
-        self.arrived.notify_one();
-    }
-
-    /// Waits for a notification that another process than `own` sent.
-    pub(super) async fn by_others(&self, own: i32) {
-        loop {
-            if self.senders.take().iter().any(|&sender| sender != own) {
-                return;
-            }
-            self.arrived.notified().await;
-        }
-    }
-}
-
-impl<S> Drop for Session<S> {
-    fn drop(&mut self) {
-        // Without this a statement that never ends would keep the socket open for ever.
-        self.connection.abort();
-    }
+/// What a server process does that owes an answer.
+enum Backend {
+    /// Its commit waits for a standby.
+    WaitsForStandby,
+    /// Something else.
+    Works,
+    /// It does not exist.
+    Gone,
 }
 
 impl<S: Statements> Session<S> {
-    pub(super) async fn open(config: &Config) -> Result<Session<S>, Failure> {
-        let nudges = Rc::new(Nudges::default());
-        let (client, connection) = connect(config, Rc::clone(&nudges)).await?;
-        let settings = format!("{}; SET application_name = 'rinha {}'", S::settings(), S::ROLE.name());
-        client.batch_execute(&settings).await?;
-        let statements = S::prepare(&client).await?;
-        Ok(Session { client, statements, connection, nudges })
+    /// Connects, and prepares the statements. While this is awaited it holds one connection; when it is given up, that
+    /// connection is closed.
+    pub(super) async fn open(source: &Source) -> Result<Session<S>, Failure> {
+        let Reached { client, driver, incoming, identity, pid, place } =
+            reach(source, S::ROLE.name()).await?;
+        let token = token()?;
+        // A backend that waits for a lock would not notice that its client is gone; so it does not wait long. And it looks
+        // now and then whether its client is there (Postgres 14 and later).
+        let settings = format!(
+            "SET lock_timeout = {}; SELECT set_config('{TOKEN}', '{token}', false); \
+             SELECT set_config(name, '2000', false) FROM pg_settings \
+             WHERE name = 'client_connection_check_interval'; {}",
+            PREPARE_LOCK_TIME_MAX.as_millis(),
+            S::settings()
+        );
+        let prepare = async {
+            client.batch_execute(&settings).await?;
+            S::prepare(&client).await
+        };
+        let statements = match tokio::time::timeout(PREPARE_TIME_MAX, prepare).await {
+            Ok(prepared) => prepared?,
+            Err(_) => return Err(Failure::Lost(format!("not prepared within {PREPARE_TIME_MAX:?}"))),
+        };
+        incoming.take_warning();
+        let source = source.clone();
+        Ok(Session { client, statements, driver, incoming, source, identity, place, pid, token })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -90,19 +91,38 @@ impl<S: Statements> Session<S> {
         &self.statements
     }
 
-    /// The notifications that come to the session.
-    pub(super) fn nudges(&self) -> Rc<Nudges> {
-        Rc::clone(&self.nudges)
+    /// What the server says without being asked.
+    pub(super) fn incoming(&self) -> Rc<Incoming> {
+        Rc::clone(&self.incoming)
+    }
+
+    /// The process id of the session's backend.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What the setting [`TOKEN`] of this session was set to.
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 
     pub(super) fn is_open(&self) -> bool {
         !self.client.is_closed()
     }
 
-    /// Returns when the connection is gone.
-    pub(super) async fn closed(&mut self) {
-        // Both a clean end and a panic of the connection's task mean the same here.
-        let _ended = (&mut self.connection).await;
+    /// Returns why, once the connection is of no more use. Asks the server now and then whether it is there: a machine
+    /// that is gone closes nothing.
+    pub(super) async fn ended(&mut self) -> String {
+        loop {
+            tokio::select! {
+                () = self.driver.ended() => return "closed by the database".to_owned(),
+                () = self.source.history().left(self.identity) => return left(self.identity),
+                () = tokio::time::sleep(IDLE_QUESTION_PERIOD) => {}
+            }
+            if let Err(failure) = self.within(ADDRESS_TIME_MAX, self.client.batch_execute("")).await {
+                return failure.to_string();
+            }
+        }
     }
 
     /// Bounds `statement`: a backend that was stopped never answers and never closes.
@@ -110,7 +130,7 @@ impl<S: Statements> Session<S> {
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        self.within(STATEMENT_TIME_MAX, statement).await
+        self.within(SILENCE_TIME_MAX, statement).await
     }
 
     /// As [`bounded`](Self::bounded), for a statement that has a bound of its own.
@@ -119,44 +139,81 @@ impl<S: Statements> Session<S> {
         time_max: Duration,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(time_max, statement).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(Failure::Lost(format!("no answer for {time_max:?}"))),
+        tokio::select! {
+            biased;
+            result = statement => Ok(result?),
+            () = self.source.history().left(self.identity) => Err(Failure::Lost(left(self.identity))),
+            () = tokio::time::sleep(time_max) => Err(Failure::Lost(format!("no answer for {time_max:?}"))),
+        }
+    }
+
+    /// Waits for a statement that commits. A commit may wait for a standby for as long as none is there; to leave it and
+    /// begin another would only add a backend that waits. So a server that is silent is asked, on another connection,
+    /// what it does: the wait ends when the server does not answer, does not know the backend, or has it do anything but
+    /// wait for a standby for longer than [`STATEMENT_TIME_MAX`].
+    pub(super) async fn patiently<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        let mut statement = std::pin::pin!(statement);
+        let began = Instant::now();
+        let left_behind = self.source.history().left(self.identity);
+        let mut left_behind = std::pin::pin!(left_behind);
+        loop {
+            let look = async {
+                tokio::time::sleep(SILENCE_TIME_MAX).await;
+                // Seldom needed, and large.
+                Box::pin(self.look_at_backend()).await
+            };
+            let lost = tokio::select! {
+                biased;
+                result = &mut statement => return Ok(result?),
+                () = &mut left_behind => left(self.identity),
+                seen = look => match seen {
+                    Ok(Backend::WaitsForStandby) => continue,
+                    Ok(Backend::Works) if began.elapsed() < STATEMENT_TIME_MAX => continue,
+                    Ok(Backend::Works) => format!("no answer for {STATEMENT_TIME_MAX:?}"),
+                    Ok(Backend::Gone) => "its backend is gone".to_owned(),
+                    Err(failure) => format!("no answer for {:?}; asked again: {failure}", began.elapsed()),
+                },
+            };
+            return Err(Failure::Lost(lost));
+        }
+    }
+
+    /// What the session's backend does, asked on another connection.
+    async fn look_at_backend(&self) -> Result<Backend, Failure> {
+        let question = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {}", self.pid);
+        let seen = look_again(&self.source, &self.place, async |client| {
+            let messages = client.simple_query(&question).await?;
+            let row = messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row.get(0) == Some("SyncRep")),
+                _ => None,
+            });
+            Ok(match row {
+                Some(true) => Backend::WaitsForStandby,
+                Some(false) => Backend::Works,
+                None => Backend::Gone,
+            })
+        });
+        match seen.await {
+            // It has no connection to spare, and says so: it is there.
+            Err(failure) if failure.sqlstate() == Some("53300") => Ok(Backend::Works),
+            seen => seen,
         }
     }
 }
 
-async fn connect(config: &Config, nudges: Rc<Nudges>) -> Result<(Client, JoinHandle<()>), Failure> {
-    let attempt = async {
-        let socket = Socket::connect(config).await;
-        Ok(match socket.map_err(|error| Failure::Lost(format!("error connecting to server: {error}")))? {
-            Some(socket) => {
-                let (client, connection) = config.connect_raw(socket, NoTls).await?;
-                (client, tokio::task::spawn_local(attend(connection, nudges)))
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                (client, tokio::task::spawn_local(attend(connection, nudges)))
-            }
-        })
-    };
-    tokio::time::timeout(CONNECT_TIME_MAX, attempt)
-        .await
-        .map_err(|_| Failure::Lost(format!("no connection within {CONNECT_TIME_MAX:?}")))?
+/// A setting that every session gives a value of its own, by which a statement knows whether it is in its session.
+pub(super) const TOKEN: &str = "rinha.session";
+
+/// A value that no other session has.
+fn token() -> Result<String, Failure> {
+    let random = SysRng.try_next_u64();
+    let random = random.map_err(|error| Failure::Lost(format!("the system has no randomness: {error}")))?;
+    Ok(format!("{random:016x}"))
 }
 
-/// Runs a connection to its end.
-async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
-    mut connection: Connection<S, NoTlsStream>,
-    nudges: Rc<Nudges>,
-) {
-    loop {
-        match poll_fn(|cx| connection.poll_message(cx)).await {
-            Some(Ok(AsyncMessage::Notification(nudge))) => nudges.add(nudge.process_id()),
-            Some(Ok(message)) => tracing::debug!(?message, "the database says"),
-            // The statement that was under way gets this error too, so here it is worth only a line for debugging.
-            Some(Err(error)) => return tracing::debug!(error = %describe(&error), "connection ended"),
-            None => return,
-        }
-    }
+fn left(identity: Identity) -> String {
+    format!("the database has moved on from timeline {}", identity.timeline)
 }

@@ -8,16 +8,12 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio_postgres::Config;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
-
-/// The port of a database when the configuration names none.
-const PORT_DEFAULT: u16 = 5432;
 
 /// A connected unix socket.
 pub(super) struct Socket {
@@ -27,18 +23,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects when `config` names one unix socket and leaves no choice. `None` means that tokio-postgres has to
-    /// connect.
-    pub(super) async fn connect(config: &Config) -> io::Result<Option<Socket>> {
-        let [Host::Unix(directory)] = config.get_hosts() else { return Ok(None) };
-        if !config.get_hostaddrs().is_empty() || config.get_target_session_attrs() != TargetSessionAttrs::Any
-        {
-            return Ok(None);
-        }
-        let port = config.get_ports().first().unwrap_or(&PORT_DEFAULT);
-        let stream = tokio::net::UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await?;
+    /// Connects to the socket file at `path`.
+    pub(super) async fn connect(path: &Path) -> io::Result<Socket> {
+        let stream = tokio::net::UnixStream::connect(path).await?;
         let readable = watch(stream.into_std()?, Interest::READABLE)?;
-        Ok(Some(Socket { readable, writable: None }))
+        Ok(Socket { readable, writable: None })
     }
 }
 
@@ -121,9 +110,9 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn what_does_not_fit_at_once_arrives_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.77")).unwrap();
-        let config = format!("host={} port=77", directory.path().display()).parse().unwrap();
-        let mut socket = Socket::connect(&config).await.unwrap().expect("it is the one socket");
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut socket = Socket::connect(&path).await.unwrap();
         let mut peer = listener.accept().await.unwrap().0;
 
         // More than both buffers of the socket hold, so that each side waits for the other.
@@ -154,19 +143,5 @@ mod tests {
 
         drop(peer);
         assert_eq!(socket.read(&mut [0; 8]).await.unwrap(), 0, "the end of the stream");
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn what_leaves_a_choice_is_left_to_tokio_postgres() {
-        for config in [
-            "host=localhost",
-            "host=/a,/b",
-            "host=/a hostaddr=127.0.0.1",
-            "host=/a target_session_attrs=read-write",
-        ] {
-            assert!(Socket::connect(&config.parse().unwrap()).await.unwrap().is_none(), "{config}");
-        }
-        let missing = Socket::connect(&"host=/nowhere".parse().unwrap()).await;
-        assert_eq!(missing.err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

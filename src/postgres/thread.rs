@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
-use tokio_postgres::Config;
 
 use super::connector::Connector;
 use super::feed::FeedNotice;
@@ -17,6 +16,7 @@ use super::outbox::Outbox;
 use super::queue::Queue;
 use super::report::Report;
 use super::role::Role;
+use super::source::Source;
 use super::{commit, read, search};
 use crate::channel::ring;
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
@@ -59,7 +59,7 @@ impl Reports {
 /// its handle, or by a fault, which `died` reports.
 pub fn spawn(
     core: usize,
-    config: Config,
+    source: Source,
     feed: FeedNotice,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<(Link, JoinHandle<()>)> {
@@ -71,7 +71,7 @@ pub fn spawn(
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
         let inbox = Inbox { inserts: inserts_inbox, reads: reads_inbox, searches: searches_inbox, closed };
         let ended =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(config, inbox, outbox, feed)));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(source, inbox, outbox, feed)));
         match ended {
             // The core closed its end: it is leaving.
             Ok(Ok(())) => {}
@@ -91,7 +91,7 @@ struct Inbox {
 }
 
 fn serve(
-    config: Config,
+    source: Source,
     inbox: Inbox,
     outbox: ring::Sender<Report>,
     feed: FeedNotice,
@@ -108,9 +108,9 @@ fn serve(
     let inserts = Queue::new(inbox.inserts, Rc::clone(&outbox));
     let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
     let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
-    let commits = Connector::new(config.clone(), reachable(Role::Commit));
-    let reads_from = Connector::new(config.clone(), reachable(Role::Read));
-    let searches_in = Connector::new(config, reachable(Role::Search));
+    let commits = Connector::new(source.clone(), reachable(Role::Commit));
+    let reads_from = Connector::new(source.clone(), reachable(Role::Read));
+    let searches_in = Connector::new(source, reachable(Role::Search));
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(inserts, feed, commits));
     let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), reads_from));

@@ -3,13 +3,12 @@
 
 use std::time::Instant;
 
-use tokio_postgres::Config;
-use tokio_postgres::config::TargetSessionAttrs;
 use tracing::{error, warn};
 
 use crate::config::Serve;
 use crate::embedded::{Embedded, Settings, Stop};
 use crate::limits::CONNECT_BACKOFF_MAX;
+use crate::postgres::Source;
 
 /// The Postgres server of an instance.
 pub(super) enum DatabaseServer {
@@ -37,21 +36,10 @@ impl DatabaseServer {
     }
 
     /// How to connect to it.
-    pub(super) fn config(&self) -> Result<Config, String> {
+    pub(super) fn source(&self) -> Result<Source, String> {
         match self {
-            DatabaseServer::Private(private) => Ok(private.postgres.config()),
-            DatabaseServer::Remote(url) => {
-                let mut config: Config = url.parse().map_err(|error| {
-                    let cause = std::error::Error::source(&error);
-                    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-                    format!("--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs")
-                })?;
-                // Of several hosts, use the one that takes writes: a standby may lag, and its "no such row" is no 404.
-                if config.get_hosts().len() > 1 {
-                    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-                }
-                Ok(config)
-            }
+            DatabaseServer::Private(private) => Ok(Source::local(private.postgres.config())),
+            DatabaseServer::Remote(url) => Source::parse(url).map_err(|why| format!("--database-url: {why}")),
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Config;
 use tracing::{info, warn};
 
 use super::announcement::Announcement;
@@ -18,7 +17,7 @@ use crate::limits::{HANG_UP_TIME_MAX, SIGNAL_REPEAT_TIME, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
-use crate::postgres::{self, Owners, ServerFacts};
+use crate::postgres::{self, Owners, ServerFacts, Source};
 
 /// How often the database threads are looked at while they end.
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
@@ -71,7 +70,7 @@ impl Instance {
     /// One line: a thread cannot start.
     pub(super) fn start(
         plan: InstancePlan,
-        config: &Config,
+        source: &Source,
         mut sockets: Sockets,
         signals: Signals,
     ) -> Result<Instance, String> {
@@ -89,14 +88,14 @@ impl Instance {
             rows: 0,
             load_time: Duration::ZERO,
         };
-        instance.start_threads(config, &mut sockets, &events)?;
+        instance.start_threads(source, &mut sockets, &events)?;
         Ok(instance)
     }
 
     /// Starts the feed, and each core with its Postgres thread.
     fn start_threads(
         &mut self,
-        config: &Config,
+        source: &Source,
         sockets: &mut Sockets,
         events: &Events,
     ) -> Result<(), String> {
@@ -110,13 +109,13 @@ impl Instance {
             row: owner_of_id(&record.pessoa.id, cores),
             apelido: owner_of_apelido(&record.pessoa.apelido, cores),
         };
-        let feed = postgres::feed::spawn(cores, config.clone(), owners, died("the feed".to_owned()));
+        let feed = postgres::feed::spawn(cores, source.clone(), owners, died("the feed".to_owned()));
         let feed = feed.map_err(no_thread)?;
         self.database_threads.push(feed.thread);
         let parts = feed.rows.into_iter().zip(feed.notices).zip(people::wire(cores));
         for (core, ((rows, notice), wiring)) in parts.enumerate() {
             let died = died(format!("the postgres thread of core {core}"));
-            let (link, thread) = postgres::spawn(core, config.clone(), notice, died).map_err(no_thread)?;
+            let (link, thread) = postgres::spawn(core, source.clone(), notice, died).map_err(no_thread)?;
             self.database_threads.push(thread);
             let (order, orders) = ring::channel(ORDERS_MAX);
             self.orders.push(order);

@@ -5,7 +5,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use tokio_postgres::Config;
 use tracing::{info, warn};
 
 use super::database::DatabaseServer;
@@ -17,7 +16,7 @@ use super::sockets::Sockets;
 use crate::config::Serve;
 use crate::core::Machine;
 use crate::embedded::Stop;
-use crate::postgres::{self, ServerFacts};
+use crate::postgres::{self, ServerFacts, Source};
 
 /// How often signals are looked for while the database is prepared.
 const SIGNAL_POLL: Duration = Duration::from_millis(20);
@@ -44,8 +43,8 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
         return Ok(());
     }
     let mut database = found?;
-    let config = database.config()?;
-    let Some(server) = prepare(&config, &mut signals)? else {
+    let source = database.source()?;
+    let Some(server) = prepare(&source, &mut signals)? else {
         database.leave();
         return Ok(());
     };
@@ -65,7 +64,7 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
         server,
         private: serve.database_url.is_none(),
     };
-    let mut started = Instance::start(plan, &config, sockets, signals);
+    let mut started = Instance::start(plan, &source, sockets, signals);
     let outcome = match &mut started {
         Ok(instance) => instance.attend(&mut database),
         Err(why) => Err(std::mem::take(why)),
@@ -77,12 +76,12 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
 
 /// Prepares the database on a thread of its own, because that may take long and a signal must end the wait. `None`
 /// after a signal.
-fn prepare(config: &Config, signals: &mut Signals) -> Result<Option<ServerFacts>, String> {
+fn prepare(source: &Source, signals: &mut Signals) -> Result<Option<ServerFacts>, String> {
     let (tell, prepared) = mpsc::sync_channel(1);
-    let config = config.clone();
+    let source = source.clone();
     let prepare = move || {
         // After a signal the receiver is gone.
-        let _ = tell.send(postgres::prepare_database(&config));
+        let _ = tell.send(postgres::prepare_database(&source));
     };
     let spawned = thread::Builder::new().name("prepare".to_owned()).spawn(prepare);
     spawned.map_err(|error| format!("cannot start a thread: {error}"))?;

@@ -119,7 +119,7 @@ impl Boxed {
 
     /// The backends of the server's connections for commits stand still.
     fn stop_commits(&self) -> Frozen {
-        let backends = "select pid from pg_stat_activity where application_name = 'rinha commit'";
+        let backends = "select pid from pg_stat_activity where application_name like 'rinha % commit'";
         Frozen::freeze(self.cluster.query(backends).iter().map(|pid| pid.parse().expect("a pid")).collect())
     }
 }

@@ -39,7 +39,7 @@ fn all_that_waits() {
     side_by_side(&[
         ("deadline", &deadline::a_trickle_is_answered_408_then_closed),
         ("drain", &drain::sigterm),
-        ("backends that hang", &outage::backends_that_hang),
+        ("a cluster that hangs", &outage::a_cluster_that_hangs),
         ("a cluster that stops", &outage::a_cluster_that_stops),
     ]);
 }

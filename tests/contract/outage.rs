@@ -26,14 +26,16 @@ const ASKED: &[(&str, &str, &str)] = &[
     ("GET", "/contagem-pessoas", "503 the database did not answer in time"),
 ];
 
-/// Backends that do not answer, though their connections stand: the outcome of what they were sent is open.
-pub(crate) fn backends_that_hang() {
+/// A database that does not answer, though its connections stand and new ones are let in: the outcome of what it was sent is
+/// open.
+pub(crate) fn a_cluster_that_hangs() {
     let cluster = Cluster::start();
     let worlds = start(&cluster);
     let stopped: Vec<StoppedBackends> =
         worlds.iter().map(|(world, _)| StoppedBackends::stop(&world.database)).collect();
+    let postmaster = StoppedBackends::stop_postmaster(cluster.embedded.pid().unwrap());
     away(&worlds);
-    drop(stopped);
+    drop((postmaster, stopped));
     back(&worlds);
 }
 
@@ -169,6 +171,15 @@ impl StoppedBackends {
             kill(pid, Signal::SIGSTOP).unwrap();
         }
         stopped
+    }
+}
+
+impl StoppedBackends {
+    /// Stops a postmaster: it lets clients in, and answers none of them.
+    fn stop_postmaster(pid: i32) -> StoppedBackends {
+        let pid = Pid::from_raw(pid);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        StoppedBackends(vec![pid])
     }
 }
 

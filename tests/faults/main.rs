@@ -4,6 +4,7 @@
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod commits;
+mod durable;
 mod kills;
 #[path = "../support/load.rs"]
 mod load;

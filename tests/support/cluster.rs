@@ -96,7 +96,7 @@ pub(crate) async fn connect(config: &Config) -> Client {
     let (client, connection) = loop {
         match config.connect(NoTls).await {
             Err(error)
-                if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+                if (error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) || error.is_closed())
                     && began.elapsed() < RECOVERY_TIME_MAX =>
             {
                 tokio::time::sleep(Duration::from_millis(5)).await;

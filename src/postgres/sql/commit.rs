@@ -1,6 +1,10 @@
 //! Inserts, and which id holds an apelido.
 
+use std::time::Duration;
+
 use ahash::{HashMap, HashSet};
+use futures_util::future::try_join;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
@@ -11,44 +15,74 @@ use crate::postgres::job::Insert;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
+/// True where the statement runs in its own session, which waits for its commits: a pooler in transaction mode may hand
+/// it to a server session with the settings of somebody else. Evaluated once a statement.
+macro_rules! own_session {
+    ($token:literal) => {
+        concat!(
+            "current_setting('rinha.session', true) = ",
+            $token,
+            " AND current_setting('synchronous_commit') IN ('on', 'remote_apply')"
+        )
+    };
+}
+
 // `unnest` of parallel arrays makes one row of each position. A ragged array of arrays cannot travel that way,
 // so each stack goes as the text of an array.
-const INSERT: &str = "\
-    INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
-    SELECT id, apelido, nome, nascimento, stack::text[], search \
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[]) \
-        AS batch (id, apelido, nome, nascimento, stack, search) \
-    ON CONFLICT DO NOTHING RETURNING id, tx";
+const INSERT: &str = concat!(
+    "INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
+     SELECT id, apelido, nome, nascimento, stack::text[], search \
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[]) \
+         AS batch (id, apelido, nome, nascimento, stack, search) \
+     WHERE ",
+    own_session!("$7"),
+    " ON CONFLICT DO NOTHING RETURNING id, tx"
+);
 
-const HOLDERS: &str = "SELECT apelido, id FROM pessoas WHERE apelido = ANY ($1::text[])";
+// One row at least, which says whose session it is.
+const HOLDERS: &str = concat!(
+    "SELECT session.own, apelido, id FROM (SELECT coalesce(",
+    own_session!("$2"),
+    ", false) AS own) AS session LEFT JOIN pessoas ON apelido = ANY ($1::text[])"
+);
+
+// A row that a statement saw may have been committed by a session whose wait for the standby was cut short, or whose
+// commit is not flushed. This commits after that row did, so whoever confirms this one has the row too. Of the ways to
+// commit without a table, a message in the log is one that waits; taking a transaction id alone does not.
+const BARRIER: &str = concat!("SELECT pg_logical_emit_message(true, 'rinha', '') WHERE ", own_session!("$1"));
+
+// In a statement of its own, so that the lock is gone at once.
+const TABLE_FREE: &str = "DO $$ BEGIN LOCK TABLE pessoas IN ROW EXCLUSIVE MODE NOWAIT; END $$";
 
 /// The statements of the connection that commits.
 pub(in crate::postgres) struct Commit {
     insert: Statement,
     holders: Statement,
+    barrier: Statement,
 }
 
 impl Statements for Commit {
     const ROLE: Role = Role::Commit;
 
-    /// `synchronous_commit` is what a 201 promises, whatever the server's default. No timeout cuts a commit short.
+    /// `synchronous_commit` is what a 201 promises, whatever the server's default; one that promises more is left alone.
+    /// No timeout cuts a commit short.
     ///
     /// Postgres would plan each batch anew, because it expects the generic plan to cost more; the generic plan was
     /// measured to cost less (perf/results/2026-11-26.md). That plan stays in use while the table grows, so it must not
     /// scan the whole table, nor be compiled because its estimated cost is high.
-    ///
-    /// Without `client_connection_check_interval` (Postgres 14 and later), a backend that waits for a lock would keep
-    /// its connection after its client gave up.
     fn settings() -> String {
-        "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = 0; \
-         SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
-         SELECT set_config(name, '2000', false) FROM pg_settings \
-         WHERE name = 'client_connection_check_interval'"
+        "SELECT set_config('synchronous_commit', 'on', false) \
+         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply'); \
+         SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
             .to_owned()
     }
 
     async fn prepare(client: &Client) -> Result<Commit, Error> {
-        Ok(Commit { insert: client.prepare(INSERT).await?, holders: client.prepare(HOLDERS).await? })
+        Ok(Commit {
+            insert: client.prepare(INSERT).await?,
+            holders: client.prepare(HOLDERS).await?,
+            barrier: client.prepare(BARRIER).await?,
+        })
     }
 }
 
@@ -60,7 +94,7 @@ pub(in crate::postgres) struct Inserted {
 }
 
 impl Session<Commit> {
-    /// Inserts the rows; those whose ids are returned are now committed.
+    /// Inserts the rows; those whose ids are returned are now committed, if the server said nothing meanwhile.
     pub(in crate::postgres) async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
         let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
         let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
@@ -70,21 +104,71 @@ impl Session<Commit> {
             pessoas().map(|pessoa| Days(pessoa.nascimento.days_since_2000())).collect();
         let stacks: Vec<StackText<'_>> = pessoas().map(|pessoa| StackText(pessoa.stack.as_ref())).collect();
         let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.asked.search_text).collect();
-        let columns: [&(dyn ToSql + Sync); 6] = [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches];
-        let inserted = self.bounded(self.client().query(&self.statements().insert, &columns)).await?;
+        let columns: [&(dyn ToSql + Sync); 7] =
+            [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches, &self.token()];
+        let inserted = self.patiently(self.client().query(&self.statements().insert, &columns)).await?;
         Ok(Inserted {
             ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
             tx: inserted.first().map(|row| row.try_get(1)).transpose()?,
         })
     }
 
-    /// Which id owns each of the rows' apelidos.
+    /// Which id owns each of the rows' apelidos, by rows that are durable: the answer has waited for that.
     pub(in crate::postgres) async fn holders(
         &self,
         rows: &[Insert],
     ) -> Result<HashMap<Box<str>, Uuid>, Failure> {
         let apelidos: Vec<&str> = rows.iter().map(|row| &*row.asked.pessoa.apelido).collect();
-        let holders = self.bounded(self.client().query(&self.statements().holders, &[&apelidos])).await?;
-        holders.iter().map(|row| Ok((row.try_get::<_, &str>(0)?.into(), row.try_get(1)?))).collect()
+        let columns: [&(dyn ToSql + Sync); 2] = [&apelidos, &self.token()];
+        // Both are sent at once, in this order.
+        let holders = self.client().query(&self.statements().holders, &columns);
+        let (holders, ()) = try_join(self.patiently(holders), self.barrier()).await?;
+        holders
+            .iter()
+            .filter_map(|row| match (row.try_get(0), row.try_get::<_, Option<&str>>(1)) {
+                (Ok(false), _) => Some(Err(Failure::Lost(NOT_ITS_OWN.to_owned()))),
+                (Ok(true), Ok(None)) => None,
+                (Ok(true), Ok(Some(apelido))) => {
+                    Some(row.try_get(2).map(|id| (apelido.into(), id)).map_err(Failure::from))
+                }
+                (Err(error), _) | (_, Err(error)) => Some(Err(error.into())),
+            })
+            .collect()
+    }
+
+    /// Returns when all that this session has seen committed is durable.
+    ///
+    /// # Errors
+    ///
+    /// Also a warning, which the server gives when it was told to wait for the standby no longer.
+    pub(in crate::postgres) async fn barrier(&self) -> Result<(), Failure> {
+        let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
+        let passed = self.client().query_opt(&self.statements().barrier, &token);
+        if self.patiently(passed).await?.is_none() {
+            return Err(Failure::Lost(NOT_ITS_OWN.to_owned()));
+        }
+        match self.incoming().take_warning() {
+            None => Ok(()),
+            Some(warning) => Err(Failure::Lost(format!("the wait for the standby was cut short: {warning}"))),
+        }
+    }
+
+    /// How long a statement may wait for a lock.
+    pub(in crate::postgres) async fn wait_for_locks(&self, time_max: Duration) -> Result<(), Failure> {
+        let set = format!("SET lock_timeout = {}", time_max.as_millis());
+        self.bounded(self.client().batch_execute(&set)).await
+    }
+
+    /// Whether nobody holds the whole table against inserts.
+    pub(in crate::postgres) async fn table_is_free(&self) -> Result<bool, Failure> {
+        match self.bounded(self.client().batch_execute(TABLE_FREE)).await {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.undone() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 }
+
+/// Why a statement was not done: the server session that ran it is somebody else's.
+const NOT_ITS_OWN: &str = "the statement ran in another server session, or with synchronous_commit weaker than on: \
+                           expected a session of its own (a connection pooler must be in session mode)";

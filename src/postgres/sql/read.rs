@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 use super::row::record_at;
-use crate::limits::STATEMENT_TIME_MAX;
+use crate::limits::READ_TIME_MAX;
 use crate::pessoa::Record;
 use crate::postgres::failure::Failure;
 use crate::postgres::role::Role;
@@ -25,7 +25,7 @@ impl Statements for Read {
     const ROLE: Role = Role::Read;
 
     fn settings() -> String {
-        format!("SET statement_timeout = {}", STATEMENT_TIME_MAX.as_millis())
+        format!("SET statement_timeout = {}", READ_TIME_MAX.as_millis())
     }
 
     async fn prepare(client: &Client) -> Result<Read, Error> {
@@ -50,7 +50,8 @@ impl Session<Read> {
 
     /// The number of committed rows.
     pub(in crate::postgres) async fn count(&self) -> Result<u64, Failure> {
-        let row = self.bounded(self.client().query_one(&self.statements().count, &[])).await?;
+        // It reads the whole table.
+        let row = self.within(READ_TIME_MAX, self.client().query_one(&self.statements().count, &[])).await?;
         let rows: i64 = row.try_get(0)?;
         Ok(u64::try_from(rows).expect("a count is not negative"))
     }

@@ -1,13 +1,44 @@
-//! `schema.sql`, and what a server says of itself when it is applied.
+//! `schema.sql`, whether the table that is there is the one that the statements expect, and what a server says of itself.
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::limits::SCHEMA_LOCK_TIME_MAX;
+use crate::postgres::failure::Failure;
+use crate::postgres::session::TOKEN;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
 
 /// Serialises concurrent starts on one database: "rinha" in ASCII.
 const SCHEMA_LOCK: i64 = 0x72_69_6e_68_61;
+
+/// The columns that the statements name, and the types that they may have.
+const COLUMNS: [(&str, &[&str]); 7] = [
+    ("id", &["uuid"]),
+    ("apelido", &["character varying", "text"]),
+    ("nome", &["character varying", "text"]),
+    ("nascimento", &["date"]),
+    ("stack", &["text[]", "character varying[]"]),
+    ("search", &["bytea"]),
+    ("tx", &["xid8"]),
+];
+
+/// Of each column: its name, its type without a length, and whether an insert that does not name it fails.
+const TABLE: &str = "\
+    SELECT attname, format_type(atttypid, NULL), attnotnull AND NOT atthasdef AND attidentity = '' \
+    FROM pg_attribute WHERE attrelid = 'pessoas'::regclass AND attnum > 0 AND NOT attisdropped";
+
+/// The columns by which alone a valid index knows each row, comparing bytes.
+const UNIQUE: &str = "\
+    SELECT attname FROM pg_index \
+    JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
+    LEFT JOIN pg_collation ON pg_collation.oid = indcollation[0] \
+    WHERE indrelid = 'pessoas'::regclass AND indisunique AND indisvalid AND indimmediate \
+      AND indnkeyatts = 1 AND indpred IS NULL AND indexprs IS NULL AND coalesce(collisdeterministic, true)";
+
+/// What a statement needs that this user may not do.
+const RIGHTS: &str = "\
+    SELECT kind FROM unnest(ARRAY['SELECT', 'INSERT']) AS kind \
+    WHERE NOT has_table_privilege('pessoas', kind)";
 
 /// What `prepare_database` asks.
 pub(in crate::postgres) struct Facts {
@@ -16,17 +47,39 @@ pub(in crate::postgres) struct Facts {
     pub(in crate::postgres) durable: bool,
 }
 
+/// Why a database cannot be worked with.
+pub(in crate::postgres) enum Unfit {
+    /// It did not do what it was asked.
+    Failed(Failure),
+    /// It is not what is expected; one line that says what is missing.
+    Lacks(String),
+}
+
+impl From<tokio_postgres::Error> for Unfit {
+    fn from(error: tokio_postgres::Error) -> Unfit {
+        Unfit::Failed(error.into())
+    }
+}
+
 /// Applies `schema.sql`, one start at a time, and asks what the server is.
-pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, tokio_postgres::Error> {
-    client
-        .batch_execute(&format!(
-            "SET lock_timeout = {}; SET client_min_messages = warning; SELECT pg_advisory_lock({SCHEMA_LOCK})",
-            SCHEMA_LOCK_TIME_MAX.as_millis()
-        ))
-        .await?;
-    let applied = client.batch_execute(SCHEMA).await;
-    client.batch_execute(&format!("SELECT pg_advisory_unlock({SCHEMA_LOCK})")).await?;
-    applied?;
+pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> {
+    // One transaction: the lock ends with it, whatever happens, and whatever is between here and the server.
+    let schema = format!(
+        "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL client_min_messages = warning; \
+         SELECT pg_advisory_xact_lock({SCHEMA_LOCK}); {SCHEMA}; COMMIT",
+        SCHEMA_LOCK_TIME_MAX.as_millis()
+    );
+    if let Err(error) = client.batch_execute(&schema).await {
+        let failure = Failure::from(error);
+        // The session may be used again: the transaction that failed is still open.
+        client.batch_execute("ROLLBACK").await?;
+        if failure.sqlstate() == Some("42501") {
+            return Err(Unfit::Lacks(format!(
+                "{failure}; expected the rights to make what schema.sql makes"
+            )));
+        }
+        return Err(Unfit::Failed(failure));
+    }
     let fsync = show(client, "fsync").await?;
     let full_page_writes = show(client, "full_page_writes").await?;
     Ok(Facts {
@@ -36,13 +89,74 @@ pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, tokio_p
     })
 }
 
+/// Whether the table is the one that the statements expect: somebody else may have made it.
+pub(in crate::postgres) async fn check(client: &Client) -> Result<(), Unfit> {
+    let lacks = |what: String| Err(Unfit::Lacks(format!("its table pessoas {what}")));
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    let rights = rows(client, RIGHTS).await?;
+    if let Some(row) = rights.first() {
+        return lacks(format!("does not allow {} to this user", cell(row, 0)));
+    }
+    let table = rows(client, TABLE).await?;
+    for (column, types) in COLUMNS {
+        match table.iter().find(|row| row.get(0) == Some(column)).map(|row| cell(row, 1)) {
+            None => return lacks(format!("has no column {column}, expected one of type {}", types[0])),
+            Some(found) if !types.contains(&found.as_str()) => {
+                return lacks(format!("has a column {column} of type {found}, expected {}", types[0]));
+            }
+            Some(_) => {}
+        }
+    }
+    // All but `tx` are named by the insert.
+    let named = |name: &str| COLUMNS.iter().any(|(column, _)| *column == name) && name != "tx";
+    if let Some(row) =
+        table.iter().find(|row| row.get(2) == Some("t") && !named(row.get(0).unwrap_or_default()))
+    {
+        return lacks(format!("has a column {} that must be given and has no default", cell(row, 0)));
+    }
+    let unique: Vec<String> = rows(client, UNIQUE).await?.iter().map(|row| cell(row, 0)).collect();
+    for column in ["id", "apelido"] {
+        if !unique.iter().any(|found| found == column) {
+            return lacks(format!("has no valid unique index on {column} alone"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each connection has a server session of its own. A pooler in transaction mode lends one session to many: what
+/// one of them sets, another one meets.
+pub(in crate::postgres) async fn sessions_are_own(client: &Client, another: &Client) -> Result<(), Unfit> {
+    let ours = "of the start that looks";
+    let own = format!("SELECT current_setting('{TOKEN}', true)");
+    client.batch_execute(&format!("SELECT set_config('{TOKEN}', '{ours}', false)")).await?;
+    // The other connection holds its session, so that the first one would be given a third.
+    let seen = async {
+        another.batch_execute("BEGIN").await?;
+        rows(another, &own).await
+    };
+    let theirs = seen.await?;
+    let after = rows(client, &own).await?;
+    another.batch_execute("ROLLBACK").await?;
+    let of = |rows: &[SimpleQueryRow]| rows.first().and_then(|row| row.get(0)).map(str::to_owned);
+    if of(&theirs).as_deref() == Some(ours) || of(&after).as_deref() != Some(ours) {
+        return Err(Unfit::Lacks(
+            "a connection has no server session of its own; expected a connection pooler in session mode, or none"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+async fn rows(client: &Client, question: &str) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let messages = client.simple_query(question).await?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
 async fn show(client: &Client, setting: &str) -> Result<String, tokio_postgres::Error> {
-    let messages = client.simple_query(&format!("SHOW {setting}")).await?;
-    Ok(messages
-        .iter()
-        .find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        })
-        .unwrap_or_default())
+    let shown = rows(client, &format!("SHOW {setting}")).await?;
+    Ok(shown.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
 }

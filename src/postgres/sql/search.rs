@@ -47,12 +47,13 @@ impl Session<Search> {
         }
         let most = i64::try_from(SEARCH_RESULTS_MAX).expect("a small number");
         let parameters: [&(dyn ToSql + Sync); 2] = [&term, &most];
-        let rows = self.bounded(self.client().query(&self.statements().search, &parameters)).await?;
+        let rows = self.client().query(&self.statements().search, &parameters);
+        let rows = self.within(SEARCH_TIME_MAX, rows).await?;
         let mut found: Vec<Record> = rows.iter().map(|row| record_at(row, 0)).collect::<Result<_, _>>()?;
 
         let no_parameters: [&(dyn ToSql + Sync); 0] = [];
         let rows = self.client().query_raw(&self.statements().unlowered, no_parameters);
-        let mut rows = std::pin::pin!(self.bounded(rows).await?);
+        let mut rows = std::pin::pin!(self.within(SEARCH_TIME_MAX, rows).await?);
         let term = memmem::Finder::new(term);
         while found.len() < SEARCH_RESULTS_MAX
             && let Some(row) = self.bounded(rows.try_next()).await?

@@ -1,0 +1,19 @@
+//! Looks at all addresses of the database for a primary that the process does not know yet: a server that was left
+//! behind may go on answering its old connections for as long as nobody ends it.
+
+use super::reach::primaries;
+use super::source::{Address, Source};
+use crate::limits::LOOKOUT_PERIOD;
+
+/// Looks, for ever. A socket file leads to one server of this machine; then there is nothing to look for.
+pub(super) async fn run(source: Source) {
+    if matches!(source.addresses(), [Address::Unix(_)]) {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOKOUT_PERIOD).await;
+        for primary in primaries(&source).await {
+            source.history().hear(primary);
+        }
+    }
+}
