@@ -40,7 +40,9 @@ END IF;
 -- Rows of a restored dump name transactions of another cluster. A row whose transaction id this cluster has not reached
 -- would seem new to every reader again and again, so it gets the id of this transaction.
 SET LOCAL enable_seqscan = off;
-UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
+IF EXISTS (SELECT FROM pessoas WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())) THEN
+    UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
+END IF;
 
 END
 $schema$;

@@ -5,15 +5,21 @@ use super::reach::primaries;
 use super::source::{Address, Source};
 use crate::limits::LOOKOUT_PERIOD;
 
-/// Looks, for ever. A socket file leads to one server of this machine; then there is nothing to look for.
+/// Looks, for ever.
 pub(super) async fn run(source: Source) {
-    if matches!(source.addresses(), [Address::Unix(_)]) {
-        return std::future::pending().await;
-    }
     loop {
         tokio::time::sleep(LOOKOUT_PERIOD).await;
-        for primary in primaries(&source).await {
-            source.history().hear(primary);
-        }
+        look(&source).await;
+    }
+}
+
+/// Looks once; the process follows the newest primary that answers. A socket file leads to one server of this machine: then
+/// there is nothing to look for.
+pub(super) async fn look(source: &Source) {
+    if matches!(source.addresses(), [Address::Unix(_)]) {
+        return;
+    }
+    for primary in primaries(source).await {
+        source.history().hear(primary);
     }
 }

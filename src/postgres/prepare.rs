@@ -8,6 +8,7 @@ use tokio::task::LocalSet;
 use tracing::info;
 
 use super::failure::Failure;
+use super::lookout;
 use super::reach::{Reached, reach};
 use super::source::Source;
 use super::sql;
@@ -86,6 +87,9 @@ enum Preparation {
 }
 
 async fn prepare(source: &Source) -> Result<ServerFacts, Preparation> {
+    reach(source, "start").await.map_err(refusal)?;
+    // After a failover an old primary may be the first to answer.
+    lookout::look(source).await;
     let session = reach(source, "start").await.map_err(refusal)?;
     let another = reach(source, "start").await.map_err(refusal)?;
     in_time(STATEMENT_TIME_MAX, async {
@@ -113,7 +117,6 @@ async fn apply(session: &Reached) -> Result<ServerFacts, Preparation> {
             facts.encoding
         )));
     }
-    sql::schema::check(&session.client).await?;
     Ok(ServerFacts { version: facts.version, durable: facts.durable })
 }
 

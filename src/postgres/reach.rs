@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::error::Severity;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage};
 
@@ -192,11 +192,13 @@ fn not_connected(error: std::io::Error) -> Failure {
 
 /// An error that did not come from the network, nor from the server, means a setting that cannot work.
 fn not_begun(error: tokio_postgres::Error) -> Failure {
-    let cause = std::error::Error::source(&error);
-    match cause.is_some_and(|cause| !cause.is::<std::io::Error>()) && error.as_db_error().is_none() {
-        true => Failure::Misconfigured(describe(&error)),
-        false => error.into(),
-    }
+    let from_network =
+        |cause: &std::io::Error| !cause.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
+    let misconfigured = match std::error::Error::source(&error) {
+        None => false,
+        Some(cause) => !cause.is::<DbError>() && !cause.downcast_ref().is_some_and(from_network),
+    };
+    if misconfigured { Failure::Misconfigured(describe(&error)) } else { error.into() }
 }
 
 async fn reach_place(source: &Source, config: &Config, place: Place) -> Result<Reached, Failure> {

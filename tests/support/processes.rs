@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -133,5 +136,42 @@ impl Drop for Home {
             let left = Embedded::start(&Settings::new(self.data_dir()));
             println!("a Postgres was left behind: stopped ({:?})", left.map(|left| left.pid()));
         }
+    }
+}
+
+/// A program that a test runs beside the server; killed when this is dropped.
+pub(crate) struct Child(std::process::Child);
+
+impl Child {
+    /// Starts a program that refuses to be root as the user that owns `path`.
+    pub(crate) fn start_as_owner_of(path: &Path, mut command: Command) -> Child {
+        let owner = fs::metadata(path).expect("a path");
+        if nix::unistd::geteuid().is_root() {
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Child(command.spawn().expect("a program"))
+    }
+
+    /// A port of loopback that nobody has.
+    pub(crate) fn free_port() -> u16 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("its address").port()
+    }
+
+    /// The path of a program.
+    pub(crate) fn find(name: &str) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        directories.push("/usr/sbin".into());
+        directories.into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SIGINT is a fast stop for Postgres, and ends PgBouncer.
+        send(i32::try_from(self.0.id()).expect("a pid"), Signal::SIGINT);
+        wait_until("its end", || self.0.try_wait().is_ok_and(|ended| ended.is_some()));
     }
 }

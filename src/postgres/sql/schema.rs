@@ -61,8 +61,9 @@ impl From<tokio_postgres::Error> for Unfit {
     }
 }
 
-/// Applies `schema.sql`, one start at a time, and asks what the server is.
+/// Looks at the table that is there, applies `schema.sql`, one start at a time, and asks what the server is.
 pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> {
+    check(client).await?;
     // One transaction: the lock ends with it, whatever happens, and whatever is between here and the server.
     let schema = format!(
         "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL client_min_messages = warning; \
@@ -89,8 +90,11 @@ pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> 
     })
 }
 
-/// Whether the table is the one that the statements expect: somebody else may have made it.
-pub(in crate::postgres) async fn check(client: &Client) -> Result<(), Unfit> {
+/// Whether the table, if it is there, is the one that the statements expect: somebody else may have made it.
+async fn check(client: &Client) -> Result<(), Unfit> {
+    if rows(client, "SELECT FROM pg_class WHERE oid = to_regclass('pessoas')").await?.is_empty() {
+        return Ok(());
+    }
     let lacks = |what: String| Err(Unfit::Lacks(format!("its table pessoas {what}")));
     let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
     let rights = rows(client, RIGHTS).await?;
@@ -123,6 +127,8 @@ pub(in crate::postgres) async fn check(client: &Client) -> Result<(), Unfit> {
     Ok(())
 }
 
+const SESSION_MODE: &str = "expected a connection pooler in session mode, or none";
+
 /// Whether each connection has a server session of its own. A pooler in transaction mode lends one session to many: what
 /// one of them sets, another one meets.
 pub(in crate::postgres) async fn sessions_are_own(client: &Client, another: &Client) -> Result<(), Unfit> {
@@ -130,19 +136,16 @@ pub(in crate::postgres) async fn sessions_are_own(client: &Client, another: &Cli
     let own = format!("SELECT current_setting('{TOKEN}', true)");
     client.batch_execute(&format!("SELECT set_config('{TOKEN}', '{ours}', false)")).await?;
     // The other connection holds its session, so that the first one would be given a third.
-    let seen = async {
-        another.batch_execute("BEGIN").await?;
-        rows(another, &own).await
-    };
-    let theirs = seen.await?;
+    if let Err(error) = another.batch_execute("BEGIN").await {
+        // In statement mode.
+        return Err(Unfit::Lacks(format!("{}; {SESSION_MODE}", Failure::from(error))));
+    }
+    let theirs = rows(another, &own).await?;
     let after = rows(client, &own).await?;
     another.batch_execute("ROLLBACK").await?;
     let of = |rows: &[SimpleQueryRow]| rows.first().and_then(|row| row.get(0)).map(str::to_owned);
     if of(&theirs).as_deref() == Some(ours) || of(&after).as_deref() != Some(ours) {
-        return Err(Unfit::Lacks(
-            "a connection has no server session of its own; expected a connection pooler in session mode, or none"
-                .to_owned(),
-        ));
+        return Err(Unfit::Lacks(format!("a connection has no server session of its own; {SESSION_MODE}")));
     }
     Ok(())
 }
