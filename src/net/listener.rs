@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,8 +23,6 @@ pub struct Bound {
     socket: socket2::Socket,
     listen: Listen,
     path: Option<UnixPath>,
-    /// Of a TCP address, until the socket listens: the kernel lets others bind it until then.
-    _claim: Option<socket2::Socket>,
 }
 
 /// A socket that listens.
@@ -81,12 +79,16 @@ impl Drop for Lock {
     }
 }
 
-/// Claims a TCP address among the servers of this network namespace, within which an address means the same: by an
-/// abstract unix socket of its name.
-fn claim(address: SocketAddr) -> io::Result<socket2::Socket> {
-    let claim = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    claim.bind(&SockAddr::unix(format!("\0rinha-listens-on-{address}"))?)?;
-    Ok(claim)
+/// Claims the address of a bound TCP socket: from now on the kernel lets nobody bind one that overlaps with it, such as a
+/// wildcard and one of its addresses, or IPv4 and an IPv6 wildcard that takes both. As long as all sockets of a port allow
+/// its reuse, the kernel only looks at those that listen, and of a port it may remember that they do until one listens. So
+/// this one listens, takes the permission back while nobody else can listen, and stops listening. A client that comes in
+/// that moment is reset, which tells it as much as the refusal before and after.
+fn claim(socket: &socket2::Socket) -> io::Result<()> {
+    socket.listen(0)?;
+    socket.set_reuse_address(false)?;
+    // Of a socket that listens this ends only the listening; it keeps its address.
+    socket.shutdown(Shutdown::Read)
 }
 
 fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
@@ -132,12 +134,14 @@ impl Bound {
         let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the old connections' TIME_WAIT to pass.
         socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(*address))?;
+        // A port that the kernel chose is nobody else's, and would be lost with the listening.
+        if address.port() != 0 {
+            claim(&socket)?;
+        }
         // Accepted sockets inherit it: answers are written whole, so there is nothing to coalesce.
         socket.set_tcp_nodelay(true)?;
-        socket.bind(&SockAddr::from(*address))?;
-        // With port 0 each server gets another one.
-        let claim = if address.port() == 0 { None } else { Some(claim(*address)?) };
-        Ok(Bound { socket, listen: listen.clone(), path: None, _claim: claim })
+        Ok(Bound { socket, listen: listen.clone(), path: None })
     }
 
     /// Binds without monoio, which would set SO_REUSEPORT: Linux refuses that on unix sockets since 6.12.
@@ -148,7 +152,7 @@ impl Bound {
         socket.bind(&SockAddr::unix(&path)?)?;
         let path = UnixPath { file: device_and_inode(&path)?, path, _lock: lock };
         fs::set_permissions(&path.path, fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
-        Ok(Bound { socket, listen: listen.clone(), path: Some(path), _claim: None })
+        Ok(Bound { socket, listen: listen.clone(), path: Some(path) })
     }
 
     /// The address as text, with the port that the kernel chose if port 0 was given.
@@ -166,6 +170,10 @@ impl Bound {
 
     /// Begins to listen. epoll needs a non-blocking socket, io_uring a blocking one.
     pub fn listen(mut self, backlog: i32, nonblocking: bool) -> io::Result<Socket> {
+        if let Listen::Tcp(_) = self.listen {
+            // Old connections are in the way of a socket that does not allow this, and accepted ones inherit it.
+            self.socket.set_reuse_address(true)?;
+        }
         self.socket.listen(backlog)?;
         self.socket.set_nonblocking(nonblocking)?;
         Ok(match self.path.take() {
@@ -250,6 +258,85 @@ mod tests {
         }
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// The port is claimed as the kernel will see it when both listen, by addresses that overlap and no others; until then
+    /// a client is refused.
+    #[test]
+    fn addresses_that_overlap_are_claimed_before_they_listen() {
+        if std::net::TcpListener::bind("[::1]:0").is_err() {
+            return println!("skipped: no IPv6 here");
+        }
+        for (held, taken, free) in [
+            ("0.0.0.0", &["0.0.0.0", "127.0.0.1", "[::]"][..], &["[::1]"][..]),
+            ("127.0.0.1", &["127.0.0.1", "0.0.0.0", "[::]"], &["127.0.0.2", "[::1]"]),
+            ("[::]", &["[::]", "[::1]", "0.0.0.0", "127.0.0.1"], &[]),
+            ("[::1]", &["[::1]", "[::]"], &["127.0.0.1", "0.0.0.0"]),
+        ] {
+            // A port that is free on all addresses.
+            let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+            let bind = |address: &str| Bound::bind_tcp(&format!("{address}:{port}").parse().unwrap());
+            let first = bind(held).unwrap();
+            let near = held.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+            let near = format!("{near}:{port}");
+            let client = || std::net::TcpStream::connect(&near).map_err(|error| error.kind());
+            assert_eq!(client().err(), Some(io::ErrorKind::ConnectionRefused));
+            let expect_taken = || {
+                for address in taken {
+                    let bound = bind(address).map(|_| ()).map_err(|error| error.kind());
+                    assert_eq!(bound, Err(io::ErrorKind::AddrInUse), "{address} beside {held}");
+                }
+            };
+            expect_taken();
+            for address in free {
+                drop(bind(address).unwrap().listen(1, false).unwrap());
+            }
+            let listening = first.listen(1, false).unwrap();
+            assert!(client().is_ok());
+            expect_taken();
+            drop(listening);
+            drop(bind(held).unwrap());
+        }
+    }
+
+    #[test]
+    fn one_of_many_claims_an_address() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listens = [Listen::Tcp(free), format!("0.0.0.0:{}", free.port()).parse().unwrap()];
+        for _ in 0..100 {
+            let barrier = std::sync::Barrier::new(4);
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let bind = |listen| {
+                    barrier.wait();
+                    Bound::bind_tcp(listen)
+                };
+                let threads: Vec<_> =
+                    listens.iter().cycle().take(4).map(|listen| scope.spawn(move || bind(listen))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_port_that_the_kernel_chose_stays() {
+        let bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        let name = bound.name();
+        let _listening = bound.listen(1, false).unwrap();
+        assert!(std::net::TcpStream::connect(name).is_ok());
+    }
+
+    #[test]
+    fn a_restart_does_not_wait_for_old_connections() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for _ in 0..2 {
+            let bound = Bound::bind(&Listen::Tcp(free), 0).unwrap();
+            let Ok(Socket::Tcp(listener)) = bound.listen(1, false) else { panic!("a listener") };
+            let mut client = std::net::TcpStream::connect(free).unwrap();
+            // The server closes first: its port is in TIME_WAIT.
+            drop(listener.accept().unwrap());
+            assert_eq!(io::Read::read(&mut client, &mut [0]).unwrap(), 0);
+        }
     }
 
     #[test]

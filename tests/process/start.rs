@@ -7,6 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::cluster::{Cluster, is_root_or_skip, temporary_directory};
 use crate::load::{Pessoa, wait_until};
 use crate::processes::Home;
@@ -84,6 +86,34 @@ fn an_address_that_is_taken() {
         assert!(!data_dir.exists());
     }
     assert_eq!(fs::read(&file).expect("the file"), b"precious");
+}
+
+/// A server that waits for its database does not listen yet, but whoever starts on an address that overlaps with its own
+/// hears so at once, and not after a load of its own.
+#[test]
+fn an_address_of_a_server_that_does_not_listen_yet() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let nowhere = |listen: &str| {
+        let mut command = binary();
+        command.args(["--log-format=json", "--listen", listen]);
+        command.args(["--database-url", "host=/nowhere user=a dbname=b"]);
+        command
+    };
+    let mut first = Server::spawn(nowhere(&format!("127.0.0.1:{}", free.port())));
+    wait_until("a server that waits", || {
+        first.events().iter().any(|event| event["message"] == "waiting for the database")
+    });
+    for address in ["127.0.0.1", "0.0.0.0"] {
+        let listen = format!("{address}:{}", free.port());
+        refused(nowhere(&listen), 1, &[&listen, "another server listens there", "--listen"]);
+    }
+    // It disturbs no server on another address.
+    let second = Server::spawn(nowhere(&format!("127.0.0.2:{}", free.port())));
+    wait_until("a second server that waits", || {
+        second.events().iter().any(|event| event["message"] == "waiting for the database")
+    });
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.wait(Duration::from_secs(10)).code(), Some(0));
 }
 
 #[test]
