@@ -11,7 +11,7 @@ use super::clock::{Tick, ticks};
 use crate::limits::{IDLE_TIME_MAX, LINGER_TIME_MAX, REQUEST_TIME_MAX, WRITE_TIME_MAX};
 
 /// What a connection is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Between requests.
     Idle,
@@ -103,6 +103,12 @@ impl Connections {
     /// Notes that a connection enters `phase`, and sets the deadline of this phase.
     pub(super) fn enter(&self, key: Key, phase: Phase, now: Tick) {
         self.entries.borrow_mut()[key].enter(phase, now);
+    }
+
+    /// What a connection is doing.
+    #[cfg(test)]
+    pub(super) fn phase_of(&self, key: Key) -> Phase {
+        self.entries.borrow()[key].phase
     }
 
     /// Whether a phase of this connection was ended for its deadline.

@@ -16,6 +16,8 @@ mod incoming;
 pub mod intake;
 pub mod listener;
 pub mod shared;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use acceptor::{Accepted, Accepting, Acceptor};
