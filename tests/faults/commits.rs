@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rinha::limits::{COMMIT_TIME_MAX, MINTS_MAX};
 
 use crate::cluster::Cluster;
 use crate::load::{Fate, Load, Pessoa, seed, verify, wait_until};
@@ -14,6 +15,9 @@ use crate::server::Server;
 use crate::{RECOVERY_SECONDS_MAX, each_server};
 
 const CLIENTS: usize = 8;
+
+/// What a busy test machine may add to a deadline.
+const LATENESS_MAX: Duration = Duration::from_secs(3);
 
 /// The backends that commit for a server.
 const COMMITTERS: &str = "from pg_stat_activity where application_name like 'rinha % commit'";
@@ -53,6 +57,31 @@ fn a_commit_connection_killed_again_and_again() {
         load.wait_for(50);
         assert_eq!(load.lost(), 0);
         verify(&load.finish(), &cluster.config(), &server.tcp());
+    });
+}
+
+/// A row that the database drops in silence looks like one whose id is taken, so another id is tried. However slow the tries
+/// are, they share the deadline of the create.
+#[test]
+fn ids_that_are_tried_share_one_deadline() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        // All tries together would take 12 s.
+        let refuses = "perform nextval('tries'); perform pg_sleep(1.5); return null;";
+        cluster.query(&before_each("row", refuses));
+        let began = Instant::now();
+        let answer = Pessoa::named("sumida").post_to(&server);
+        let took = began.elapsed();
+        let tries: usize = cluster.query("select last_value from tries")[0].parse().expect("a number");
+        println!("{} after {took:?} and {tries} tries", answer.status);
+        assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("1")));
+        assert!(took + Duration::from_millis(100) > COMMIT_TIME_MAX, "given up after {took:?}");
+        assert!(took < COMMIT_TIME_MAX + LATENESS_MAX, "{took:?}");
+        assert!((2..MINTS_MAX).contains(&tries), "{tries} tries");
+        cluster.query("drop trigger meddle on pessoas");
+        assert_eq!(cluster.query("select count(*) from pessoas"), ["0"]);
+        assert_eq!(Pessoa::named("sumida").post_to(&server).status, 201);
     });
 }
 
