@@ -372,6 +372,14 @@ const _: () = {
             + EMBEDDED_SLACK.as_millis()
             < 10_000
     );
+    // A second signal: the server is gone "at once", which is 2 s with a database that hangs.
+    assert!(
+        EMBEDDED_STOP_QUIT_MAX.as_millis()
+            + 2 * EMBEDDED_STOP_KILL_MAX.as_millis()
+            + LOG_FLUSH_TIME_MAX.as_millis()
+            + EMBEDDED_SLACK.as_millis()
+            < 2_000
+    );
     // The connect backoff must notice a database that came back well within five seconds.
     assert!(
         CONNECT_BACKOFF_MAX.as_millis() + ADDRESS_TIME_MAX.as_millis() + PREPARE_TIME_MAX.as_millis() < 5_000

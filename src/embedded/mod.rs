@@ -154,8 +154,9 @@ impl Embedded {
         Ok(true)
     }
 
-    /// Stops Postgres within a few seconds. The first signal lets it write everything out. If that takes too long, the
-    /// next ones end it at once, and the next start recovers from the WAL. Either way no committed row is lost.
+    /// Stops Postgres within a few seconds. The first signal lets it write everything out. If that takes too long, or
+    /// [`Stop`] says "at once" before or meanwhile, the next ones end it at once, and the next start recovers from the WAL.
+    /// Either way no committed row is lost.
     ///
     /// # Errors
     ///
@@ -169,18 +170,23 @@ impl Embedded {
             (Signal::SIGQUIT, EMBEDDED_STOP_QUIT_MAX),
             (Signal::SIGKILL, EMBEDDED_STOP_KILL_MAX),
         ];
-        let mut orderly = true;
         for (signal, time_max) in steps {
-            postmaster.signal(signal);
-            if postmaster.wait_end(time_max) {
-                if !orderly {
-                    tracing::warn!(%signal, "Postgres did not stop in time; the next start recovers");
-                    self.end_strays(Duration::ZERO, EMBEDDED_STOP_KILL_MAX)?;
-                }
-                self.layout.remove_socket_dir();
-                return Ok(());
+            let orderly = signal == Signal::SIGINT;
+            let cut_short = || orderly && self.settings.stop.is_at_once();
+            if cut_short() {
+                continue;
             }
-            orderly = false;
+            postmaster.signal(signal);
+            wait_until(time_max, || !postmaster.is_running() || cut_short());
+            if postmaster.is_running() {
+                continue;
+            }
+            if !orderly {
+                tracing::warn!(%signal, "Postgres was ended before everything was written out; the next start recovers");
+                self.end_strays(Duration::ZERO, EMBEDDED_STOP_KILL_MAX)?;
+            }
+            self.layout.remove_socket_dir();
+            return Ok(());
         }
         Err(EmbeddedError::Unstoppable { pid: postmaster.pid.as_raw(), pgdata: self.layout.pgdata.clone() })
     }

@@ -20,7 +20,6 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, Uid};
 
 use super::layout::{Layout, socket_path};
-use super::wait::wait_until;
 use crate::limits::{EMBEDDED_COMMAND_LINE_BYTES, EMBEDDED_POLL_PERIOD, EMBEDDED_PROBE_TIME_MAX};
 
 /// A postmaster of ours: a child, or the orphan of a server that was killed.
@@ -62,11 +61,6 @@ impl Postmaster {
         if self.is_running() {
             let _ = kill(self.pid, signal);
         }
-    }
-
-    /// Waits for its end; false when the time is over first.
-    pub(super) fn wait_end(&mut self, time_max: Duration) -> bool {
-        wait_until(time_max, || !self.is_running())
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Settings {
     pub shared_buffers_mib: u32,
     /// `max_connections`.
     pub max_connections: u32,
-    /// Ends the waits of a start.
+    /// Ends the waits of a start, and may hurry a stop.
     pub stop: Stop,
 }
 
@@ -47,7 +47,7 @@ impl Settings {
         }
     }
 
-    /// A start with these settings is given up when `stop` is set.
+    /// A start with these settings is given up when `stop` is set; what was started is stopped at once when `stop` says so.
     #[must_use]
     pub fn until(mut self, stop: &Stop) -> Self {
         self.stop = stop.clone();

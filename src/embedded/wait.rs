@@ -21,18 +21,34 @@ pub(super) fn wait_until(time_max: Duration, mut condition: impl FnMut() -> bool
     }
 }
 
-/// Tells a start that it is to be given up, from another thread.
+/// Tells a start that it is to be given up, and a stop that it is to be quick, from another thread.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    stop: AtomicBool,
+    at_once: AtomicBool,
+}
 
 impl Stop {
     /// The start is to be given up.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.stop.store(true, Ordering::Release);
     }
 
     /// Whether the start is to be given up.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.stop.load(Ordering::Acquire)
+    }
+
+    /// A stop is not to wait until Postgres has written everything out.
+    pub fn set_at_once(&self) {
+        self.0.at_once.store(true, Ordering::Release);
+    }
+
+    /// Whether a stop is not to wait until Postgres has written everything out.
+    pub fn is_at_once(&self) -> bool {
+        self.0.at_once.load(Ordering::Acquire)
     }
 }

@@ -59,7 +59,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Stops a private server.
+    /// Stops a private server, at once after a second signal.
     pub(super) fn leave(self) {
         if let DatabaseServer::Private(mut private) = self
             && let Err(error) = private.postgres.stop()

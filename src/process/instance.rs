@@ -13,7 +13,7 @@ use super::signals::Signals;
 use super::sockets::Sockets;
 use crate::channel::ring;
 use crate::core::{self, CorePlan, Order, Serving, Wanted};
-use crate::limits::{HANG_UP_TIME_MAX, SIGNAL_REPEAT_TIME, STOP_TIME_MAX};
+use crate::limits::{HANG_UP_TIME_MAX, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
@@ -141,11 +141,11 @@ impl Instance {
         Ok(())
     }
 
-    /// Handles what happens until every core has left.
+    /// Handles what happens until every core has left, or a second signal ends the wait.
     ///
     /// # Errors
     ///
-    /// One line: a thread died, or a second signal ended the wait.
+    /// One line: a thread died.
     pub(super) fn attend(&mut self, database: &mut DatabaseServer) -> Result<(), String> {
         let cores = self.plan.cpus.len();
         let (mut loaded, mut drained, mut left) = (0, 0, 0);
@@ -188,9 +188,8 @@ impl Instance {
                         stopping = Some(Instant::now());
                         self.drain();
                     }
-                    // Supervisors signal the process and its group: that is one request.
-                    Some(since) if since.elapsed() < SIGNAL_REPEAT_TIME => {}
-                    Some(_) => return Err(format!("stopped at once by a second signal ({signal})")),
+                    // At once: whoever stops the database knows it too.
+                    Some(_) => return Ok(()),
                 },
                 Ok(Event::Died(why)) => return Err(why),
                 Err(RecvTimeoutError::Timeout) if stopping.is_some() => {}
@@ -203,12 +202,14 @@ impl Instance {
     }
 
     /// Waits for the database threads, which end after their cores: a private Postgres must not be stopped while they
-    /// are connected.
+    /// are connected, unless a second signal comes.
     fn hang_up(&mut self) {
         let began = Instant::now();
         while began.elapsed() < HANG_UP_TIME_MAX && !self.database_threads.iter().all(JoinHandle::is_finished)
         {
-            std::thread::sleep(HANG_UP_POLL);
+            if let Ok(Event::Signal(_)) = self.happened.recv_timeout(HANG_UP_POLL) {
+                return;
+            }
         }
     }
 

@@ -28,7 +28,13 @@ const SIGNAL_POLL: Duration = Duration::from_millis(20);
 /// One line that says what is wrong and what helps.
 pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
     let stop = Stop::default();
-    let mut signals = Signals::catch(stop.clone())?;
+    let signals = Signals::catch(stop.clone())?;
+    run(serve, give_back, &stop, signals)?;
+    // Whenever it came, also while the database was being stopped.
+    if stop.is_at_once() { Err("stopped at once by a second signal".to_owned()) } else { Ok(()) }
+}
+
+fn run(serve: &Serve, give_back: fn(), stop: &Stop, mut signals: Signals) -> Result<(), String> {
     let machine = Machine::this()?;
     let cpus = machine.choose(&serve.cores)?;
     let cache_bytes = serve.cache_bytes(&machine);
@@ -36,7 +42,7 @@ pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
 
-    let found = DatabaseServer::find(serve, cpus.len(), &stop);
+    let found = DatabaseServer::find(serve, cpus.len(), stop);
     if let Some(signal) = signals.next() {
         info!(signal, "stopping before the database was there");
         found.into_iter().for_each(DatabaseServer::leave);

@@ -3,18 +3,22 @@
 use std::fs;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::events::{Event, Events};
 use crate::embedded::Stop;
+use crate::limits::SIGNAL_REPEAT_TIME;
 
 /// The signals that came and that nobody asked for yet.
 pub(super) struct Signals(Receiver<i32>);
 
 impl Signals {
-    /// From now on these signals do not end the process by themselves; the first one sets `stop`. A signal that whoever
-    /// started the process wanted to be ignored, as `nohup` does, stays ignored.
+    /// From now on these signals do not end the process by themselves; the first one sets `stop`. Supervisors signal the
+    /// process and its group, so that a repetition within [`SIGNAL_REPEAT_TIME`] is the same request, which nobody hears; a
+    /// later one says "at once". A signal that whoever started the process wanted to be ignored, as `nohup` does, stays
+    /// ignored.
     ///
     /// # Errors
     ///
@@ -27,11 +31,15 @@ impl Signals {
             .map_err(|error| format!("cannot handle signals: {error}"))?;
         let (tell, caught) = mpsc::channel();
         spawn(move || {
+            let mut first: Option<Instant> = None;
             for signal in signals.forever() {
-                // In this order: who finds that it was stopped finds the signal too.
-                if tell.send(signal).is_err() {
-                    return;
+                match first {
+                    None => first = Some(Instant::now()),
+                    Some(first) if first.elapsed() < SIGNAL_REPEAT_TIME => continue,
+                    Some(_) => stop.set_at_once(),
                 }
+                // In this order: who finds that it was stopped finds the signal too. At the very end nobody asks any more.
+                let _ = tell.send(signal);
                 stop.set();
             }
         })?;

@@ -12,9 +12,11 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use rinha::limits::SIGNAL_REPEAT_TIME;
 
-use crate::cluster::{Cluster, temporary_directory};
+use crate::cluster::{Cluster, processes_with, temporary_directory};
 use crate::load::{Pessoa, seed, wait_until};
+use crate::processes::{Frozen, Home, family};
 use crate::server::{Address, Connection, Response, Server, binary, request};
 use crate::{each_server, refused, run};
 
@@ -173,6 +175,64 @@ fn a_second_signal_ends_at_once_if_it_comes_later() {
     });
 }
 
+/// A second signal ends a private Postgres at once too, also when the server waits for nothing but its end; that is slow
+/// here because one of its processes stands still. Nothing of it is left running, and nothing is lost.
+#[test]
+fn a_second_signal_ends_a_private_postgres_at_once() {
+    for stands_still in [false, true] {
+        let home = Home::new();
+        let start = || Server::start(&["--cores=2", "--data-dir", &home.data_dir_text()]);
+        let mut server = start();
+        let created = Pessoa::named("guardada").post_to(&server);
+        assert_eq!(created.status, 201);
+        let tag = home.tag();
+        // Either the drain waits for this client, or the stop of Postgres for its checkpointer.
+        let mut silent = (!stands_still).then(|| server.connect());
+        assert!(silent.as_mut().is_none_or(Connection::is_alive));
+        let postmaster = home.postmaster().expect("a postmaster");
+        let checkpointer = family(postmaster).into_iter().find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(": checkpointer"))
+        });
+        let checkpointer = checkpointer.expect("a checkpointer");
+        let frozen = stands_still.then(|| Frozen::freeze(vec![checkpointer]));
+
+        server.signal(Signal::SIGTERM);
+        wait_until("the drain", || is_stopping(&server));
+        let stopping = Instant::now();
+        if stands_still {
+            wait_until("the end of the cores", || {
+                let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+                !threads.flatten().any(|thread| {
+                    let name = std::fs::read_to_string(thread.path().join("comm"));
+                    name.is_ok_and(|name| name.starts_with("core-"))
+                })
+            });
+        }
+        wait_until("another request", || stopping.elapsed() > SIGNAL_REPEAT_TIME);
+        let began = Instant::now();
+        server.signal(Signal::SIGTERM);
+        let status = server.wait(END_TIME_MAX);
+        println!(
+            "{stands_still}: signalled again after {:?}, ended {:?} later",
+            began - stopping,
+            began.elapsed()
+        );
+        assert_eq!(status.code(), Some(1), "{:#?}", server.log());
+        assert!(began.elapsed() < Duration::from_secs(2));
+        wait_until("the last line", || {
+            let last = server.events().pop().expect("a line");
+            last["message"].as_str().expect("a text").contains("second signal")
+        });
+        assert_eq!(processes_with(&tag), [] as [String; 0]);
+        drop(frozen);
+
+        let server = start();
+        let read = server.ask("GET", &format!("/pessoas/{}", created.id()), "");
+        assert_eq!((read.status, &read.body), (200, &created.body));
+    }
+}
+
 /// A core that does not come back, here because a debugger holds it, holds up the end for a time and no longer. What
 /// was acknowledged is in the database, so the end is a good one; and the log says that it was not whole.
 #[test]
@@ -233,7 +293,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
 /// A start that makes a cluster, or waits for a database that is not there, is given up at once.
 #[test]
 fn a_start_that_waits_can_be_stopped() {
-    let home = crate::processes::Home::new();
+    let home = Home::new();
     for round in 0..3 {
         let mut command = binary();
         command.args(["--log-format=json", "--listen=127.0.0.1:0", "--data-dir", &home.data_dir_text()]);
