@@ -162,6 +162,11 @@ impl Embedded {
     ///
     /// A process that does not even end by SIGKILL.
     pub fn stop(&mut self) -> Result<(), EmbeddedError> {
+        self.end(true)
+    }
+
+    /// As [`stop`](Self::stop), but without the first signal if nothing may be written out.
+    fn end(&mut self, write_out: bool) -> Result<(), EmbeddedError> {
         let Some(mut postmaster) = self.postmaster.take() else {
             return Ok(());
         };
@@ -172,7 +177,7 @@ impl Embedded {
         ];
         for (signal, time_max) in steps {
             let orderly = signal == Signal::SIGINT;
-            let cut_short = || orderly && self.settings.stop.is_at_once();
+            let cut_short = || orderly && (!write_out || self.settings.stop.is_at_once());
             if cut_short() {
                 continue;
             }
@@ -250,9 +255,15 @@ impl Embedded {
         }
     }
 
-    /// Keeps the orphan if it runs with this server's settings and answers, else stops it.
+    /// Keeps the orphan if it runs with this server's settings and answers, else stops it. One whose cluster was moved away
+    /// is stopped too, and may write nothing out: a checkpoint writes `pg_control` by its path, where another cluster's is.
     fn adopt(&mut self, file: PidFile) -> Result<(), EmbeddedError> {
         let mut postmaster = Postmaster::adopted(file.pid, &self.layout.tag, self.account.uid);
+        if processes::runs_elsewhere(file.pid, &self.layout.pgdata) {
+            tracing::warn!(pid = %file.pid, "the Postgres of a server that was killed runs on a directory that was moved away: ending it");
+            self.postmaster = Some(postmaster);
+            return self.end(false);
+        }
         let arguments = cluster::arguments(&self.layout, &self.settings);
         let start = Instant::now();
         let mut healthy = false;

@@ -3,6 +3,14 @@
 //! A pid alone proves nothing: after a reboot or in a new container it is another program's. A process is taken for
 //! ours only by its command line, which carries the cluster's tag and which every user may read (`/proc/PID/cwd` and
 //! `exe` may not be read by a container's root without CAP_SYS_PTRACE).
+//!
+//! Who runs in the cluster's directory is its postmaster, whatever the pid file says: Postgres lets in one at a time, which
+//! writes the file. So a reused pid is told by directories, and they are exact. The tag is the data directory's device and
+//! inode, which nobody else gets while a process lives: its working directory is the cluster inside, which keeps the
+//! directories above it even when they were removed. That the cluster itself was moved away and another one put there is
+//! seen by the working directory, where that may be read. The start time in the third line of `postmaster.pid` is not
+//! compared with that of the process: it could only say that a process is not the postmaster, and would say so of the right
+//! one after the clock was set; then a second postmaster would be started beside it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

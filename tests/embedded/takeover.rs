@@ -1,14 +1,16 @@
 //! What a start finds of an earlier one: pid files, lock files, and a Postgres that still runs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rinha::embedded::Embedded;
 
 use crate::cluster::{self, Cluster, processes_with, settings};
-use crate::{as_owner_of, kept, postgres, refused, signal, wait_until, write_rows};
+use crate::{Killed, as_owner_of, kept, postgres, refused, signal, wait_until, write_rows};
 
 #[test]
 fn a_stale_pid_file() {
@@ -103,6 +105,89 @@ fn lock_files_of_another_time() {
         directory = cluster.leave(drop);
     }
     drop((live, foreign, other));
+}
+
+/// Whose pid a file names is told by directories. The start time in the file proves nothing: the clock may have been set.
+#[test]
+fn a_reused_pid_is_told_by_directories() {
+    let other = Cluster::start();
+    let cluster = Cluster::start();
+    write_rows(&cluster, 5);
+    let (pgdata, first) = (cluster.pgdata(), cluster.embedded.pid());
+    let with_start_time = |file: &str, time: &str| {
+        let mut lines: Vec<&str> = file.lines().collect();
+        lines[2] = time;
+        lines.join("\n") + "\n"
+    };
+
+    // The postmaster of another data directory of this program; even the start time is right.
+    let directory = cluster.leave(drop);
+    let file = fs::read_to_string(other.pgdata().join("postmaster.pid")).unwrap();
+    fs::write(pgdata.join("postmaster.pid"), file).unwrap();
+    let cluster = Cluster::start_in(directory);
+    assert!(!cluster.embedded.adopted());
+    assert_eq!(kept(&cluster), ["5|5"]);
+    assert_eq!(other.query("select 1"), ["1"]);
+
+    // The right one, started at another time of the clock.
+    let own = cluster.embedded.pid();
+    assert_ne!(own, first);
+    let directory = cluster.leave(Embedded::leave_running);
+    let file = fs::read_to_string(pgdata.join("postmaster.pid")).unwrap();
+    fs::write(pgdata.join("postmaster.pid"), with_start_time(&file, "1")).unwrap();
+    let cluster = Cluster::start_in(directory);
+    assert_eq!((cluster.embedded.adopted(), cluster.embedded.pid()), (true, own));
+    assert_eq!(kept(&cluster), ["5|5"]);
+}
+
+/// Whether a process runs; one that was not reaped does not.
+fn is_alive(pid: Option<i32>) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.expect("a pid"))).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+/// A cluster that is put in the place of the one that an orphan still runs on, here a copy of it with its pid file.
+#[test]
+fn an_orphan_whose_cluster_was_moved_away() {
+    let cluster = Cluster::start();
+    write_rows(&cluster, 5);
+    cluster.query("checkpoint");
+    let (pgdata, orphan) = (cluster.pgdata(), cluster.embedded.pid());
+    let (copy, moved) = (pgdata.with_file_name("copy"), pgdata.with_file_name("moved"));
+    assert!(Command::new("cp").arg("-a").args([&pgdata, &copy]).status().unwrap().success());
+    cluster.query("insert into kept values (6)");
+    let directory = cluster.leave(Embedded::leave_running);
+    fs::rename(&pgdata, &moved).unwrap();
+    fs::rename(&copy, &pgdata).unwrap();
+
+    let cluster = Cluster::start_in(directory);
+    assert!(!cluster.embedded.adopted());
+    assert_eq!(kept(&cluster), ["5|5"]);
+    assert!(!is_alive(orphan));
+    assert!(moved.join("PG_VERSION").exists());
+}
+
+/// What the tag of a cluster relies on.
+#[test]
+fn the_inode_above_a_live_process_is_nobody_elses() {
+    let directory = cluster::temporary_directory();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    for held in [false, true] {
+        let data = directory.path().join("data");
+        fs::create_dir_all(data.join("postgres")).unwrap();
+        let before = inode(&data);
+        let mut command = Command::new("sleep");
+        let held =
+            held.then(|| Killed(command.arg("60").current_dir(data.join("postgres")).spawn().unwrap()));
+        fs::remove_dir_all(&data).unwrap();
+        let reused = (0..1_000).any(|number| {
+            let path = directory.path().join(format!("{}-{number}", held.is_some()));
+            fs::create_dir(&path).unwrap();
+            inode(&path) == before
+        });
+        println!("held: {}, reused: {reused}", held.is_some());
+        assert!(held.is_none() || !reused);
+    }
 }
 
 #[test]
