@@ -1,6 +1,6 @@
 -- The one table. The server applies this file at every start, under an advisory lock. What exists is left alone: ALTER
--- TABLE and CREATE INDEX would wait for transactions that use the table, and the inserts of other instances would wait
--- behind them.
+-- TABLE, CREATE INDEX and CREATE TRIGGER would wait for transactions that use the table, and the inserts of other
+-- instances would wait behind them.
 
 DO $schema$
 BEGIN
@@ -19,7 +19,7 @@ IF to_regclass('pessoas') IS NULL THEN
         -- Lower-cased apelido, nome and stack items with 0x00 between them, which no text column could hold.
         -- NULL in a row that was put in by hand: whoever reads the row computes the text.
         search     bytea,
-        -- The inserting transaction: what lets a reader prove that it has seen every committed row.
+        -- The inserting transaction, whoever inserts: what lets a reader prove that it has seen every committed row.
         tx         xid8        NOT NULL DEFAULT pg_current_xact_id()
     );
 
@@ -37,8 +37,27 @@ IF to_regclass('pessoas_unlowered') IS NULL THEN
     CREATE INDEX pessoas_unlowered ON pessoas (id) WHERE search IS NULL;
 END IF;
 
--- Rows of a restored dump name transactions of another cluster. A row whose transaction id this cluster has not reached
--- would seem new to every reader again and again, so it gets the id of this transaction.
+-- Rows of a dump name transactions of another time. Readers would pass them by, or meet them again and again, so each
+-- row gets the transaction that really inserts it. The condition is false for the server's own rows, and costs them less
+-- than the function would.
+IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('pessoas') AND tgname = 'pessoas_tx_is_now') THEN
+    -- For a table of an earlier version this waits for those who write to it, and others wait behind: not for long, since
+    -- the start tries again.
+    SET LOCAL lock_timeout = '200ms';
+    CREATE OR REPLACE FUNCTION pessoas_tx_is_now() RETURNS trigger LANGUAGE plpgsql AS $stamp$
+    BEGIN
+        NEW.tx := pg_current_xact_id();
+        RETURN NEW;
+    END
+    $stamp$;
+    CREATE TRIGGER pessoas_tx_is_now BEFORE INSERT OR UPDATE OF tx ON pessoas
+        FOR EACH ROW WHEN (NEW.tx IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION pessoas_tx_is_now();
+    -- Also for rows that a subscription applies.
+    ALTER TABLE pessoas ENABLE ALWAYS TRIGGER pessoas_tx_is_now;
+END IF;
+
+-- Rows that were there before the trigger, or came while it was disabled, may name a transaction that this cluster has
+-- not reached: readers would meet them only then.
 SET LOCAL enable_seqscan = off;
 IF EXISTS (SELECT FROM pessoas WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())) THEN
     UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
