@@ -186,13 +186,16 @@ pub const FEED_QUEUE_BYTES_MAX: usize = 2 * MIB;
 /// Own commits that are noted for the feed, so that it leaves out their rows. When a commit finds no room, the feed
 /// reads its rows again, which changes nothing.
 pub const FEED_NOTICES_MAX: usize = 1024;
-/// How long the feed leaves out no transaction after it met another history: ids of the old history's transactions may
-/// still be on their way, and the new history gives the same ids to others.
-pub const FEED_DOUBT_TIME: Duration = Duration::from_secs(2);
+/// A transaction of so many rows is read beside the others, so that those need not wait for it. None of a server's own
+/// is so large.
+pub const FEED_BULK_MIN: usize = COMMIT_BATCH_MAX + 1;
+/// How old the last question may be, from its start, by which memory still answers searches: the contract's second. Once
+/// it is older Postgres is asked.
+pub const FEED_AGE_MAX: Duration = Duration::from_secs(1);
 /// How often the feed asks for new rows when nobody nudges it.
 pub const FEED_PERIOD: Duration = Duration::from_millis(250);
-/// The period when no transaction began or ended between the last two questions. Rows that nobody announced are still
-/// seen within the contract's second.
+/// The period when no transaction began or ended between the last two questions. An answer may take as long again before
+/// memory is too old for searches.
 pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
 /// Least time between two questions, and between two nudges to other instances, however many commits there are.
 pub const FEED_GAP: Duration = Duration::from_millis(20);
@@ -335,7 +338,6 @@ const _: () = {
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());
-    assert!(FEED_PERIOD.as_millis() <= FEED_PERIOD_QUIET.as_millis() && FEED_PERIOD_QUIET.as_millis() < 1000);
     assert!(SILENCE_TIME_MAX.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
     assert!(
         IDLE_QUESTION_PERIOD.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis()
@@ -343,6 +345,9 @@ const _: () = {
     assert!(READ_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
     assert!(SEARCH_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
     assert!(FEED_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
+    assert!(FEED_PERIOD.as_millis() <= FEED_PERIOD_QUIET.as_millis());
+    assert!(2 * FEED_PERIOD_QUIET.as_millis() <= FEED_AGE_MAX.as_millis());
+    assert!(COMMIT_BATCH_MAX < FEED_BULK_MIN);
     assert!(COMMIT_TIME_MAX.as_millis() < STATEMENT_TIME_MAX.as_millis());
     // A read that met a dead host has time for another one.
     assert!(SILENCE_TIME_MAX.as_millis() < READ_TIME_MAX.as_millis());

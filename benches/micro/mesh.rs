@@ -15,7 +15,7 @@ use rinha::people::Partition;
 use rinha::people::{self, ConnectionState, Mesh, Wiring};
 use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
-use rinha::postgres::{self, Fed, FeedNotice, Learnt, Owners, Source};
+use rinha::postgres::{self, Fed, FeedNotice, Identity, Learnt, Owners, Source};
 use uuid::Uuid;
 
 /// Cores of the mesh.
@@ -92,7 +92,8 @@ fn serve(
         let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
         let (database, _reports) = link.open();
         let partition = Partition::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
-        partition.learn(Learnt::Committed(&records[core]));
+        let of = Identity { system: 1, timeline: 1 };
+        partition.learn(Learnt::Committed(&records[core]), of);
         partition.hear(Fed::Loaded);
         let no_connections = ConnectionState { open: 0, accepted: 0, refused: 0, panics: 0, draining: false };
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);

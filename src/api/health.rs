@@ -1,6 +1,6 @@
 //! What an instance says of itself in `/healthz`. It reads counters and states; it decides nothing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -37,6 +37,7 @@ struct Document<'a> {
     status: &'static str,
     version: &'static str,
     uptime_seconds: u64,
+    reloading: bool,
     driver: &'a DriverState,
     cores: &'a [usize],
     database: DatabaseState<'a>,
@@ -61,6 +62,8 @@ struct CacheState {
     budget_bytes: usize,
     bodies_dropped: usize,
     search_complete: bool,
+    /// Of the core that is furthest behind: what others committed within this time it may lack.
+    age_ms: Option<u64>,
 }
 
 /// Of all cores together.
@@ -102,6 +105,9 @@ impl Health {
         let draining = cores.iter().any(|core| core.connections.draining);
         let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.partition.loaded);
         let serving = loaded && !draining;
+        let reloading = cores.iter().any(|core| core.partition.reloading);
+        let age = cores.iter().map(|core| core.partition.age).max_by_key(|age| age.unwrap_or(Duration::MAX));
+        let age = age.flatten();
         let sum = |of: fn(&CoreState) -> usize| cores.iter().map(of).sum();
         let count = |of: fn(&CoreState) -> u64| cores.iter().map(of).sum();
         let mut ledger = LedgerState::default();
@@ -114,6 +120,7 @@ impl Health {
             },
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
+            reloading,
             driver: &self.driver,
             cores: &self.cpus,
             database: DatabaseState {
@@ -128,9 +135,10 @@ impl Health {
                 bytes: sum(|core| core.partition.memory.total),
                 budget_bytes: self.cache_bytes * self.cpus.len(),
                 bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
-                search_complete: cores
-                    .iter()
-                    .all(|core| core.partition.loaded && core.partition.memory.complete),
+                search_complete: loaded
+                    && !reloading
+                    && cores.iter().all(|core| core.partition.memory.complete),
+                age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             },
             connections: Connections {
                 open: sum(|core| core.connections.open),

@@ -114,7 +114,7 @@ async fn core(
     let partition =
         Rc::new(Partition::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
     let learner = Rc::clone(&partition);
-    monoio::spawn(reports.run(move |learnt| learner.learn(learnt)));
+    monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
     monoio::spawn(async move { database.flush().await });
     monoio::spawn(hear(plan.rows, Rc::clone(&partition), Rc::clone(&tell)));
 

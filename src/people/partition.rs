@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -13,9 +13,12 @@ use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
 use super::unavailable::Unavailable;
 use super::unproven::Unproven;
-use crate::limits::{COMMIT_TIME_MAX, MINTS_MAX};
+use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
 use crate::pessoa::Record;
-use crate::postgres::{Create, Database, Fed, Learnt};
+use crate::postgres::{Create, Database, Fed, Identity, Learnt};
+
+/// Histories that are remembered once the feed has left them; what comes late comes from the last ones.
+const HISTORIES_MAX: usize = 8;
 
 /// What became of a create.
 pub enum Creation {
@@ -29,8 +32,8 @@ pub enum Creation {
     Unavailable(Unavailable),
 }
 
-/// Memory cannot answer a search: it holds no whole index, or the term would keep the core busy for too long. Postgres
-/// can.
+/// Memory cannot answer a search: it holds no whole index, it may lack rows that others committed more than
+/// `FEED_AGE_MAX` ago, or the term would keep the core busy for too long. Postgres can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskPostgres;
 
@@ -39,8 +42,13 @@ pub struct AskPostgres;
 pub struct PartitionState {
     /// What its shard holds.
     pub memory: Memory,
-    /// Whether every row that was committed when the load began is in memory.
+    /// Whether every row that was committed when the load began is in memory, or was once.
     pub loaded: bool,
+    /// Whether memory was whole once and is loaded again, of another history of the database.
+    pub reloading: bool,
+    /// How long ago the question was asked by which memory has every row that was committed until then; `None` before the
+    /// first one.
+    pub age: Option<Duration>,
     /// Whether its connections to the database stand, and the feed's connection too.
     pub reachable: bool,
     /// Creates that wait for their commit.
@@ -58,7 +66,15 @@ pub struct Partition {
     database: Rc<Database>,
     minter: RefCell<Minter>,
     unproven: RefCell<Unproven>,
+    /// The history that the feed's rows belong to.
+    history: Cell<Option<Identity>>,
+    /// Those that it left, the last one last.
+    left: RefCell<Vec<Identity>>,
     loaded: Cell<bool>,
+    /// Memory was whole once.
+    served: Cell<bool>,
+    /// Every row that was committed before this time is in memory.
+    fresh: Cell<Option<Instant>>,
     fed: Cell<bool>,
     /// The last thing that memory gave up for want of room and that was logged.
     said: Cell<GivenUp>,
@@ -89,7 +105,11 @@ impl Partition {
             database,
             minter: RefCell::new(minter),
             unproven: RefCell::default(),
+            history: Cell::new(None),
+            left: RefCell::default(),
             loaded: Cell::new(false),
+            served: Cell::new(false),
+            fresh: Cell::new(None),
             fed: Cell::new(false),
             said: Cell::new(GivenUp::Nothing),
         }
@@ -164,12 +184,18 @@ impl Partition {
 
     /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
     pub fn search(&self, term: &[u8]) -> Result<Vec<Found>, AskPostgres> {
-        if !self.loaded.get() {
+        let fresh = self.age().is_some_and(|age| age <= FEED_AGE_MAX);
+        if !self.loaded.get() || !fresh {
             return Err(AskPostgres);
         }
         let mut found = Vec::new();
         self.shard.borrow().search(term, &mut found).map_err(|_| AskPostgres)?;
         Ok(found)
+    }
+
+    /// How old memory is: what others committed since then it may lack.
+    fn age(&self) -> Option<Duration> {
+        self.fresh.get().map(|fresh| fresh.elapsed())
     }
 
     /// A pessoa of this core, if memory knows its id.
@@ -220,15 +246,21 @@ impl Partition {
     pub fn state(&self) -> PartitionState {
         PartitionState {
             memory: self.shard.borrow().memory(),
-            loaded: self.loaded.get(),
+            loaded: self.served.get(),
+            reloading: self.served.get() && !self.loaded.get(),
+            age: self.age(),
             reachable: self.database.reachable() && self.fed.get(),
             creates_waiting: self.database.creates_waiting(),
             reads_waiting: self.database.reads_waiting(),
         }
     }
 
-    /// Takes in what the Postgres thread says of committed rows, before any client hears of it.
-    pub fn learn(&self, learnt: Learnt<'_>) {
+    /// Takes in what the Postgres thread says of the committed rows of a history, before any client hears of it. What
+    /// comes late from a history that the feed has left may not hold any more.
+    pub fn learn(&self, learnt: Learnt<'_>, of: Identity) {
+        if self.has_left(of) {
+            return;
+        }
         match learnt {
             Learnt::Committed(record) => self.keep(record),
             Learnt::Seen(record) => {
@@ -250,14 +282,19 @@ impl Partition {
                 self.see(&apelido);
                 self.shard.borrow_mut().learn(&apelido);
             }
-            Fed::Forget => {
+            Fed::Begin(of, heard) => {
+                self.leave(self.history.replace(Some(of)), of);
                 self.loaded.set(false);
+                self.fresh.set(None);
                 *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
+                drop(heard);
             }
+            Fed::Fresh(fresh) => self.fresh.set(Some(fresh)),
             Fed::Reachable(reachable) => self.fed.set(reachable),
             Fed::Loaded => {
                 self.shard.borrow_mut().end_bulk_load();
                 self.loaded.set(true);
+                self.served.set(true);
                 return true;
             }
         }
@@ -269,6 +306,23 @@ impl Partition {
         if owner_of_apelido(apelido, self.cores) == self.core && !self.shard.borrow().knows(apelido) {
             self.unproven.borrow_mut().see(apelido);
         }
+    }
+
+    fn leave(&self, before: Option<Identity>, now: Identity) {
+        let mut left = self.left.borrow_mut();
+        left.retain(|&left| left != now);
+        if let Some(before) = before.filter(|&before| before != now) {
+            left.push(before);
+        }
+        if left.len() > HISTORIES_MAX {
+            left.remove(0);
+        }
+    }
+
+    /// Whether the feed was in this history, or in a later one of the same cluster, and is not any more.
+    fn has_left(&self, of: Identity) -> bool {
+        let behind = |now: Identity| now.system == of.system && now.timeline > of.timeline;
+        self.history.get().is_some_and(behind) || self.left.borrow().contains(&of)
     }
 
     /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;

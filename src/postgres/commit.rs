@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::aside::Aside;
 use super::connector::Connector;
-use super::feed::FeedNotice;
 use super::job::Insert;
+use super::own::FeedNotice;
 use super::queue::Queue;
 use super::settle::{Settled, Settling};
 use super::sql;

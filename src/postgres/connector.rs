@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::history::Identity;
 use super::session::{Session, Statements};
 use super::source::Source;
 use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN};
@@ -18,8 +19,8 @@ const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
 pub(super) struct Connector<S> {
     source: Source,
     statements: PhantomData<S>,
-    /// Hears whenever a connection came or went.
-    reachable: Box<dyn Fn(bool)>,
+    /// Hears whenever a connection came, with the history of its server, or went.
+    reachable: Box<dyn Fn(Option<Identity>)>,
     /// The pause before the next session: zero once a session worked, else it grows. So a database that takes
     /// connections and refuses the work (a standby, a full disk) is asked ever less often, like one that is away.
     pause: Cell<Duration>,
@@ -28,7 +29,7 @@ pub(super) struct Connector<S> {
 }
 
 impl<S: Statements> Connector<S> {
-    pub(super) fn new(source: Source, reachable: impl Fn(bool) + 'static) -> Connector<S> {
+    pub(super) fn new(source: Source, reachable: impl Fn(Option<Identity>) + 'static) -> Connector<S> {
         Connector {
             source,
             statements: PhantomData,
@@ -55,7 +56,7 @@ impl<S: Statements> Connector<S> {
                         info!(connection = S::ROLE.name(), ?away, "the database is back");
                     }
                     self.pause.set((self.pause.get() * 2).clamp(CONNECT_BACKOFF_MIN, CONNECT_BACKOFF_MAX));
-                    (self.reachable)(true);
+                    (self.reachable)(Some(session.identity()));
                     return session;
                 }
                 Err(failure) => failure,
@@ -82,6 +83,6 @@ impl<S: Statements> Connector<S> {
             warn!(connection = S::ROLE.name(), why, "the connection to the database was lost; reconnecting");
             self.said.set(Some(Instant::now()));
         }
-        (self.reachable)(false);
+        (self.reachable)(None);
     }
 }

@@ -4,24 +4,31 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
+use super::history::Identity;
 use crate::channel::ring;
 use crate::limits::{FEED_CHUNK, FEED_PAUSE, FEED_QUEUE_BYTES_MAX};
 use crate::pessoa::Record;
 
 /// What a core hears from the feed, in order.
 pub enum Fed {
+    /// What follows belongs to this history: nothing that was sent of another one holds.
+    Begin(Identity, Heard),
     /// A committed row whose home is on this core.
     Row(Box<Record>, Queued),
     /// The apelido of a committed row whose home is on another core.
     Taken(Box<str>),
     /// Every row that was committed when the load began has been sent.
     Loaded,
-    /// The database is another cluster, or on another timeline: nothing that was sent before holds.
-    Forget,
+    /// Every row whose commit was acknowledged before this time, to whomever, has been sent.
+    Fresh(Instant),
     /// The feed's connection came or went.
     Reachable(bool),
 }
+
+/// Tells the feed, by being dropped, that a core has done what it heard.
+pub struct Heard(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 /// The bytes of a row that is on its way to a core; it arrived when this is dropped.
 #[derive(Default)]
@@ -88,6 +95,16 @@ impl<O: Fn(&Record) -> Owners> Fanout<O> {
             if serving {
                 tokio::time::sleep(FEED_PAUSE).await;
             }
+        }
+    }
+
+    /// Tells the cores that what follows belongs to this history. Returns once all of them have forgotten what they knew
+    /// of another one: from then on they lose no row that they learn.
+    pub(super) async fn begin(&self, of: Identity) {
+        let mut unheard = Arc::new(());
+        self.to_all(|| Fed::Begin(of, Heard(Arc::clone(&unheard)))).await;
+        while Arc::get_mut(&mut unheard).is_none() {
+            tokio::time::sleep(FEED_PAUSE).await;
         }
     }
 

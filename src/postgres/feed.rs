@@ -2,22 +2,26 @@
 //! numbers, never what a core does with a row.
 //!
 //! First the feed sends the whole table, as one snapshot shows it. Then it asks for the rows that the last snapshot did
-//! not show, those of transactions that were under way at that time or began later. It asks two to four times a second,
-//! and at once when another instance nudges it. So nothing depends on the order of commits, on clocks or on
-//! notifications, and a row that is committed late is found once it is committed.
+//! not show. It asks two to four times a second, and at once when another instance nudges it. So nothing depends on the
+//! order of commits, on clocks or on notifications, and a row that is committed late is found once it is committed. What
+//! it has to ask for, also after a reconnect or a crash of the server, is the `cursor`'s business, and so is the proof
+//! that no row is missed.
 //!
-//! After a reconnect the feed goes on from the last snapshot, if the server is the same. After a crash or a restart of
-//! the server the feed sends the table again, because ids of transactions that had left no trace on disk are then used
-//! anew. After a change of the cluster or of its timeline, the cores first forget everything.
+//! After a change of the cluster or of its timeline, the cores forget everything, and the feed sends the table again.
+//! Every answer says which server gave it; that of another one is not taken.
+//!
+//! After each answer the cores hear how fresh they are. While a large transaction is being sent, beside the fresh rows,
+//! they are as fresh as before it.
 //!
 //! Rows that this instance committed itself have already reached their core: the cores' Postgres threads name the
 //! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`, at most
 //! once in `FEED_GAP`. It does so in a transaction of its own, because a notifying commit holds a lock for which all
-//! other notifying commits of the cluster wait.
+//! other notifying commits of the cluster wait; that transaction waits for no disk and no standby, since behind it
+//! the feed's questions wait.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::task::Poll;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,34 +29,23 @@ use tokio::task::LocalSet;
 use tokio::time::sleep_until;
 use tracing::{info, warn};
 
+use super::bulk;
 use super::connector::Connector;
+use super::cursor::Cursor;
 use super::failure::Failure;
 use super::fanout::{Fanout, Fed, Owners};
+use super::history::Identity;
 use super::lookout;
+use super::own::{Ended, FeedNotice, OwnCommits, own_commits};
 use super::session::Session;
 use super::source::Source;
-use super::sql::{self, ServerIdentity, Snapshot, Xid8};
+use super::sql::{self, Server, Xid8};
 use crate::channel::ring;
-use crate::limits::{
-    FEED_DOUBT_TIME, FEED_GAP, FEED_NOTICES_MAX, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX,
-};
+use crate::limits::{FEED_GAP, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX};
 use crate::pessoa::Record;
 
 /// How often a long load says how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
-
-/// Tells the feed what one Postgres thread committed.
-pub struct FeedNotice(RefCell<ring::Sender<Xid8>>);
-
-impl FeedNotice {
-    /// Names a transaction whose rows are on their way to the core. When the ring is full the name is dropped, so that
-    /// no commit waits for the feed: the feed then reads those rows again, which changes nothing.
-    pub(super) fn committed(&self, tx: Xid8) {
-        let mut notices = self.0.borrow_mut();
-        let _full = notices.push(tx).is_err();
-        notices.wake();
-    }
-}
 
 /// The ends of the feed that the cores and their Postgres threads hold, in the order of the cores.
 pub struct FeedLinks {
@@ -73,9 +66,9 @@ pub fn spawn(
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<FeedLinks> {
     let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
-    let (notices, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| ring::channel(FEED_NOTICES_MAX)).unzip();
+    let (notices, own) = own_commits(cores);
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let run = || serve(source, Fanout::new(to_cores, owners), inboxes);
+        let run = || serve(source, Fanout::new(to_cores, owners), own);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             // The Postgres threads are gone: the server is leaving.
             Ok(Ok(())) => {}
@@ -83,28 +76,25 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    let notices = notices.into_iter().map(|sender| FeedNotice(RefCell::new(sender))).collect();
     Ok(FeedLinks { thread, rows, notices })
 }
 
-fn serve<O: Fn(&Record) -> Owners>(
+fn serve<O: Fn(&Record) -> Owners + 'static>(
     source: Source,
     cores: Fanout<O>,
-    inboxes: Vec<ring::Receiver<Xid8>>,
+    own: OwnCommits,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
     let connector = Connector::new(source.clone(), |_| {});
-    let own = OwnCommits { inboxes, transactions: Vec::new(), doubt_until: None };
-    let follower = Follower { cores, own, identity: None, snapshot: None, loaded: false };
+    let bulk = Rc::new(Connector::new(source.clone(), |_| {}));
+    let follower =
+        Follower { cores: Rc::new(cores), bulk, own, following: None, loaded: false, served: false };
     let tasks = LocalSet::new();
     tasks.spawn_local(lookout::run(source));
     tasks.block_on(&runtime, follower.run(connector));
     Ok(())
 }
-
-/// The Postgres threads are gone.
-struct Ended;
 
 /// Why the feed stops following a session.
 enum Stop {
@@ -118,75 +108,35 @@ impl From<Failure> for Stop {
     }
 }
 
-/// The transactions that this instance committed and that no snapshot of the feed has shown yet.
-struct OwnCommits {
-    inboxes: Vec<ring::Receiver<Xid8>>,
-    transactions: Vec<Xid8>,
-    /// Until this time the rows of no transaction are left out.
-    doubt_until: Option<Instant>,
-}
-
-impl OwnCommits {
-    /// Waits for a commit of this instance. Commits wake the feed only while this is awaited.
-    async fn arrived(&mut self) -> Result<(), Ended> {
-        poll_fn(|cx| {
-            let mut ended = true;
-            for inbox in &mut self.inboxes {
-                match inbox.poll_pop(cx) {
-                    Poll::Ready(Some(tx)) => {
-                        self.transactions.push(tx);
-                        return Poll::Ready(Ok(()));
-                    }
-                    Poll::Ready(None) => {}
-                    Poll::Pending => ended = false,
-                }
-            }
-            if ended { Poll::Ready(Err(Ended)) } else { Poll::Pending }
-        })
-        .await
-    }
-
-    /// Returns when the Postgres threads are gone. The feed will read what they commit meanwhile, like the rows of
-    /// others.
-    async fn ended(&mut self) {
-        while self.arrived().await.is_ok() {
-            self.transactions.clear();
-        }
-    }
-
-    /// From now on, for `FEED_DOUBT_TIME`, the rows of no transaction are left out: names from the old history may
-    /// still arrive, and the new history gives the same ids to other transactions.
-    fn doubt(&mut self) {
-        self.doubt_until = Some(Instant::now() + FEED_DOUBT_TIME);
-    }
-
-    /// The commits up to now whose rows a question may leave out.
-    fn known(&mut self) -> &[Xid8] {
-        for inbox in &mut self.inboxes {
-            while self.transactions.len() < FEED_NOTICES_MAX
-                && let Some(tx) = inbox.try_pop()
-            {
-                self.transactions.push(tx);
-            }
-        }
-        if self.doubt_until.is_some_and(|until| Instant::now() < until) {
-            self.transactions.clear();
-        }
-        &self.transactions
+impl From<Ended> for Stop {
+    fn from(_: Ended) -> Stop {
+        Stop::Ended
     }
 }
+
+/// What the cores have been sent.
+struct Following {
+    /// The history that it belongs to.
+    of: Identity,
+    /// `None` until the whole table was read.
+    cursor: Option<Cursor>,
+}
+
+/// Rows of large transactions on their way; then it names those transactions.
+type Sending = Pin<Box<dyn Future<Output = Vec<Xid8>>>>;
 
 struct Follower<O> {
-    cores: Fanout<O>,
+    cores: Rc<Fanout<O>>,
+    bulk: Rc<Connector<sql::Bulk>>,
     own: OwnCommits,
-    /// The server that the cores' rows came from.
-    identity: Option<ServerIdentity>,
-    /// What the feed has read of that server's table; `None` until it has read the whole table.
-    snapshot: Option<Snapshot>,
+    following: Option<Following>,
+    /// The cores have all of the table of this history.
     loaded: bool,
+    /// The cores had all of a table once, and answer requests since.
+    served: bool,
 }
 
-impl<O: Fn(&Record) -> Owners> Follower<O> {
+impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
     async fn run(mut self, connector: Connector<sql::Feed>) {
         loop {
             let mut session = tokio::select! {
@@ -208,89 +158,155 @@ impl<O: Fn(&Record) -> Owners> Follower<O> {
         &mut self,
         session: &mut Session<sql::Feed>,
         connector: &Connector<sql::Feed>,
-    ) -> Result<std::convert::Infallible, Stop> {
-        let identity = session.identity().await?;
+    ) -> Result<Infallible, Stop> {
+        let server = session.server();
         let own_pid = session.pid();
-        self.meet(identity).await;
-        if self.snapshot.is_none() {
-            self.snapshot = Some(self.load(session).await?);
-        }
-        // Rows that were committed while the table was sent reach the cores before they are told that all is loaded.
-        self.ask(session).await?;
-        connector.worked();
-        if !self.loaded {
-            self.loaded = true;
-            self.cores.to_all(|| Fed::Loaded).await;
-        }
+        self.begin(server.identity).await?;
+        // After a load the session is the one that the cursor knows.
+        let mut same_session = self.load_if_unknown(session, &server).await?;
         let incoming = session.incoming();
-        let (mut asked, mut nudged) = (Instant::now(), Instant::now());
-        let mut ask_at = asked + FEED_PERIOD;
-        let mut nudge_at = None;
+        let mut nudged = Instant::now();
+        let (mut asked, mut ask_at, mut nudge_at) = (nudged, nudged, None);
+        // When the last question was asked that has an answer.
+        let mut fresh = None;
+        let mut sending: Option<Sending> = None;
         loop {
             tokio::select! {
                 why = session.ended() => return Err(Failure::Lost(why).into()),
                 () = incoming.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
-                committed = self.own.arrived(), if nudge_at.is_none() => match committed {
-                    Ok(()) => nudge_at = Some(nudged + FEED_GAP),
-                    Err(Ended) => return Err(Stop::Ended),
-                },
+                committed = self.own.arrived(), if nudge_at.is_none() => {
+                    committed?;
+                    nudge_at = Some(nudged + FEED_GAP);
+                }
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
                     session.notify().await?;
                     nudged = Instant::now();
                     nudge_at = None;
                 }
                 () = sleep_until(ask_at.into()) => {
-                    let quiet = self.ask(session).await?;
+                    let began = Instant::now();
+                    let quiet = self.ask(session, &server, same_session).await?;
+                    connector.worked();
+                    same_session = true;
+                    fresh = Some(began);
                     asked = Instant::now();
                     ask_at = asked + if quiet { FEED_PERIOD_QUIET } else { FEED_PERIOD };
+                    self.send_large(&mut sending);
+                    self.say_fresh(fresh).await;
+                }
+                sent = async { sending.as_mut().expect("it is being sent").await }, if sending.is_some() => {
+                    sending = None;
+                    self.cursor().paid(&sent);
+                    self.send_large(&mut sending);
+                    self.say_fresh(fresh).await;
                 }
             }
         }
     }
 
-    /// Drops what the feed and the cores know of the last server as far as it does not hold for this one.
-    async fn meet(&mut self, identity: ServerIdentity) {
-        if let Some(before) = self.identity.replace(identity.clone()) {
-            if before.history != identity.history {
-                let (before, now) = (before.history, identity.history);
-                warn!(before, now, "the database has another history: loading anew");
-                self.cores.to_all(|| Fed::Forget).await;
-                self.own.doubt();
-                self.snapshot = None;
-                self.loaded = false;
-            } else if before.incarnation != identity.incarnation && self.snapshot.take().is_some() {
-                info!("the database was restarted: reading its rows again");
+    /// Drops what the feed and the cores know of another history than that of the server.
+    async fn begin(&mut self, of: Identity) -> Result<(), Ended> {
+        match &self.following {
+            Some(following) if following.of == of => return Ok(()),
+            Some(Following { of: before, .. }) => {
+                warn!(%before, now = %of, "the database has another history: loading anew");
             }
+            None => {}
         }
+        self.following = None;
+        self.loaded = false;
+        // Rows that a core learns before it forgets were committed before the load, which begins after that.
+        tokio::select! {
+            () = self.cores.begin(of) => {}
+            () = self.own.ended() => return Err(Ended),
+        }
+        self.following = Some(Following { of, cursor: None });
+        Ok(())
     }
 
-    async fn load(&self, session: &Session<sql::Feed>) -> Result<Snapshot, Failure> {
+    fn cursor(&mut self) -> &mut Cursor {
+        let following = self.following.as_mut().and_then(|following| following.cursor.as_mut());
+        following.expect("a feed that follows has read the table")
+    }
+
+    /// Sends the whole table, unless the cores have it. Returns whether that was needed.
+    async fn load_if_unknown(
+        &mut self,
+        session: &Session<sql::Feed>,
+        server: &Server,
+    ) -> Result<bool, Failure> {
+        let Some(Following { cursor: cursor @ None, .. }) = &mut self.following else { return Ok(false) };
         let began = Instant::now();
         let (mut rows, mut said) = (0_u64, began);
-        let snapshot = session.load(async |record| {
+        let seen = session.load(server, async |record| {
             rows += 1;
             if said.elapsed() >= PROGRESS_PERIOD {
                 said = Instant::now();
                 info!(rows, elapsed = ?began.elapsed(), "loading");
             }
-            self.cores.row(record, self.loaded).await;
+            self.cores.row(record, self.served).await;
         });
-        let snapshot = snapshot.await?;
+        *cursor = Some(Cursor::new(seen.await?));
         self.cores.wake_all();
-        Ok(snapshot)
+        Ok(true)
     }
 
-    /// Asks for the rows that the last snapshot did not show. Returns whether no transaction began or ended since then.
-    async fn ask(&mut self, session: &Session<sql::Feed>) -> Result<bool, Failure> {
-        let since = self.snapshot.as_ref().expect("a feed that follows has read the table");
-        let each = async |record| self.cores.row(record, self.loaded).await;
-        let snapshot = session.changes(since, self.own.known(), each).await?;
+    /// Asks for the rows that the cores have not been sent. Returns whether no transaction began or ended since the last
+    /// question.
+    async fn ask(
+        &mut self,
+        session: &Session<sql::Feed>,
+        server: &Server,
+        same_session: bool,
+    ) -> Result<bool, Failure> {
+        let unseen = self.cursor().unseen(same_session);
+        let known = self.own.known(server.identity);
+        let mut rows = 0_u64;
+        let each = async |record| {
+            rows += 1;
+            self.cores.row(record, self.served).await;
+        };
+        let seen = session.changes(server, &unseen, &known, each).await?;
         self.cores.wake_all();
-        // These transactions were committed before the question, so the new snapshot shows them and no later question
-        // meets their rows.
-        self.own.transactions.clear();
-        let quiet = snapshot == *since;
-        self.snapshot = Some(snapshot);
-        Ok(quiet)
+        if !same_session {
+            info!(
+                rows,
+                large = seen.owed.len(),
+                "the feed goes on from what was known to be on the database's disk"
+            );
+        }
+        self.own.shown();
+        self.cursor().advance(seen, same_session).map_err(|_gone_back| {
+            // The cores forget all of it when the feed meets the server again.
+            self.following.take();
+            Failure::Lost("the database has lost what it had on disk: it has another history".to_owned())
+        })
+    }
+
+    /// Begins to send the rows of large transactions, if there are any and none are on their way.
+    fn send_large(&mut self, sending: &mut Option<Sending>) {
+        let of = self.following.as_ref().map(|following| following.of);
+        let owed = self.cursor().owed().to_vec();
+        if let Some(of) = of
+            && sending.is_none()
+            && !owed.is_empty()
+        {
+            let (connector, cores) = (Rc::clone(&self.bulk), Rc::clone(&self.cores));
+            *sending = Some(Box::pin(bulk::send(connector, cores, of, owed, self.served)));
+        }
+    }
+
+    /// Tells the cores how fresh they are, if nothing is on its way.
+    async fn say_fresh(&mut self, fresh: Option<Instant>) {
+        if !self.cursor().owed().is_empty() {
+            return;
+        }
+        if !self.loaded {
+            (self.loaded, self.served) = (true, true);
+            self.cores.to_all(|| Fed::Loaded).await;
+        }
+        if let Some(fresh) = fresh {
+            self.cores.to_all(|| Fed::Fresh(fresh)).await;
+        }
     }
 }

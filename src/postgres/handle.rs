@@ -9,6 +9,7 @@ use futures_util::future::join3;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::history::Identity;
 use super::job::{Insert, Job, Jobs, Question};
 use super::report::Report;
 use super::role::Role;
@@ -41,6 +42,7 @@ pub enum Unanswered {
 }
 
 /// Something the database said about its rows, whoever asked.
+#[derive(Clone, Copy)]
 pub enum Learnt<'a> {
     /// This row is committed, and durable.
     Committed(&'a Record),
@@ -56,8 +58,9 @@ pub struct Database {
     reads: Line<Job<Question>>,
     searches: Line<Job<Box<[u8]>>>,
     tickets: Tickets<Role, Report>,
-    commit_reachable: Cell<bool>,
-    read_reachable: Cell<bool>,
+    /// The history of the server at the end of each connection; `None` while there is none.
+    commits_to: Cell<Option<Identity>>,
+    reads_from: Cell<Option<Identity>>,
     open: Cell<Option<oneshot::Sender<Infallible>>>,
 }
 
@@ -88,8 +91,8 @@ impl Database {
             reads: Line::new(jobs.reads),
             searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
-            commit_reachable: Cell::new(false),
-            read_reachable: Cell::new(false),
+            commits_to: Cell::new(None),
+            reads_from: Cell::new(None),
             open: Cell::new(Some(jobs.open)),
         }
     }
@@ -148,7 +151,7 @@ impl Database {
 
     /// Whether the connections for commits and for reads both stand.
     pub fn reachable(&self) -> bool {
-        self.commit_reachable.get() && self.read_reachable.get()
+        self.commits_to.get().is_some() && self.reads_from.get().is_some()
     }
 
     /// Creates that wait for their commit.
@@ -176,24 +179,31 @@ impl Database {
     }
 
     /// Hands each report to whoever waits for it. Before that waiter runs, `learn` hears what the report says about
-    /// committed rows; the rows of a search are left out. Returns when the thread is gone.
-    pub(super) async fn run(&self, reports: &mut ring::Receiver<Report>, mut learn: impl FnMut(Learnt<'_>)) {
+    /// committed rows, and of which history it says so; the rows of a search are left out. Returns when the thread is
+    /// gone.
+    pub(super) async fn run(
+        &self,
+        reports: &mut ring::Receiver<Report>,
+        mut learn: impl FnMut(Learnt<'_>, Identity),
+    ) {
+        let (mut committed_to, mut read_from) = (None, None);
+        let of = |server: Option<Identity>| server.expect("a connection is reported before what it says");
         while let Some(report) = reports.pop().await {
             let ticket = match &report {
                 Report::Committed { ticket, record } => {
-                    learn(Learnt::Committed(record));
+                    learn(Learnt::Committed(record), of(committed_to));
                     match ticket {
                         Some(ticket) => *ticket,
                         None => continue,
                     }
                 }
                 Report::Duplicate { ticket, record } => {
-                    learn(Learnt::Taken(&record.pessoa.apelido));
+                    learn(Learnt::Taken(&record.pessoa.apelido), of(committed_to));
                     *ticket
                 }
                 Report::Fetched { ticket, found } => {
                     if let Some(record) = found {
-                        learn(Learnt::Seen(record));
+                        learn(Learnt::Seen(record), of(read_from));
                     }
                     *ticket
                 }
@@ -203,12 +213,18 @@ impl Database {
                 | Report::Unavailable { ticket }
                 | Report::Searched { ticket, .. }
                 | Report::Counted { ticket, .. } => *ticket,
-                Report::Reachable { role, reachable } => {
+                Report::Reachable { role, of } => {
                     match role {
-                        Role::Commit => self.commit_reachable.set(*reachable),
-                        Role::Read => self.read_reachable.set(*reachable),
+                        Role::Commit => {
+                            self.commits_to.set(*of);
+                            committed_to = of.or(committed_to);
+                        }
+                        Role::Read => {
+                            self.reads_from.set(*of);
+                            read_from = of.or(read_from);
+                        }
                         // The search connection is made when it is needed, so its absence says nothing.
-                        Role::Search | Role::Feed => {}
+                        Role::Search | Role::Feed | Role::Bulk => {}
                     }
                     continue;
                 }
@@ -233,7 +249,7 @@ impl Database {
             Role::Commit => (&self.inserts.waiting, COMMIT_QUEUE_MAX),
             Role::Read => (&self.reads.waiting, READ_QUEUE_MAX),
             Role::Search => (&self.searches.waiting, SEARCH_QUEUE_MAX),
-            Role::Feed => unreachable!("no core asks the feed"),
+            Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
         }
     }
 }

@@ -9,11 +9,11 @@ use tracing::{info, warn};
 
 /// What a server is a copy of, and which branch of its history it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub struct Identity {
     /// The cluster: equal for a primary and its standbys.
-    pub(super) system: i64,
+    pub system: i64,
     /// Goes up by one each time a standby becomes the primary.
-    pub(super) timeline: u32,
+    pub timeline: u32,
 }
 
 impl fmt::Display for Identity {

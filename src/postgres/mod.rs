@@ -8,7 +8,8 @@
 //! Database::search ---- searches ---> search::run  (connection 3, when needed)
 //! Database::run    <---- reports ------------'
 //!
-//! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4)
+//! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4,
+//!                                     and 5 while it reads a large transaction)
 //! ```
 //!
 //! The rings have room for every ticket that a core may hold, and for reports without a ticket. A connection's task
@@ -22,11 +23,14 @@
 //!
 //! A session is made by `reach`, over a `socket` or TCP, by `tls` if need be: to one of the addresses of the `source`, where
 //! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one.
-//! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`.
+//! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`;
+//! its `cursor` says what it has read, `own` what it need not read, and `bulk` reads what is too much for one answer.
 
 mod aside;
+mod bulk;
 mod commit;
 mod connector;
+mod cursor;
 mod failure;
 mod fanout;
 mod fault;
@@ -36,6 +40,7 @@ mod history;
 mod job;
 mod lookout;
 mod outbox;
+mod own;
 mod prepare;
 mod queue;
 mod reach;
@@ -52,8 +57,10 @@ mod thread;
 mod tls;
 
 pub use fanout::{Fed, Owners, Queued};
-pub use feed::{FeedLinks, FeedNotice};
+pub use feed::FeedLinks;
 pub use handle::{Create, Database, Learnt, Unanswered};
+pub use history::Identity;
+pub use own::FeedNotice;
 pub use prepare::{ServerFacts, StartError, prepare_database};
 pub use source::Source;
 pub use thread::{Link, spawn};

@@ -1,5 +1,6 @@
 //! What a core hears from its Postgres thread.
 
+use super::history::Identity;
 use super::role::Role;
 use crate::channel::Ticket;
 use crate::pessoa::Record;
@@ -47,9 +48,9 @@ pub(super) enum Report {
         ticket: Ticket,
         found: Vec<Record>,
     },
-    /// A connection came or went.
+    /// A connection came, and what is reported of it from now on belongs to this history; or it went.
     Reachable {
         role: Role,
-        reachable: bool,
+        of: Option<Identity>,
     },
 }

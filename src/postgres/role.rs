@@ -7,6 +7,7 @@ pub(super) enum Role {
     Read,
     Search,
     Feed,
+    Bulk,
 }
 
 impl Role {
@@ -17,6 +18,7 @@ impl Role {
             Role::Read => "read",
             Role::Search => "search",
             Role::Feed => "feed",
+            Role::Bulk => "bulk",
         }
     }
 }

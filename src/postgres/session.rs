@@ -91,6 +91,11 @@ impl<S: Statements> Session<S> {
         &self.statements
     }
 
+    /// The history that the session's server writes.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// What the server says without being asked.
     pub(super) fn incoming(&self) -> Rc<Incoming> {
         Rc::clone(&self.incoming)

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::aside::Aside;
 use super::fault::{Fault, is_about_the_row};
-use super::feed::FeedNotice;
 use super::job::Insert;
 use super::outbox::Outbox;
+use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
 use super::session::Session;
@@ -174,7 +174,7 @@ impl<'a> Settling<'a> {
         // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are
         // already on their way to the core.
         if let Some(tx) = inserted.tx {
-            self.feed.committed(tx);
+            self.feed.committed(self.session.identity(), tx);
         }
         if rest.is_empty() {
             return Ok(());

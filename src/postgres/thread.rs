@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use super::connector::Connector;
-use super::feed::FeedNotice;
 use super::handle::{Database, Learnt};
+use super::history::Identity;
 use super::job::{Insert, Job, Jobs, Question};
 use super::outbox::Outbox;
+use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
 use super::role::Role;
@@ -49,8 +50,8 @@ pub struct Reports {
 
 impl Reports {
     /// Delivers reports until the thread is gone. `learn` hears of every row that was created or fetched, and of every
-    /// apelido that was found taken, before the client does.
-    pub async fn run(mut self, learn: impl FnMut(Learnt<'_>)) {
+    /// apelido that was found taken, and of which history that holds, before the client does.
+    pub async fn run(mut self, learn: impl FnMut(Learnt<'_>, Identity)) {
         self.database.run(&mut self.reports, learn).await;
     }
 }
@@ -100,8 +101,8 @@ fn serve(
     let outbox = Rc::new(Outbox::new(outbox));
     let reachable = |role| {
         let outbox = Rc::clone(&outbox);
-        move |reachable| {
-            outbox.push(Report::Reachable { role, reachable });
+        move |of| {
+            outbox.push(Report::Reachable { role, of });
             outbox.wake();
         }
     };

@@ -1,94 +1,188 @@
-//! The feed's statements: who the server is, all rows, the rows that came since, and the nudge to other instances.
+//! The feed's statements: who the server is, all rows, the rows that came since, those of large transactions, and the
+//! nudge to other instances.
 
 use futures_util::TryStreamExt;
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
-use uuid::Uuid;
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::row::{record, record_at};
-use super::types::{Days, Snapshot, Xid8};
-use crate::limits::FEED_TIME_MAX;
+use super::types::{Days, Xid8};
+use crate::limits::{FEED_BULK_MIN, FEED_TIME_MAX};
 use crate::pessoa::Record;
+use crate::postgres::cursor::{Seen, Unseen};
 use crate::postgres::failure::Failure;
+use crate::postgres::history::Identity;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
 const LOAD: &str =
     "COPY (SELECT id, apelido, nome, nascimento, stack FROM pessoas) TO STDOUT (FORMAT binary)";
 
+/// Who answers, as the first columns of a reply: the system's identifier, the timeline, and a mark that only this session
+/// has. They are part of the reply because something between may change servers from one statement to the next. The
+/// timeline is NULL on a server in recovery, whose snapshots do not name what is under way.
+macro_rules! who {
+    () => {
+        "(SELECT system_identifier FROM pg_control_system()) AS system, \
+         CASE WHEN NOT pg_is_in_recovery() \
+              THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END AS timeline, \
+         current_setting('rinha.session', true) AS mark"
+    };
+}
+
+/// What a reply shows, as its next columns. The end of the log is read after the snapshot was taken, as functions are
+/// called after that.
+macro_rules! seen {
+    () => {
+        "pg_current_snapshot() AS snapshot, \
+         CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS log_end, \
+         CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS log_flushed"
+    };
+}
+
+const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[]");
+
 // A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. Each
-// kind is one part of the union, read by the index on `tx`. The left join gives this statement's own snapshot even when
-// no row is new.
-const CHANGES: &str = "\
-    SELECT now.snapshot, id, apelido, nome, nascimento, stack \
-    FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN ( \
-        SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas WHERE tx >= $1::xid8 \
-        UNION ALL \
-        SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas WHERE tx = ANY ($2::xid8[]) \
-    ) AS unseen ON unseen.tx <> ALL ($3::xid8[])";
+// kind is one part of the union, read by the index on `tx`. A row that names a transaction to come (its trigger was
+// disabled) waits until that transaction would be asked for, else it would be read at every question.
+//
+// The rows of a large transaction would delay the others: only its id is part of the answer. The first row says who
+// answers and what it shows; it comes first, because a union of parts that are not sorted keeps their order.
+const CHANGES: &str = concat!(
+    "WITH unseen AS NOT MATERIALIZED ( \
+         SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas \
+         WHERE tx >= $1::xid8 AND tx < pg_snapshot_xmax(pg_current_snapshot()) AND tx <> ALL ($3::xid8[]) \
+         UNION ALL \
+         SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas \
+         WHERE tx = ANY ($2::xid8[]) AND tx <> ALL ($3::xid8[]) \
+     ), bulk AS MATERIALIZED ( \
+         SELECT tx FROM unseen GROUP BY tx HAVING count(*) >= $4 \
+     ) \
+     SELECT ",
+    who!(),
+    ", ",
+    seen!(),
+    ", ARRAY (SELECT tx FROM bulk) AS owed, \
+         NULL::uuid AS id, NULL AS apelido, NULL AS nome, NULL::date AS nascimento, NULL::text[] AS stack \
+     UNION ALL \
+     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, id, apelido, nome, nascimento, stack \
+     FROM unseen WHERE tx NOT IN (SELECT tx FROM bulk)"
+);
 
-// `history` changes with the cluster or its timeline: rows that were seen may then be gone. `incarnation` changes with
-// every start of the server, and with every crash, because a crash resets the server's statistics: transaction ids that
-// never reached the disk are then given out again.
-const IDENTITY: &str = "\
-    SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS history, \
-           pg_postmaster_start_time() || '/' || coalesce(stats_reset::text, '') AS incarnation, \
-           pg_backend_pid() \
-    FROM pg_control_system(), pg_stat_bgwriter";
+/// The first column of a row in a reply to `CHANGES`.
+const CHANGED: usize = 7;
 
-const NOTIFY: &str = "NOTIFY rinha";
+const ROWS: &str = concat!(
+    "SELECT ",
+    who!(),
+    ", NULL::uuid AS id, NULL AS apelido, NULL AS nome, NULL::date AS nascimento, NULL::text[] AS stack \
+     UNION ALL \
+     SELECT NULL, NULL, NULL, id, apelido, nome, nascimento, stack FROM pessoas WHERE tx = ANY ($1::xid8[])"
+);
+
+/// The first column of a row in a reply to `ROWS`.
+const OF_BULK: usize = 3;
+
+// One statement and one transaction, which waits neither for the disk nor for a standby. The setting ends with the
+// transaction, so nothing can carry it into another one.
+const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify('rinha', '')";
 
 /// The statements of the feed's connection.
 pub(in crate::postgres) struct Feed {
     changes: Statement,
+    notify: Statement,
 }
 
 impl Statements for Feed {
     const ROLE: Role = Role::Feed;
 
-    /// No statement timeout: a load takes as long as it takes, and the reader notices when no row comes. No synchronous
-    /// commit: a nudge need not be durable. No sequential scan: without statistics the planner expects a third of the
-    /// table to be new, and it must use the index all the same.
+    /// No statement timeout: a load takes as long as it takes, and the reader notices when no row comes. No sequential
+    /// scan: without statistics the planner expects a third of the table to be new, and it must use the index all the
+    /// same; for that reason one plan does for all questions, and none is worth compiling.
     fn settings() -> String {
-        "SET statement_timeout = 0; SET synchronous_commit = off; SET enable_seqscan = off; LISTEN rinha"
+        "SET statement_timeout = 0; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
+         SET max_parallel_workers_per_gather = 0; SET jit = off; LISTEN rinha"
             .to_owned()
     }
 
     async fn prepare(client: &Client) -> Result<Feed, Error> {
-        Ok(Feed { changes: client.prepare(CHANGES).await? })
+        Ok(Feed { changes: client.prepare(CHANGES).await?, notify: client.prepare(NOTIFY).await? })
     }
 }
 
-/// Who the server is, which decides what of an earlier session still holds.
+/// The statement of the connection that reads the rows of large transactions.
+pub(in crate::postgres) struct Bulk {
+    rows: Statement,
+}
+
+impl Statements for Bulk {
+    const ROLE: Role = Role::Bulk;
+
+    fn settings() -> String {
+        "SET statement_timeout = 0; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
+         SET max_parallel_workers_per_gather = 0; SET jit = off"
+            .to_owned()
+    }
+
+    async fn prepare(client: &Client) -> Result<Bulk, Error> {
+        Ok(Bulk { rows: client.prepare(ROWS).await? })
+    }
+}
+
+/// Who answers: a reply of anybody else is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::postgres) struct ServerIdentity {
-    /// The cluster and its timeline: changes when rows that were seen may be gone.
-    pub(in crate::postgres) history: String,
-    /// Changes when the server was started or crashed: transaction ids that left no trace on disk are given out again.
-    pub(in crate::postgres) incarnation: String,
-    /// The process id of the session's backend.
-    pub(in crate::postgres) pid: i32,
+pub(in crate::postgres) struct Server {
+    /// The history that it writes.
+    pub(in crate::postgres) identity: Identity,
+    /// The token of the session; `None` where none was set.
+    mark: Option<String>,
+}
+
+/// Who answered, in the first columns of `row`.
+fn server(row: &Row) -> Result<Server, Failure> {
+    let system = row.try_get(0)?;
+    let timeline: Option<i32> = row.try_get(1)?;
+    let timeline =
+        timeline.ok_or_else(|| Failure::Lost("the server is in recovery: it is a standby".to_owned()))?;
+    let identity = Identity { system, timeline: timeline.cast_unsigned() };
+    Ok(Server { identity, mark: row.try_get(2)? })
+}
+
+/// Who answers, and what it showed, in the columns of a reply that come before its rows.
+fn seen(row: &Row, asked: &Server) -> Result<Seen, Failure> {
+    if server(row)? != *asked {
+        return Err(Failure::Lost("another server answered than the one that was asked".to_owned()));
+    }
+    Ok(Seen {
+        snapshot: row.try_get(3)?,
+        log_end: row.try_get(4)?,
+        log_flushed: row.try_get(5)?,
+        owed: row.try_get(6)?,
+    })
+}
+
+fn headless() -> Failure {
+    Failure::Lost("expected the row that says who answers, got none".to_owned())
 }
 
 impl Session<Feed> {
-    /// Asks who the server is.
-    pub(in crate::postgres) async fn identity(&self) -> Result<ServerIdentity, Failure> {
-        let row = self.bounded(self.client().query_one(IDENTITY, &[])).await?;
-        Ok(ServerIdentity { history: row.try_get(0)?, incarnation: row.try_get(1)?, pid: row.try_get(2)? })
+    /// Who answers this session, and nobody else.
+    pub(in crate::postgres) fn server(&self) -> Server {
+        Server { identity: self.identity(), mark: Some(self.token().to_owned()) }
     }
 
-    /// Gives every committed row to `each`. Returns the snapshot that showed them.
+    /// Gives every committed row to `each`. Returns what showed them.
     pub(in crate::postgres) async fn load(
         &self,
+        asked: &Server,
         mut each: impl AsyncFnMut(Record),
-    ) -> Result<Snapshot, Failure> {
+    ) -> Result<Seen, Failure> {
         let client = self.client();
         // One snapshot for both statements.
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = on";
         self.bounded(client.batch_execute(begin)).await?;
-        let row = self.bounded(client.query_one("SELECT pg_current_snapshot()", &[])).await?;
-        let snapshot = row.try_get(0)?;
+        let seen = seen(&self.bounded(client.query_one(LOADED, &[])).await?, asked)?;
         let copy = self.bounded(client.copy_out(LOAD)).await?;
         let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
         let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
@@ -98,34 +192,55 @@ impl Session<Feed> {
             each(record(id, row.try_get(1)?, row.try_get(2)?, days, row.try_get(4)?)?).await;
         }
         self.bounded(client.batch_execute("COMMIT")).await?;
-        Ok(snapshot)
+        Ok(seen)
     }
 
-    /// Gives `each` the committed rows that `since` did not show, except those of the transactions `known`. Returns the
-    /// snapshot that showed them, for the next call.
+    /// Gives `each` the committed rows of the transactions `unseen`, except those of the transactions `known` and of
+    /// those that are then [`owed`](Seen::owed). Returns what showed them, for the next call.
     pub(in crate::postgres) async fn changes(
         &self,
-        since: &Snapshot,
+        asked: &Server,
+        unseen: &Unseen,
         known: &[Xid8],
         mut each: impl AsyncFnMut(Record),
-    ) -> Result<Snapshot, Failure> {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&since.xmax, &since.under_way, &known];
+    ) -> Result<Seen, Failure> {
+        let bulk_min = i64::try_from(FEED_BULK_MIN).expect("a small number");
+        let parameters: [&(dyn ToSql + Sync); 4] = [&unseen.from, &unseen.among, &known, &bulk_min];
         let rows = self.client().query_raw(&self.statements().changes, parameters);
         let mut rows = std::pin::pin!(self.within(FEED_TIME_MAX, rows).await?);
-        let mut snapshot = None;
+        let first = self.within(FEED_TIME_MAX, rows.try_next()).await?.ok_or_else(headless)?;
+        let seen = seen(&first, asked)?;
         while let Some(row) = self.within(FEED_TIME_MAX, rows.try_next()).await? {
-            if snapshot.is_none() {
-                snapshot = Some(row.try_get(0)?);
-            }
-            if row.try_get::<_, Option<Uuid>>(1)?.is_some() {
-                each(record_at(&row, 1)?).await;
-            }
+            each(record_at(&row, CHANGED)?).await;
         }
-        snapshot.ok_or_else(|| Failure::Lost("expected a snapshot, got no row".to_owned()))
+        Ok(seen)
     }
 
     /// Tells the feeds of all instances that there is something new.
     pub(in crate::postgres) async fn notify(&self) -> Result<(), Failure> {
-        self.within(FEED_TIME_MAX, self.client().batch_execute(NOTIFY)).await
+        self.within(FEED_TIME_MAX, self.client().query_one(&self.statements().notify, &[])).await?;
+        Ok(())
+    }
+}
+
+impl Session<Bulk> {
+    /// Gives `each` the rows of these transactions, if the server writes this history.
+    pub(in crate::postgres) async fn rows(
+        &self,
+        of: Identity,
+        transactions: &[Xid8],
+        mut each: impl AsyncFnMut(Record),
+    ) -> Result<(), Failure> {
+        let parameters: [&(dyn ToSql + Sync); 1] = [&transactions];
+        let rows = self.client().query_raw(&self.statements().rows, parameters);
+        let mut rows = std::pin::pin!(self.bounded(rows).await?);
+        let first = self.bounded(rows.try_next()).await?.ok_or_else(headless)?;
+        if server(&first)?.identity != of {
+            return Err(Failure::Lost("another server answered than the one that was asked".to_owned()));
+        }
+        while let Some(row) = self.bounded(rows.try_next()).await? {
+            each(record_at(&row, OF_BULK)?).await;
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ mod search;
 mod types;
 
 pub(super) use commit::Commit;
-pub(super) use feed::{Feed, ServerIdentity};
+pub(super) use feed::{Bulk, Feed, Server};
 pub(super) use read::Read;
 pub(super) use search::Search;
 pub(super) use types::{Snapshot, Xid8};

@@ -8,8 +8,19 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use crate::pessoa::Stack;
 
 /// A transaction's id, never used again in the life of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::postgres) struct Xid8(u64);
+
+impl Xid8 {
+    /// No transaction has a lower one.
+    pub(in crate::postgres) const FIRST: Xid8 = Xid8(0);
+}
+
+impl From<u64> for Xid8 {
+    fn from(id: u64) -> Xid8 {
+        Xid8(id)
+    }
+}
 
 impl ToSql for Xid8 {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
@@ -32,8 +43,8 @@ impl<'a> FromSql<'a> for Xid8 {
 /// Which transactions a statement saw (`pg_snapshot`): those before `xmax` that were not under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::postgres) struct Snapshot {
-    pub(super) xmax: Xid8,
-    pub(super) under_way: Vec<Xid8>,
+    pub(in crate::postgres) xmax: Xid8,
+    pub(in crate::postgres) under_way: Vec<Xid8>,
 }
 
 /// On the wire: the number of transactions under way, `xmin`, `xmax`, and the transactions under way.

@@ -1,0 +1,34 @@
+//! The rows of large transactions, such as a restore or an import by hand, on a connection of their own: the feed asks
+//! for fresh rows meanwhile, and both reach the cores in turns.
+
+use std::rc::Rc;
+
+use super::connector::Connector;
+use super::fanout::{Fanout, Owners};
+use super::history::Identity;
+use super::sql::{self, Xid8};
+use crate::pessoa::Record;
+
+/// Sends the rows of these transactions to the cores, which are `serving` or not. Tries until it succeeds; whoever drops
+/// this ends it, and its connection.
+pub(super) async fn send<O: Fn(&Record) -> Owners>(
+    connector: Rc<Connector<sql::Bulk>>,
+    cores: Rc<Fanout<O>>,
+    of: Identity,
+    transactions: Vec<Xid8>,
+    serving: bool,
+) -> Vec<Xid8> {
+    loop {
+        let session = connector.connect().await;
+        let each = async |record| cores.row(record, serving).await;
+        let sent = session.rows(of, &transactions, each).await;
+        cores.wake_all();
+        match sent {
+            Ok(()) => {
+                connector.worked();
+                return transactions;
+            }
+            Err(why) => connector.lost(&why.to_string()),
+        }
+    }
+}
