@@ -37,7 +37,7 @@ impl Held {
 /// Waits until the feed of the only server has an answer to a question that it asked after `time`.
 fn wait_for_question_after(cluster: &Cluster, time: &str) {
     let asked = format!(
-        "select count(*) from pg_stat_activity where application_name = 'rinha feed' \
+        "select count(*) from pg_stat_activity where application_name like 'rinha % feed' \
          and query like 'WITH unseen%' and query_start > '{time}' and state = 'idle'"
     );
     wait_until("a question of the feed", || cluster.query(&asked) == ["1"]);
@@ -123,7 +123,8 @@ fn what_is_put_in_right_after_a_crash_is_found_within_a_second() {
     let server = Server::on(&cluster.config(), &["--cores", "2"]);
     wait_until_fresh(&server);
     for round in 0..3 {
-        let victim = only(&cluster, "select pid from pg_stat_activity where application_name = 'rinha feed'");
+        let victim =
+            only(&cluster, "select pid from pg_stat_activity where application_name like 'rinha % feed'");
         crate::processes::send(victim.parse().unwrap(), Signal::SIGKILL);
         wait_until("the end of all sessions", || !crate::processes::runs(victim.parse().unwrap()));
         // Waits for the end of the recovery.

@@ -15,6 +15,10 @@ mod race;
 mod server;
 
 mod crashes;
+mod freshness;
+mod histories;
+mod rows;
+mod swap;
 
 use std::time::Duration;
 
