@@ -13,7 +13,7 @@ run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
 	$(CARGO) run --release --locked
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace $(ARGS)
 
 e2e: deps ## The composition end to end on each engine that is there (ENGINE=docker, podman or local: on that one)
 	tests/e2e/run

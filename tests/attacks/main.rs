@@ -1,5 +1,6 @@
 //! Hostile clients: a server in a small cgroup that must not be killed, that goes on serving polite clients meanwhile,
-//! and that gives everything back afterwards; and cores, exits and logs that nobody may hold up.
+//! and that gives everything back afterwards; and cores, exits and logs that nobody may hold up. `RINHA_TEST_BINARY` names
+//! another binary to attack than this build's, such as the release build.
 
 #[path = "../support/cgroup.rs"]
 mod cgroup;
@@ -7,12 +8,12 @@ mod cgroup;
 mod cluster;
 #[path = "../support/load.rs"]
 mod load;
-mod memory;
+mod on_memory;
+mod on_time;
 #[path = "../support/processes.rs"]
 mod processes;
 #[path = "../support/server.rs"]
 mod server;
-mod time;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,6 +9,7 @@ mod limits;
 #[path = "../support/load.rs"]
 mod load;
 mod logs;
+mod panics;
 #[path = "../support/processes.rs"]
 mod processes;
 #[path = "../support/server.rs"]

@@ -21,9 +21,10 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a test waits for bytes; longer than every answer the server promises.
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// The binary under test.
+/// The binary under test: this build's, or the one that `RINHA_TEST_BINARY` names.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rinha"));
+    let other = std::env::var_os("RINHA_TEST_BINARY").filter(|path| !path.is_empty());
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_rinha").into()));
     // What the machine's environment says must not decide a test.
     for name in ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "LOG", "LOG_FORMAT"]
     {
