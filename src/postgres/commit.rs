@@ -1,20 +1,27 @@
 //! Group commit: one batch is committed while the next one gathers, and a batch of few rows waits a moment for more. What
 //! becomes of a batch is settled elsewhere; this module decides when one is sent, and on which session.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::aside::Aside;
 use super::connector::Connector;
 use super::job::Insert;
 use super::own::FeedNotice;
+use super::proof::Proofs;
 use super::queue::Queue;
-use super::settle::{Settled, Settling};
+use super::settle::Settling;
 use super::sql;
 use crate::limits::{COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 
 /// Commits what arrives in `queue`, for ever.
-pub(super) async fn run(mut queue: Queue<Box<Record>>, feed: FeedNotice, connector: Connector<sql::Commit>) {
+pub(super) async fn run(
+    mut queue: Queue<Box<Record>>,
+    feed: FeedNotice,
+    proofs: Rc<Proofs>,
+    connector: Connector<sql::Commit>,
+) {
     // Rows of a batch whose connection died: they go again before anything else.
     let mut unsettled: Vec<Insert> = Vec::new();
     let mut aside = Aside::default();
@@ -34,14 +41,29 @@ pub(super) async fn run(mut queue: Queue<Box<Record>>, feed: FeedNotice, connect
                 tokio::select! {
                     () = queue.holds(1) => {}
                     () = aside.due() => {}
+                    () = proofs.are_wanted() => {}
                     why = session.ended() => break why,
                 }
             }
             queue.fill(&mut batch, COMMIT_BATCH_MAX, COMMIT_BATCH_BYTES_MAX, |record| record.bytes());
-            last = Some(Begun { at: Instant::now(), rows: batch.len() });
+            if !batch.is_empty() {
+                last = Some(Begun { at: Instant::now(), rows: batch.len() });
+            }
+            let wanted = proofs.take();
             match Settling::new(&session, &mut queue, &feed, &mut aside).settle(batch).await {
-                Ok(Settled::BySession) => connector.worked(),
-                Ok(Settled::ByDeadlines) => {}
+                Ok(settled) if wanted.is_empty() || settled.committed => {
+                    wanted.give(session.identity());
+                    if settled.asked {
+                        connector.worked();
+                    }
+                }
+                Ok(_nothing_committed) => {
+                    match queue.until_answered(aside.rows().iter(), session.barrier()).await {
+                        Ok(()) => wanted.give(session.identity()),
+                        Err(failure) => break failure.to_string(),
+                    }
+                    connector.worked();
+                }
                 Err((rest, why)) => {
                     unsettled = rest;
                     break why;

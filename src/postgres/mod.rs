@@ -22,7 +22,8 @@
 //! through the `outbox`.
 //!
 //! A session is made by `reach`, over a `socket` or TCP, by `tls` if need be: to one of the addresses of the `source`, where
-//! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one.
+//! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one; until then a
+//! `proof` keeps an old one from saying that there is no such row.
 //! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`;
 //! its `cursor` says what it has read, `own` what it need not read, and `bulk` reads what is too much for one answer.
 
@@ -42,6 +43,7 @@ mod lookout;
 mod outbox;
 mod own;
 mod prepare;
+mod proof;
 mod queue;
 mod reach;
 mod read;

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ahash::HashMap;
 use uuid::Uuid;
 
 use super::connector::Connector;
@@ -11,18 +12,25 @@ use super::failure::Failure;
 use super::fault::Fault;
 use super::job::{Job, Question};
 use super::outbox::Outbox;
+use super::proof::Proofs;
 use super::queue::Queue;
 use super::report::Report;
 use super::session::Session;
 use super::sql;
 use crate::limits::READ_BATCH_MAX;
+use crate::pessoa::Record;
 
 /// Pause before reads go again while somebody holds the table.
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers what arrives in `queue`, for ever. `outbox` is the queue's outbox, given separately because the queue is
 /// borrowed while reads are answered.
-pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connector: Connector<sql::Read>) {
+pub(super) async fn run(
+    mut queue: Queue<Question>,
+    outbox: Rc<Outbox>,
+    proofs: Rc<Proofs>,
+    connector: Connector<sql::Read>,
+) {
     // Reads whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Job<Question>> = Vec::new();
     loop {
@@ -40,31 +48,45 @@ pub(super) async fn run(mut queue: Queue<Question>, outbox: Rc<Outbox>, connecto
             if batch.is_empty() {
                 continue;
             }
-            let answered = queue.until_answered(batch.iter(), answer(&session, &batch, &outbox)).await;
-            let Err(failure) = answered else {
-                connector.worked();
-                continue;
-            };
-            unanswered = batch;
-            match Fault::of_lookup(&failure) {
-                // Somebody holds the table. The session is as good as another one.
-                Fault::Locked => {
-                    let pause = tokio::time::sleep(LOCKED_PAUSE);
-                    queue.until_answered(unanswered.iter(), pause).await;
+            let read = queue.until_answered(batch.iter(), read(&session, &batch)).await;
+            match read {
+                Ok(read) => {
+                    connector.worked();
+                    let doubtful = read.answer_certain(batch, &outbox);
+                    if !doubtful.is_empty() {
+                        let proof = Rc::clone(&proofs).of(session.identity());
+                        let answer = read.answer_once_proven(doubtful, proof, Rc::clone(&outbox));
+                        // By itself, so that other reads go on; there are no more of these than reads may wait.
+                        tokio::task::spawn_local(answer);
+                    }
                 }
-                _ => break failure.to_string(),
+                Err(failure) => {
+                    unanswered = batch;
+                    match Fault::of_lookup(&failure) {
+                        // Somebody holds the table. The session is as good as another one.
+                        Fault::Locked => {
+                            let pause = tokio::time::sleep(LOCKED_PAUSE);
+                            queue.until_answered(unanswered.iter(), pause).await;
+                        }
+                        _ => break failure.to_string(),
+                    }
+                }
             }
         };
         connector.lost(&why);
     }
 }
 
-/// Asks once for all ids and once for the count, and answers.
-async fn answer(
-    session: &Session<sql::Read>,
-    batch: &[Job<Question>],
-    outbox: &Outbox,
-) -> Result<(), Failure> {
+/// What Postgres said to a batch.
+struct Read {
+    found: HashMap<Uuid, Box<Record>>,
+    rows: u64,
+    /// Commits wait for a standby, so a server may answer that is the primary no more.
+    may_be_old: bool,
+}
+
+/// Asks once for all ids and once for the count.
+async fn read(session: &Session<sql::Read>, batch: &[Job<Question>]) -> Result<Read, Failure> {
     let ids: Vec<Uuid> = batch
         .iter()
         .filter_map(|read| match read.asked {
@@ -72,26 +94,53 @@ async fn answer(
             Question::Count => None,
         })
         .collect();
-    if !ids.is_empty() {
-        let found = session.fetch(&ids).await?;
-        for read in batch {
-            if let Question::Row(id) = read.asked
-                && let Some(ticket) = read.ticket.take()
-            {
-                outbox.push(Report::Fetched { ticket, found: found.get(&id).cloned() });
-            }
-        }
-        outbox.wake();
-    }
+    let found = if ids.is_empty() { HashMap::default() } else { session.fetch(&ids).await? };
     // Every count of the batch was asked for before this statement begins, so its result answers them all.
-    if batch.iter().any(|read| read.asked == Question::Count && read.is_open()) {
-        let rows = session.count().await?;
-        for read in batch.iter().filter(|read| read.asked == Question::Count) {
-            if let Some(ticket) = read.ticket.take() {
-                outbox.push(Report::Counted { ticket, rows });
+    let counts = batch.iter().any(|read| read.asked == Question::Count && read.is_open());
+    let rows = if counts { session.count().await? } else { 0 };
+    let doubtful = counts || ids.iter().any(|id| !found.contains_key(id));
+    Ok(Read { found, rows, may_be_old: doubtful && session.commits_wait_for_standby().await? })
+}
+
+impl Read {
+    /// Answers what needs no proof, and returns the rest.
+    fn answer_certain(&self, batch: Vec<Job<Question>>, outbox: &Outbox) -> Vec<Job<Question>> {
+        let certain = |job: &Job<Question>| match job.asked {
+            Question::Row(id) => !self.may_be_old || self.found.contains_key(&id),
+            Question::Count => !self.may_be_old,
+        };
+        let (certain, doubtful) = batch.into_iter().partition(certain);
+        self.answer(certain, outbox);
+        doubtful
+    }
+
+    /// Answers the jobs once their `proof` is there. Without one in time, nothing is known.
+    async fn answer_once_proven(
+        self,
+        jobs: Vec<Job<Question>>,
+        proof: impl Future<Output = bool>,
+        outbox: Rc<Outbox>,
+    ) {
+        let deadline = jobs.iter().map(|job| job.deadline).min().expect("there are jobs");
+        let proven = tokio::time::timeout_at(deadline.into(), proof).await;
+        if proven == Ok(true) {
+            return self.answer(jobs, &outbox);
+        }
+        for ticket in jobs.iter().filter_map(|job| job.ticket.take()) {
+            outbox.push(Report::Unavailable { ticket });
+        }
+        outbox.wake();
+    }
+
+    fn answer(&self, jobs: Vec<Job<Question>>, outbox: &Outbox) {
+        for job in jobs {
+            if let Some(ticket) = job.ticket.take() {
+                outbox.push(match job.asked {
+                    Question::Row(id) => Report::Fetched { ticket, found: self.found.get(&id).cloned() },
+                    Question::Count => Report::Counted { ticket, rows: self.rows },
+                });
             }
         }
         outbox.wake();
     }
-    Ok(())
 }

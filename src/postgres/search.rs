@@ -1,15 +1,19 @@
 //! Searches that memory cannot answer: Postgres reads the whole table for each, one search at a time. They have a
 //! connection of their own, made when the first search comes. This module knows nothing of commits and point reads.
 
+use std::rc::Rc;
+
 use super::connector::Connector;
+use super::failure::Failure;
 use super::job::Job;
+use super::proof::Proofs;
 use super::queue::Queue;
 use super::report::Report;
 use super::session::Session;
 use super::sql;
 
 /// Answers what arrives in `queue`, for ever.
-pub(super) async fn run(mut queue: Queue<Box<[u8]>>, connector: Connector<sql::Search>) {
+pub(super) async fn run(mut queue: Queue<Box<[u8]>>, proofs: Rc<Proofs>, connector: Connector<sql::Search>) {
     let mut session: Option<Session<sql::Search>> = None;
     // At most one: the search under way. It changes nothing, so after a failure it simply goes again.
     let mut current: Vec<Job<Box<[u8]>>> = Vec::new();
@@ -27,7 +31,12 @@ pub(super) async fn run(mut queue: Queue<Box<[u8]>>, connector: Connector<sql::S
             session = Some(live);
             continue;
         };
-        match queue.until_answered(current.iter(), live.search(&search.asked)).await {
+        let searched = async {
+            let found = live.search(&search.asked).await?;
+            live.is_still_primary(&proofs).await?;
+            Ok::<_, Failure>(found)
+        };
+        match queue.until_answered(current.iter(), searched).await {
             Ok(found) => {
                 if let Some(ticket) = search.ticket.take() {
                     queue.outbox().push(Report::Searched { ticket, found });

@@ -10,12 +10,13 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::failure::Failure;
 use super::history::Identity;
+use super::proof::Proofs;
 use super::reach::{Driver, Incoming, Place, Reached, look_again, reach};
 use super::role::Role;
 use super::source::Source;
 use crate::limits::{
-    ADDRESS_TIME_MAX, IDLE_QUESTION_PERIOD, PREPARE_LOCK_TIME_MAX, PREPARE_TIME_MAX, SILENCE_TIME_MAX,
-    STATEMENT_TIME_MAX,
+    ADDRESS_TIME_MAX, IDLE_QUESTION_PERIOD, PREPARE_LOCK_TIME_MAX, PREPARE_TIME_MAX, SEARCH_TIME_MAX,
+    SILENCE_TIME_MAX, STATEMENT_TIME_MAX,
 };
 
 /// The statements of a session for one role. It prepares no others: preparing an insert waits for whoever has locked
@@ -184,6 +185,28 @@ impl<S: Statements> Session<S> {
             };
             return Err(Failure::Lost(lost));
         }
+    }
+
+    /// Whether the server's commits wait for a standby at the moment. Then another server may be the primary by now, and
+    /// this one not know of it.
+    pub(super) async fn commits_wait_for_standby(&self) -> Result<bool, Failure> {
+        let shown = self.bounded(self.client.simple_query("SHOW synchronous_standby_names")).await?;
+        Ok(shown.iter().any(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) != Some(""),
+            _ => false,
+        }))
+    }
+
+    /// Fails unless the server was the primary after this call, as far as its commits can prove it.
+    pub(super) async fn is_still_primary(&self, proofs: &Rc<Proofs>) -> Result<(), Failure> {
+        if !self.commits_wait_for_standby().await? {
+            return Ok(());
+        }
+        let proof = Rc::clone(proofs).of(self.identity);
+        if tokio::time::timeout(SEARCH_TIME_MAX, proof).await == Ok(true) {
+            return Ok(());
+        }
+        Err(Failure::Lost("nobody confirmed that it still is the primary".to_owned()))
     }
 
     /// What the session's backend does, asked on another connection.

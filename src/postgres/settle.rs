@@ -33,11 +33,12 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 const TABLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What brought a batch to its answers.
-pub(super) enum Settled {
-    /// The database was asked.
-    BySession,
-    /// All rows were past their deadlines, so the database was not asked.
-    ByDeadlines,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settled {
+    /// The database was asked; else all rows were past their deadlines.
+    pub(super) asked: bool,
+    /// A commit was confirmed.
+    pub(super) committed: bool,
 }
 
 /// Rows that go in one statement.
@@ -58,6 +59,7 @@ pub(super) struct Settling<'a> {
     parts: Vec<Part>,
     /// Whether the session waits for locks only as long as a search does.
     searching: bool,
+    settled: Settled,
 }
 
 impl<'a> Settling<'a> {
@@ -67,7 +69,15 @@ impl<'a> Settling<'a> {
         feed: &'a FeedNotice,
         aside: &'a mut Aside,
     ) -> Settling<'a> {
-        Settling { session, queue, feed, aside, parts: Vec::new(), searching: false }
+        Settling {
+            session,
+            queue,
+            feed,
+            aside,
+            parts: Vec::new(),
+            searching: false,
+            settled: Settled::default(),
+        }
     }
 
     /// Brings every row of `batch`, and of those aside whose turn it is, to its answer, or gives back those whose fate is
@@ -79,13 +89,12 @@ impl<'a> Settling<'a> {
             self.parts.push(Part { rows: vec![row], searching: true });
         }
         self.parts.push(Part { rows: batch, searching: false });
-        let mut settled = Settled::ByDeadlines;
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);
             if part.rows.is_empty() {
                 continue;
             }
-            settled = Settled::BySession;
+            self.settled.asked = true;
             let searching = part.searching;
             let Err((rows, fault)) = self.attempt(part).await else { continue };
             self.meet(rows, searching, fault).await?;
@@ -95,7 +104,7 @@ impl<'a> Settling<'a> {
         {
             return Err((Vec::new(), failure.to_string()));
         }
-        Ok(settled)
+        Ok(self.settled)
     }
 
     /// Decides what is done with rows that met a fault.
@@ -174,6 +183,7 @@ impl<'a> Settling<'a> {
         // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are
         // already on their way to the core.
         if let Some(tx) = inserted.tx {
+            self.settled.committed = true;
             self.feed.committed(self.session.identity(), tx);
         }
         if rest.is_empty() {
@@ -182,6 +192,7 @@ impl<'a> Settling<'a> {
         let holders = self.session.holders(&rest);
         match self.queue.until_answered(in_hand(&rest, &self.parts, self.aside), holders).await {
             Ok(holders) => {
+                self.settled.committed = true;
                 answer_conflicting(rest, &holders, self.queue.outbox());
                 Ok(())
             }

@@ -14,6 +14,7 @@ use super::history::Identity;
 use super::job::{Insert, Job, Jobs, Question};
 use super::outbox::Outbox;
 use super::own::FeedNotice;
+use super::proof::Proofs;
 use super::queue::Queue;
 use super::report::Report;
 use super::role::Role;
@@ -112,10 +113,11 @@ fn serve(
     let commits = Connector::new(source.clone(), reachable(Role::Commit));
     let reads_from = Connector::new(source.clone(), reachable(Role::Read));
     let searches_in = Connector::new(source, reachable(Role::Search));
+    let proofs = Rc::new(Proofs::default());
     let tasks = LocalSet::new();
-    let committer = tasks.spawn_local(commit::run(inserts, feed, commits));
-    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), reads_from));
-    let searcher = tasks.spawn_local(search::run(searches, searches_in));
+    let committer = tasks.spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));
+    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from));
+    let searcher = tasks.spawn_local(search::run(searches, proofs, searches_in));
     tasks.block_on(&runtime, async move {
         tokio::select! {
             Err(_) = inbox.closed => {}

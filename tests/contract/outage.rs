@@ -108,8 +108,12 @@ fn memory(world: &World, known: &Response) {
     for _ in 0..10 {
         let got = world.ask("GET", &format!("/pessoas/{}", known.id()), "");
         assert_eq!((got.status, got.text()), (200, known.text()));
+        // For a second at most: then another instance may have committed what memory has not heard of.
         let found = world.ask("GET", "/pessoas?t=KNOWN", "");
-        assert_eq!((found.status, found.text()), (200, &*format!("[{}]", known.text())));
+        match found.status {
+            200 => assert_eq!(found.text(), format!("[{}]", known.text())),
+            _ => check_unavailable(&found, "503 "),
+        }
         expect(&world.ask("GET", "/healthz", ""), "200");
     }
 }

@@ -160,6 +160,49 @@ fn stranger(cluster: &Cluster, statements: &str) {
     });
 }
 
+/// After a failover the old primary may go on for a while: it cannot commit, and it does not know what the new one did.
+#[test]
+fn there_is_none_rests_on_a_confirmed_commit() {
+    const UNKNOWN: &str = "/pessoas/018f4a52-0000-7000-8000-000000000000";
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        let known = Pessoa::named("conhecida").post_to(&server);
+        assert_eq!(server.ask("GET", UNKNOWN, "").status, 404);
+        standby(&cluster, "nobody");
+        thread::scope(|scope| {
+            let asked = [UNKNOWN, "/contagem-pessoas"].map(|target| {
+                let server = &server;
+                scope.spawn(move || server.ask("GET", target, ""))
+            });
+            // Rows that are there need no proof, also those that only Postgres has.
+            stranger(
+                &cluster,
+                "insert into pessoas (id, apelido, nome, nascimento) values \
+                 ('018f4a52-0000-7000-8000-000000000001', 'de outrem', 'Outra', '1990-01-01')",
+            );
+            let there = format!("{}1", &UNKNOWN[..UNKNOWN.len() - 1]);
+            for path in [there, format!("/pessoas/{}", known.id())] {
+                assert_eq!(server.ask("GET", &path, "").status, 200);
+            }
+            for answer in asked {
+                expect_unknown(&answer.join().expect("an answer"));
+            }
+        });
+        // Many who ask share one backend.
+        let waits = waiting(&cluster);
+        thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| expect_unknown(&server.ask("GET", UNKNOWN, "")));
+            }
+        });
+        assert_eq!(waiting(&cluster), waits);
+        standby(&cluster, "");
+        assert_eq!(server.ask("GET", UNKNOWN, "").status, 404);
+        assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), "2");
+    });
+}
+
 #[test]
 fn a_422_rests_on_a_durable_row_alone() {
     each_server(|arguments| {

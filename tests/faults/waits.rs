@@ -59,7 +59,11 @@ fn a_frozen_postgres() {
                     let read = connection.ask("GET", &format!("/pessoas/{}", known.id()), "");
                     assert_eq!((read.status, &read.body), (200, &known.body));
                     let found = connection.ask("GET", "/pessoas?t=conhecida", "");
-                    assert_eq!((found.status, &found.json()[0]["id"]), (200, &known.id().into()));
+                    // Memory answers for a second; then others may have committed what it has not heard of.
+                    match found.status {
+                        200 => assert_eq!(found.json()[0]["id"], known.id()),
+                        status => assert_eq!(status, 503),
+                    }
                     thread::sleep(Duration::from_millis(5));
                 }
             });
