@@ -80,7 +80,8 @@ fn a_killed_postgres() {
                         });
                     }
                     wait_until("503 for every client", || load.unavailable() >= told);
-                    assert_eq!(server.ask("GET", "/pessoas?t=conhecida", "").json()[0]["id"], known.id());
+                    // By now memory is older than a second.
+                    assert_eq!(server.ask("GET", "/pessoas?t=conhecida", "").status, 503);
                     let health = server.ask("GET", "/healthz", "");
                     assert_eq!(
                         (health.status, &health.json()["database"]["reachable"]),
