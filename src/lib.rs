@@ -52,6 +52,7 @@
 //!
 //! - A miss in a shard is not a 404: Postgres is asked first.
 //! - The count never reads a cache.
+//! - No search is answered by a memory that may lack what was committed more than a second ago.
 //! - No lock and no shared atomic is on the request path, but for those inside the rings.
 //! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
 //! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.

@@ -1,6 +1,7 @@
 //! The pessoas of one instance, wherever they live: which core owns a key (`home`), the way there (`mesh`), each core's
 //! part (`partition`) and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
 
+mod histories;
 mod home;
 mod mesh;
 mod partition;

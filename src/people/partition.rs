@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use super::histories::Histories;
 use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
@@ -16,9 +17,6 @@ use super::unproven::Unproven;
 use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Identity, Learnt};
-
-/// Histories that are remembered once the feed has left them; what comes late comes from the last ones.
-const HISTORIES_MAX: usize = 8;
 
 /// What became of a create.
 pub enum Creation {
@@ -66,10 +64,7 @@ pub struct Partition {
     database: Rc<Database>,
     minter: RefCell<Minter>,
     unproven: RefCell<Unproven>,
-    /// The history that the feed's rows belong to.
-    history: Cell<Option<Identity>>,
-    /// Those that it left, the last one last.
-    left: RefCell<Vec<Identity>>,
+    histories: Histories,
     loaded: Cell<bool>,
     /// Memory was whole once.
     served: Cell<bool>,
@@ -105,8 +100,7 @@ impl Partition {
             database,
             minter: RefCell::new(minter),
             unproven: RefCell::default(),
-            history: Cell::new(None),
-            left: RefCell::default(),
+            histories: Histories::default(),
             loaded: Cell::new(false),
             served: Cell::new(false),
             fresh: Cell::new(None),
@@ -258,7 +252,7 @@ impl Partition {
     /// Takes in what the Postgres thread says of the committed rows of a history, before any client hears of it. What
     /// comes late from a history that the feed has left may not hold any more.
     pub fn learn(&self, learnt: Learnt<'_>, of: Identity) {
-        if self.has_left(of) {
+        if self.histories.has_left(of) {
             return;
         }
         match learnt {
@@ -283,7 +277,7 @@ impl Partition {
                 self.shard.borrow_mut().learn(&apelido);
             }
             Fed::Begin(of, heard) => {
-                self.leave(self.history.replace(Some(of)), of);
+                self.histories.begin(of);
                 self.loaded.set(false);
                 self.fresh.set(None);
                 *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
@@ -306,23 +300,6 @@ impl Partition {
         if owner_of_apelido(apelido, self.cores) == self.core && !self.shard.borrow().knows(apelido) {
             self.unproven.borrow_mut().see(apelido);
         }
-    }
-
-    fn leave(&self, before: Option<Identity>, now: Identity) {
-        let mut left = self.left.borrow_mut();
-        left.retain(|&left| left != now);
-        if let Some(before) = before.filter(|&before| before != now) {
-            left.push(before);
-        }
-        if left.len() > HISTORIES_MAX {
-            left.remove(0);
-        }
-    }
-
-    /// Whether the feed was in this history, or in a later one of the same cluster, and is not any more.
-    fn has_left(&self, of: Identity) -> bool {
-        let behind = |now: Identity| now.system == of.system && now.timeline > of.timeline;
-        self.history.get().is_some_and(behind) || self.left.borrow().contains(&of)
     }
 
     /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;

@@ -161,6 +161,27 @@ mod tests {
         Record::new(pessoa.expect("a valid pessoa"))
     }
 
+    /// A row that a core learns before it forgets must have been committed before the load begins.
+    #[test]
+    fn a_history_begins_once_every_core_has_heard_of_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| ring::channel(4)).unzip();
+            let fanout = Fanout::new(senders, |_: &Record| Owners { row: 0, apelido: 0 });
+            let mut begin = pin!(fanout.begin(Identity { system: 7, timeline: 1 }));
+            let mut heard = Vec::new();
+            for receiver in &mut receivers {
+                let waits = poll_fn(|cx| Poll::Ready(begin.as_mut().poll(cx).is_pending())).await;
+                assert!(waits, "a core has not heard of it");
+                heard.push(receiver.try_pop());
+            }
+            let taken = poll_fn(|cx| Poll::Ready(begin.as_mut().poll(cx).is_pending())).await;
+            assert!(taken, "what was taken is not done yet");
+            drop(heard);
+            begin.await;
+        });
+    }
+
     /// A core that takes nothing holds up the feed at the bound, and loses nothing.
     #[test]
     fn what_is_on_its_way_to_a_core_is_bounded_in_bytes() {

@@ -301,12 +301,12 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         if !self.cursor().owed().is_empty() {
             return;
         }
+        if let Some(fresh) = fresh {
+            self.cores.to_all(|| Fed::Fresh(fresh)).await;
+        }
         if !self.loaded {
             (self.loaded, self.served) = (true, true);
             self.cores.to_all(|| Fed::Loaded).await;
-        }
-        if let Some(fresh) = fresh {
-            self.cores.to_all(|| Fed::Fresh(fresh)).await;
         }
     }
 }

@@ -103,7 +103,8 @@ fn check_unavailable(response: &Response, expected: &str) {
     assert!(seconds > 0);
 }
 
-/// What memory can answer goes on, and `/healthz` speaks of the instance.
+/// What memory can answer goes on, and `/healthz` speaks of the instance. A search is right or refused: past a second
+/// memory may lack what others committed.
 fn memory(world: &World, known: &Response) {
     for _ in 0..10 {
         let got = world.ask("GET", &format!("/pessoas/{}", known.id()), "");
