@@ -1,7 +1,9 @@
-//! The only reader of flags and environment. It checks values; it opens nothing.
+//! The only reader of flags and environment. It checks values, also against this machine; it opens nothing.
+
+mod filter;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::str::FromStr;
 
@@ -9,6 +11,10 @@ use bytesize::ByteSize;
 use clap::builder::{NonEmptyStringValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslMode};
+
+pub use filter::LogFilter;
 
 use crate::core::{Cores, Machine, Wanted};
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
@@ -19,7 +25,7 @@ const EXIT_USAGE: i32 = 2;
 
 /// A people API that acknowledges only what is committed.
 #[derive(Parser, Debug)]
-#[command(name = "rinha", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(name = "rinha", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<CliCommand>,
@@ -38,7 +44,8 @@ enum CliCommand {
 /// What the server needs to know.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// A TCP address, or unix:PATH ({core} in PATH makes one socket a core); repeatable
+    /// A TCP address such as 0.0.0.0:9999, :9999 or localhost:9999, or unix:PATH ({core} in PATH makes one socket a
+    /// core); repeatable
     #[arg(long, env = "LISTEN", value_delimiter = ',', default_value = "0.0.0.0:9999")]
     pub listen: Vec<Listen>,
 
@@ -62,7 +69,7 @@ pub struct Serve {
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
     cache_bytes: CacheBytes,
 
-    /// What is logged: error, warn, info, debug, trace, or a filter such as rinha=debug
+    /// What is logged: off, error, warn, info, debug, trace, or a filter such as info,rinha::postgres=debug
     #[arg(long, env = "LOG", default_value = "info")]
     pub log: LogFilter,
 
@@ -101,6 +108,18 @@ impl Serve {
         }
     }
 
+    /// Refuses values that are wrong here, whatever else happens: the start would only find that out later.
+    fn check(&self) -> Result<(), String> {
+        // A machine that does not tell its CPUs is no wrong value.
+        if let Ok(machine) = Machine::this() {
+            machine.choose(&self.cores)?;
+        }
+        match &self.database_url {
+            Some(url) => check_database_url(url),
+            None => check_data_dir(&self.data_dir()),
+        }
+    }
+
     /// The directory of the private Postgres' cluster.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| match nix::unistd::geteuid().is_root() {
@@ -108,6 +127,41 @@ impl Serve {
             true => PathBuf::from("/var/lib/rinha"),
             false => PathBuf::from("./data"),
         })
+    }
+}
+
+/// Refuses a URL by which nobody could ever be reached. The error does not show the URL, which may hold a password.
+fn check_database_url(url: &str) -> Result<(), String> {
+    let wrong = |why: String| {
+        format!("--database-url: {why}; expected postgres://USER@HOST/DATABASE or key=value pairs")
+    };
+    let config: Config = url.parse().map_err(|error| {
+        let cause = std::error::Error::source(&error);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        wrong(format!("{error}{cause}"))
+    })?;
+    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+    if hosts == 0 {
+        return Err(wrong("it names no host".to_owned()));
+    }
+    let ports = config.get_ports().len();
+    if ports > 1 && ports != hosts {
+        return Err(wrong(format!("it has {hosts} hosts and {ports} ports")));
+    }
+    if config.get_ssl_mode() == SslMode::Require || config.get_channel_binding() == ChannelBinding::Require {
+        return Err(wrong("this server speaks no TLS, which sslmode or channel_binding requires".to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses a path below or at something that is no directory.
+fn check_data_dir(path: &Path) -> Result<(), String> {
+    // What does not exist yet is made below what does.
+    match path.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(file) if !file.is_dir() => {
+            Err(format!("--data-dir {}: expected a directory; {} is none", path.display(), file.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -129,23 +183,6 @@ impl FromStr for CacheBytes {
             Ok(bytes) if bytes >= CACHE_BYTES_MIN => Ok(CacheBytes::Bytes(bytes)),
             _ => Err(format!("expected at least {}KiB", CACHE_BYTES_MIN / 1024)),
         }
-    }
-}
-
-/// A log filter that is known to parse.
-#[derive(Clone, Debug)]
-pub struct LogFilter(pub String);
-
-impl FromStr for LogFilter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<LogFilter, String> {
-        tracing_subscriber::EnvFilter::builder().parse(text).map(|_| LogFilter(text.to_owned())).map_err(
-            |_| {
-                "expected a level (error, warn, info, debug, trace) or a filter such as rinha=debug"
-                    .to_owned()
-            },
-        )
     }
 }
 
@@ -174,20 +211,27 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 
 /// Reads the command line and the environment; a wrong value is one line on stderr and exit 2.
 pub fn read() -> Command {
-    match parse(std::env::args_os()) {
-        Ok(cli) => match cli.command {
-            None => Command::Serve(cli.serve),
-            Some(CliCommand::Serve(serve)) => Command::Serve(serve),
-            Some(CliCommand::Healthcheck(healthcheck)) => Command::Healthcheck(healthcheck),
-        },
+    let cli = match parse(std::env::args_os()) {
+        Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             error.exit()
         }
-        Err(error) => {
-            eprintln!("rinha: {} (see rinha --help)", one_line(&error.to_string()));
-            exit(EXIT_USAGE);
-        }
+        Err(error) => refuse(&one_line(&error.to_string())),
+    };
+    let serve = match cli.command {
+        Some(CliCommand::Healthcheck(healthcheck)) => return Command::Healthcheck(healthcheck),
+        Some(CliCommand::Serve(serve)) => serve,
+        None => cli.serve,
+    };
+    match serve.check() {
+        Ok(()) => Command::Serve(serve),
+        Err(why) => refuse(&why),
     }
+}
+
+fn refuse(why: &str) -> ! {
+    eprintln!("rinha: {why} (see rinha --help)");
+    exit(EXIT_USAGE);
 }
 
 /// The first paragraph of clap's message, on one line. It says what is wrong; the rest is usage and hints.
@@ -262,12 +306,48 @@ mod tests {
             (&["--cache-bytes", "lots"], "expected auto or a size"),
             (&["--cache-bytes", "1KiB"], "expected at least 64KiB"),
             (&["--log", "rinha=loud"], "expected a level"),
+            (&["--log", "bogus"], "nothing here is called bogus"),
             (&["--log-format", "xml"], "json"),
             (&["--verbose"], "unexpected argument"),
             (&["dance"], "unrecognized subcommand"),
         ] {
             let error = parsed(arguments).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_leads_nowhere_is_refused_without_being_shown() {
+        for (url, expected) in [
+            ("postgres://rinha:secret@localhost/rinha", None),
+            ("host=/run/postgresql user=rinha password=secret", None),
+            ("host=a,b port=1,2", None),
+            ("hostaddr=127.0.0.1 user=rinha", None),
+            ("foo", Some("invalid")),
+            ("user=rinha password=secret", Some("names no host")),
+            ("host=a,b,c port=1,2 password=secret", Some("3 hosts and 2 ports")),
+            ("host=a port=many password=secret", Some("port")),
+            ("postgres://rinha:secret@localhost/rinha?sslmode=require", Some("no TLS")),
+            ("host=a channel_binding=require password=secret", Some("no TLS")),
+        ] {
+            match (check_database_url(url), expected) {
+                (Ok(()), None) => {}
+                (Err(why), Some(expected)) => {
+                    assert!(why.contains(expected) && !why.contains("secret"), "{url}: {why}");
+                }
+                (checked, _) => panic!("{url}: {checked:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_data_directory_is_a_directory_or_can_become_one() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("file"), "").unwrap();
+        for (path, expected) in
+            [("", true), ("new", true), ("new/er", true), ("file", false), ("file/x", false)]
+        {
+            assert_eq!(check_data_dir(&place.path().join(path)).is_ok(), expected, "{path}");
         }
     }
 }

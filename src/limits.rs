@@ -86,6 +86,9 @@ pub const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// Most core threads of one instance: the home of a row is one byte of its id.
 pub const CORES_MAX: usize = 256;
+/// Core threads that may share a CPU, where more are asked for than there are CPUs: they gain nothing, and what is far
+/// above is a mistake. Tests run four on one CPU.
+pub const CORES_PER_CPU_MAX: usize = 4;
 
 // Connections and their waits.
 
@@ -320,6 +323,7 @@ pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
 
 const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
+    assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
     // Of the longest answer, what is sent by other cores and what is written must fit beside each other.

@@ -30,7 +30,11 @@ fn main() -> ExitCode {
                 Err(why) => return fail(&why),
             };
             let status = match process::serve(&serve, give_back) {
-                Ok(()) => 0,
+                Ok(()) => {
+                    // The last line of an orderly stop, so that whoever waits for it knows.
+                    tracing::info!("stopped");
+                    0
+                }
                 Err(why) => {
                     tracing::error!("{why}");
                     1

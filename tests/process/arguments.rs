@@ -7,18 +7,18 @@ use crate::{processes, refused, run};
 /// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
 const FLAGS: [(&str, &str, &[&str]); 8] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
-    ("--database-url", "DATABASE_URL", &[""]),
-    ("--data-dir", "DATA_DIR", &[""]),
-    ("--cores", "CORES", &["none", "0", "-1", "3-1", "1@", "@1", "1,", ""]),
+    ("--database-url", "DATABASE_URL", &["foo", "user=rinha", "host=a sslmode=require", ""]),
+    ("--data-dir", "DATA_DIR", &["/etc/passwd", "/etc/passwd/data", ""]),
+    ("--cores", "CORES", &["none", "0", "-1", "3-1", "1@", "@1", "1,", "256", "0-255", ""]),
     ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
     ("--cache-bytes", "CACHE_BYTES", &["lots", "1KiB", "-1", ""]),
-    ("--log", "LOG", &["rinha=loud", "a=b=c"]),
+    ("--log", "LOG", &["rinha=loud", "a=b=c", "bogus", "info,rinah=debug"]),
     ("--log-format", "LOG_FORMAT", &["xml", ""]),
 ];
 
 #[test]
 fn help_and_version_are_complete() {
-    for arguments in [&["--help"][..], &["serve", "--help"], &["-h"]] {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["-h"], &["help"], &["help", "serve"]] {
         let mut command = binary();
         command.args(arguments);
         let ended = run(command);
@@ -35,7 +35,7 @@ fn help_and_version_are_complete() {
         {
             assert!(ended.stdout.contains(value), "{value} is not in {}", ended.stdout);
         }
-        if arguments != ["serve", "--help"] {
+        if !arguments.contains(&"serve") {
             assert!(
                 ended.stdout.contains("healthcheck") && ended.stdout.contains("serve"),
                 "{}",
@@ -81,6 +81,11 @@ fn a_wrong_value_is_one_line_and_exit_2() {
             }
         }
     }
+    // What it may hold is not shown.
+    let mut command = binary();
+    command.args(["--database-url", "host=a sslmode=require password=secret"]);
+    let ended = run(command);
+    assert!(ended.code == Some(2) && !ended.stderr.contains("secret"), "{}", ended.stderr);
     for (arguments, word) in [
         (&["--verbose"][..], "--verbose"),
         (&["dance"], "dance"),
@@ -93,6 +98,28 @@ fn a_wrong_value_is_one_line_and_exit_2() {
         let mut command = binary();
         command.args(arguments);
         refused(command, 2, &["rinha: ", word, "--help"]);
+    }
+}
+
+/// As every example says it, for the server and for its health check.
+#[test]
+fn localhost_and_no_host_are_addresses() {
+    let home = processes::Home::new();
+    let free = || {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        free.expect("a port").port()
+    };
+    let (own, any) = (free(), free());
+    let mut command = binary();
+    command.args(["--data-dir", &home.data_dir_text(), "--log-format=json"]);
+    command.args(["--listen", &format!("localhost:{own}"), "--listen", &format!(":{any}")]);
+    let mut server = Server::spawn(command);
+    server.wait_until_serving();
+    assert_eq!(server.start["listen"], format!("127.0.0.1:{own},0.0.0.0:{any}"));
+    for listen in [format!("localhost:{own}"), format!(":{any}")] {
+        let mut check = binary();
+        check.args(["healthcheck", "--listen", &listen]);
+        assert_eq!(run(check).code, Some(0), "{listen}");
     }
 }
 

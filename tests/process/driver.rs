@@ -190,7 +190,7 @@ fn cores_are_pinned_to_their_cpus() {
     assert!(!allowed.contains(&beyond));
     let mut command = binary();
     command.args(["--listen=127.0.0.1:0", "--cores", &format!("{beyond}-{beyond}")]);
-    refused(command, 1, &["--cores", &beyond.to_string(), "may use"]);
+    refused(command, 2, &["--cores", &beyond.to_string(), "may use"]);
 }
 
 #[test]

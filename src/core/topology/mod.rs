@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 pub use cores::Cores;
 pub use machine::Machine;
 
-use crate::limits::CORES_MAX;
+use crate::limits::{CORES_MAX, CORES_PER_CPU_MAX};
 
 impl Machine {
     /// The logical CPU of each core thread, in the order of the threads; never empty. A CPU comes more than once where
@@ -22,7 +22,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// One line: no cores or too many, a list that names a CPU twice or one that this process may not use, or an
+    /// One line: no cores or too many, also for as few CPUs as there are, a list that names a CPU twice or one that this process may not use, or an
     /// affinity mask without a CPU.
     pub fn choose(&self, cores: &Cores) -> Result<Vec<usize>, String> {
         cores.check().map_err(|why| format!("--cores {cores}: {why}"))?;
@@ -34,7 +34,17 @@ impl Machine {
             Cores::Auto { first } => {
                 Ok(take(self.auto_count(physical.len()), *first, &self.cpus_by_thread()))
             }
-            Cores::Count { count, first } => Ok(take(*count, *first, &self.cpus_by_thread())),
+            Cores::Count { count, first } => {
+                let cpus = self.cpus_by_thread();
+                let most = cpus.len().saturating_mul(CORES_PER_CPU_MAX);
+                if *count > most {
+                    return Err(format!(
+                        "--cores {cores}: expected at most {most} cores on the CPUs that this process may use ({})",
+                        cpu_list::show(&self.usable_cpus())
+                    ));
+                }
+                Ok(take(*count, *first, &cpus))
+            }
             Cores::List(cpus) => {
                 let usable = self.usable_cpus();
                 match cpus.iter().find(|cpu| !usable.contains(cpu)) {

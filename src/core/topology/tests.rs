@@ -289,6 +289,10 @@ fn cores_that_were_never_text_are_checked_too() {
     for (cores, expected) in [
         (Cores::Count { count: 0, first: 0 }, "expected auto, a number"),
         (Cores::Count { count: 257, first: 0 }, "at most 256"),
+        (
+            Cores::Count { count: 33, first: 5 },
+            "--cores 33@5: expected at most 32 cores on the CPUs that this process may use (0-7)",
+        ),
         (Cores::List(vec![]), "expected auto, a number"),
         (Cores::List(vec![1, 1]), "CPU 1 twice"),
     ] {
