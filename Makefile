@@ -4,13 +4,20 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test e2e up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
+.PHONY: help run up down test e2e up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps ## Build, and run on 0.0.0.0:9999 with a private Postgres
+	$(call long_build,target/release/rinha)
 	$(CARGO) run --release --locked
+
+up: ## The whole system on Docker or Podman, what it is given checked first (ARGS=-d: in the background; ENGINE=podman)
+	@tools/compose up $(ARGS)
+
+down: ## Stop it; the rows stay (ARGS=-v throws them away)
+	@tools/compose down $(ARGS)
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked --workspace $(ARGS)
@@ -19,13 +26,17 @@ e2e: deps ## The composition end to end on each engine that is there (ENGINE=doc
 	tests/e2e/run
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
-	$(CARGO) build --release --locked -p rinha -p tools --bin rinha --bin local
-	target/release/local $(ARGS)
+	@tools/check local
+	$(call long_build,target/release/local)
+	$(CARGO) build --release --locked -p rinha -p local
+	@exec target/release/local $(ARGS)
 
 stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
+	$(call long_build,target/debug/stress-test)
 	$(CARGO) run --locked --quiet -p stress-test -- run --pictures $(ARGS)
 
 stress-smoke: deps stress-deps ## The same in 20 s
+	$(call long_build,target/debug/stress-test)
 	$(CARGO) run --locked --quiet -p stress-test -- run --name smoke --seconds 20 $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
@@ -61,6 +72,11 @@ stress-deps:
 		|| ( $(call install,chromium,the report's pictures are taken by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
 		|| echo "make: no browser: reports come without pictures"
 	@{ docker compose version && docker info; } >/dev/null 2>&1 || command -v podman-compose >/dev/null || $(MAKE) --no-print-directory local-deps
+
+# $(call long_build,program): says that a first build takes its time.
+define long_build
+@[ -e $(1) ] || echo "make: the first build takes some minutes; $(1) is not there yet"
+endef
 
 # $(call install,packages,reason)
 define install

@@ -12,12 +12,13 @@ use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 use crate::error::Result;
+use crate::port::Port;
 
 /// The services of the file, and where they are reached.
 pub(crate) struct Compose {
     pub(crate) services: BTreeMap<String, Service>,
     /// The balancer's port on this machine.
-    pub(crate) port: u16,
+    pub(crate) port: Port,
 }
 
 /// One service.
@@ -106,23 +107,28 @@ impl Compose {
         let mut value: Value = serde_yaml_ng::from_str(&interpolate(&text, &variables)?)?;
         value.apply_merge()?;
         let file: File = serde_yaml_ng::from_value(value)?;
-        let mut port: Option<u16> = None;
+        let mut port = None;
         let built: Vec<_> =
             file.services.values().filter(|raw| raw.build.is_some()).map(|raw| raw.image.clone()).collect();
         let mut services = BTreeMap::new();
         for (name, raw) in file.services {
             for published in &raw.ports {
-                port = published.split(':').next().and_then(|port| port.parse().ok());
+                let read = Port::published(published);
+                port = Some(read.ok_or_else(|| {
+                    format!("PORT: expected a port such as 9999 or 127.0.0.1:9999, got {published}")
+                })?);
             }
             let built = built.contains(&raw.image);
             services.insert(name, Service { built, ..raw.try_into()? });
         }
         let port = port.ok_or("compose.yml: expected a published port")?;
-        // In a container the balancer may listen on another port than the published one. Without, it is the published
-        // one.
+        // In a container the balancer may listen on another port than the published one, and on every address. Without,
+        // it listens where it is published.
         let balancer: &mut Service =
             services.get_mut("haproxy").ok_or("compose.yml: expected a service haproxy")?;
-        balancer.environment.insert("PORT".to_owned(), port.to_string());
+        balancer.environment.insert("PORT".to_owned(), port.number.to_string());
+        let address = port.address.map(|address| address.to_string()).unwrap_or_default();
+        balancer.environment.insert("ADDRESS".to_owned(), address);
         Ok(Compose { services, port })
     }
 

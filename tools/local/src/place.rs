@@ -42,21 +42,27 @@ impl Place {
     pub(crate) fn lock(&self) -> Result<Flock<fs::File>> {
         let file = fs::File::create(self.directory.join("lock"))?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-            format!("expected {} to be free: another one runs there", self.directory.display()).into()
+            let holder = fs::read_to_string(self.state()).ok();
+            let holder = holder.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+            let stop = match holder.and_then(|holder| holder["pid"].as_i64()) {
+                Some(pid) => format!(" (pid {pid}): stop it (kill {pid})"),
+                None => ": stop it".to_owned(),
+            };
+            format!("{}: another one runs there{stop}, or take another --directory", self.directory.display())
+                .into()
         })
     }
 
     /// Removes what an earlier run left: all but the database, and the database too if this run starts `fresh`.
     pub(crate) fn clear(&self, fresh: bool) -> Result<()> {
-        let missing = |result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        missing(fs::remove_file(self.state()))?;
+        // A cluster in the making and the file of its password.
+        missing_is_fine(fs::remove_dir_all(self.cluster().with_extension("making")))?;
+        missing_is_fine(fs::remove_file(self.volume("data").join("password")))?;
+        missing_is_fine(fs::remove_file(self.state()))?;
         for volume in ["data", "sockets", "postgres-socket", "programs"] {
             let path = self.volume(volume);
             if fresh || volume != "data" {
-                missing(fs::remove_dir_all(&path))?;
+                missing_is_fine(fs::remove_dir_all(&path))?;
             }
             fs::create_dir_all(&path)?;
             // The sockets ask for no password: whoever can open one may do everything.
@@ -104,5 +110,12 @@ impl Place {
     /// The file that says, while the topology runs, which process is which service.
     pub(crate) fn state(&self) -> PathBuf {
         self.directory.join("services.json")
+    }
+}
+
+fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

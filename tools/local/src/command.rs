@@ -6,15 +6,17 @@ use crate::compose::Service;
 use crate::error::Result;
 use crate::initdb::initialize;
 use crate::place::Place;
+use crate::stop::Stop;
 
 /// A service's command, with this machine's paths in place of the container's, and with the files and the database that
-/// it needs. `api` is the program of the instances, in place of the server.
+/// it needs; none if `stop` was set meanwhile. `api` is the program of the instances, in place of the server.
 pub(crate) fn prepare(
     place: &Place,
     name: &str,
     service: &Service,
     api: Option<&str>,
-) -> Result<Vec<String>> {
+    stop: &Stop,
+) -> Result<Option<Vec<String>>> {
     let mut replaced: Vec<(String, PathBuf)> = service
         .volumes
         .iter()
@@ -32,12 +34,19 @@ pub(crate) fn prepare(
     };
     let mut command = vec!["env".to_owned()];
     command.extend(service.environment.iter().map(|(name, value)| format!("{name}={}", here(value))));
+    // If this process is killed, the kernel tells the service to end. The option comes after the change of the user,
+    // which would forget it.
+    let signal = service.stop.signal.as_str().trim_start_matches("SIG");
+    command.push("setpriv".to_owned());
     if let Some(account) = &place.account {
-        command.extend(["setpriv", "--init-groups"].map(str::to_owned));
+        command.push("--init-groups".to_owned());
         command.extend([format!("--reuid={}", account.uid), format!("--regid={}", account.gid)]);
     }
+    command.extend(["--pdeathsig".to_owned(), signal.to_owned()]);
     if name == "postgres" {
-        initialize(place, &command, service)?;
+        if !initialize(place, &command, service, stop)? {
+            return Ok(None);
+        }
         command.push(place.postgres.join("postgres").to_string_lossy().into_owned());
         command.extend(["-D".to_owned(), place.cluster().to_string_lossy().into_owned()]);
         command.extend(["-k".to_owned(), place.volume("postgres-socket").to_string_lossy().into_owned()]);
@@ -49,5 +58,5 @@ pub(crate) fn prepare(
     } else {
         command.extend(service.command.iter().map(|argument| here(argument)));
     }
-    Ok(command)
+    Ok(Some(command))
 }
