@@ -110,7 +110,7 @@ impl<'a> Settling<'a> {
     /// Decides what is done with rows that met a fault.
     async fn meet(
         &mut self,
-        mut rows: Vec<Insert>,
+        rows: Vec<Insert>,
         searching: bool,
         fault: Fault,
     ) -> Result<(), (Vec<Insert>, String)> {
@@ -134,10 +134,7 @@ impl<'a> Settling<'a> {
                 }
                 Err(failure) => return Err(self.give_back(rows, failure.to_string())),
             },
-            Fault::Session(why) => {
-                rows = std::mem::take(&mut rows);
-                return Err(self.give_back(rows, why));
-            }
+            Fault::Session(why) => return Err(self.give_back(rows, why)),
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 use super::types::{Days, StackText, Xid8};
+use crate::limits::COMMIT_LOCK_TIME_MAX;
 use crate::postgres::failure::Failure;
 use crate::postgres::job::Insert;
 use crate::postgres::role::Role;
@@ -78,11 +79,13 @@ impl Statements for Commit {
     }
 
     async fn prepare(client: &Client) -> Result<Commit, Error> {
-        Ok(Commit {
-            insert: client.prepare(INSERT).await?,
-            holders: client.prepare(HOLDERS).await?,
-            barrier: client.prepare(BARRIER).await?,
-        })
+        let insert = client.prepare(INSERT).await?;
+        let holders = client.prepare(HOLDERS).await?;
+        let barrier = client.prepare(BARRIER).await?;
+        // From now on other creates wait behind a statement that meets a lock.
+        let locks = format!("SET lock_timeout = {}", COMMIT_LOCK_TIME_MAX.as_millis());
+        client.batch_execute(&locks).await?;
+        Ok(Commit { insert, holders, barrier })
     }
 }
 
