@@ -7,8 +7,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
 
-use crate::process::{kill_all, logged, output, tail, wait};
+use crate::process::{kill_all, logged, mortal, output, tail, wait};
 
 /// The Maven project.
 const PROJECT: &str = "stress-test/gatling";
@@ -45,7 +46,7 @@ pub struct Gatling {
 
 /// Downloads and compiles, so that the run itself does neither.
 pub fn prepare() -> Result<()> {
-    output(maven().arg("test-compile"), PREPARE_TIME_MAX).map(drop)
+    output(maven(mortal(Signal::SIGKILL, "mvn")).arg("test-compile"), PREPARE_TIME_MAX).map(drop)
 }
 
 impl Load {
@@ -59,7 +60,7 @@ impl Load {
         let run = run.canonicalize()?;
         let log = run.join("gatling.log");
         let results = run.join("gatling");
-        let mut command = maven();
+        let mut command = maven(mortal(Signal::SIGKILL, "mvn"));
         command
             .arg("gatling:test")
             .arg(format!("-Dgatling.simulationClass={}", self.simulation))
@@ -108,8 +109,7 @@ pub fn version() -> String {
     version.unwrap_or_default().to_owned()
 }
 
-fn maven() -> Command {
-    let mut command = Command::new("mvn");
+fn maven(mut command: Command) -> Command {
     command.args(["-B", "-q", "-f", PROJECT]);
     if Path::new(DROP_IN).join("simulations").exists() {
         command.arg("-Pcontest");

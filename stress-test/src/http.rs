@@ -103,6 +103,20 @@ pub fn get(address: &Address, path: &str) -> Result<(u16, String)> {
     })
 }
 
+/// Whether somebody takes connections there; an answer is not waited for.
+pub fn is_listened_on(address: &Address) -> bool {
+    block_on(async {
+        match address {
+            Address::Tcp(authority) => {
+                matches!(timeout(ANSWER_TIME_MAX, TcpStream::connect(authority)).await, Ok(Ok(_)))
+            }
+            Address::Unix(path) => {
+                matches!(timeout(ANSWER_TIME_MAX, UnixStream::connect(path)).await, Ok(Ok(_)))
+            }
+        }
+    })
+}
+
 /// How many rows there are, as the API says.
 pub fn count(address: &Address) -> Result<u64> {
     match get(address, "/contagem-pessoas")? {

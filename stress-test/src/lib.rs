@@ -4,7 +4,7 @@
 //! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`monitor`] watches
 //! the services of the [`target`] by their [`cgroup`]s. The simulation leaves [`records`], by which [`verdict`] knows
 //! what must be there; [`foreign`] judges a simulation that leaves none. [`run`] does all of that in order and
-//! [`sweep`] does several runs; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
+//! [`sweep`] does several runs; [`left`] is for the run after one that was killed; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
 //!
 //! No two modules know each other. [`sweep`] and [`run`] are at the top; at the bottom are [`http`], which asks,
 //! [`process`], which starts programs, and [`progress`], which tells whoever waits.
@@ -16,6 +16,7 @@ pub mod feeders;
 pub mod foreign;
 pub mod gatling;
 pub mod http;
+pub mod left;
 pub mod monitor;
 pub mod ports;
 pub mod process;

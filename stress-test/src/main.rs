@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use stress_test::gatling::{CONTEST_SECONDS, Load};
-use stress_test::progress::say;
+use stress_test::progress::{self as out, say};
 use stress_test::records::Records;
 use stress_test::run::{Plan, Run, authority};
 use stress_test::sweep::Series;
@@ -16,13 +16,18 @@ use stress_test::target::{Kind, Target};
 use stress_test::verdict::{Outcome, Verdict, judge};
 use stress_test::{browser, compare, feeders, process, report, sweep};
 
+/// Lines of a feeder: at most a gigabyte or two.
+const LINES_MAX: i64 = 10_000_000;
+/// Room for the date before it, within the 255 bytes that file systems allow.
+const NAME_BYTES_MAX: usize = 100;
 /// Picture sizes, in CSS pixels.
 const REPORT_SIZE: (u32, u32) = (1160, 2760);
 const COMPARISON_SIZE: (u32, u32) = (1160, 1500);
 
 /// The contest's load against what listens on 9999, the verdict, and a report.
 #[derive(Parser)]
-#[command(version)]
+// The last one counts of several: a target of the Makefile sets some, and ARGS may set them again.
+#[command(version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
@@ -91,14 +96,14 @@ enum Task {
 
 #[derive(Args, Clone)]
 struct Wanted {
-    /// What the run is called
-    #[arg(long, default_value = "contest")]
+    /// What the run is called, and the end of its directory's name
+    #[arg(long, default_value = "contest", value_parser = run_name)]
     name: String,
     /// The multiplier k of all rates
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| between(text, 0.01, 100.0))]
     load: f64,
     /// How long, with all durations scaled; the contest takes 205 s
-    #[arg(long, default_value_t = CONTEST_SECONDS)]
+    #[arg(long, default_value_t = CONTEST_SECONDS, value_parser = |text: &str| between(text, 1.0, 86_400.0))]
     seconds: f64,
     #[command(flatten)]
     feeders: FeedersWanted,
@@ -134,11 +139,11 @@ struct Wanted {
 #[derive(Args, Clone, Copy)]
 struct FeedersWanted {
     /// Payloads to make; 100,000 times the load, rounded up, if not said
-    #[arg(long)]
-    payloads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=LINES_MAX))]
+    payloads: Option<u32>,
     /// Terms to make
-    #[arg(long, default_value_t = 5_000)]
-    terms: usize,
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=LINES_MAX))]
+    terms: u32,
     /// The same seed makes the same files
     #[arg(long, default_value_t = 2023)]
     seed: u64,
@@ -151,8 +156,25 @@ impl FeedersWanted {
             clippy::cast_sign_loss,
             reason = "a small positive number"
         )]
-        let payloads = self.payloads.unwrap_or(100_000 * load.ceil().max(1.0) as usize);
-        feeders::Plan { payloads, terms: self.terms, seed: self.seed }
+        let payloads = self.payloads.unwrap_or(100_000 * load.ceil().max(1.0) as u32);
+        feeders::Plan { payloads: payloads as usize, terms: self.terms as usize, seed: self.seed }
+    }
+}
+
+/// A number within bounds.
+fn between(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("expected a number from {least} to {most}"))
+}
+
+/// A name that is one directory.
+fn run_name(text: &str) -> Result<String, String> {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter);
+    match !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("expected at most {NAME_BYTES_MAX} letters, digits, dots, dashes and underscores"))
+        }
     }
 }
 
@@ -183,9 +205,17 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Sweep { series, results, arguments } => sweep(series, &results, &arguments),
         Task::Check { run, base, topology, before, drain } => {
+            // Whatever it drained it must give back its requests.
+            process::heed_signals()?;
             let base = authority(&base)?;
+            let records = Records::read(&run)?;
+            ensure!(
+                records.are_whole(),
+                "{}: its load was cut before its end, so that there is nothing to judge",
+                run.display()
+            );
             let target = Target::find(topology, OWN, &base, true)?;
-            let verdict = judge(&Records::read(&run)?, &target, &base, before, drain);
+            let verdict = judge(&records, &target, &base, before, drain);
             print(&verdict);
             Ok(verdict.passed())
         }
@@ -195,17 +225,19 @@ fn run(task: Task) -> Result<bool> {
             Ok(true)
         }
         Task::Compare { runs, out, pictures } => {
-            let (runs, others): (Vec<_>, Vec<_>) =
-                runs.into_iter().partition(|run| run.join("run.json").exists());
-            for other in &others {
-                say(&format!("left out, as there is no run.json in it: {}", other.display()));
+            let mut whole = Vec::new();
+            for run in runs {
+                // With its requests, which the page needs too.
+                match Run::read(&run).and_then(|_| Records::requests_of(&run)) {
+                    Ok(_) => whole.push(run),
+                    Err(error) => say(&format!("left out: {error:#}")),
+                }
             }
-            ensure!(!runs.is_empty(), "expected at least one run that came to a verdict");
-            compare::write(&runs, &out)?;
-            print!(
-                "{}",
-                compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?)
-            );
+            ensure!(!whole.is_empty(), "expected at least one run that came to a verdict");
+            compare::write(&whole, &out)?;
+            out::show(&compare::markdown(
+                &whole.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?,
+            ));
             show(&out, pictures.then_some(COMPARISON_SIZE))?;
             Ok(true)
         }
@@ -221,7 +253,6 @@ fn one(wanted: &Wanted) -> Result<Run> {
         Path::new("stress-test/gatling/pom.xml").exists(),
         "expected stress-test/gatling/pom.xml: run it from the repository's root"
     );
-    ensure!(wanted.load > 0.0 && wanted.seconds > 0.0, "expected a load and a time above 0");
     let plan = Plan {
         name: wanted.name.clone(),
         results: wanted.results.clone(),
@@ -240,7 +271,7 @@ fn one(wanted: &Wanted) -> Result<Run> {
     };
     let (directory, run) = plan.carry_out()?;
     print(&run.verdict);
-    print!("{}", compare::markdown(std::slice::from_ref(&run)));
+    out::show(&compare::markdown(std::slice::from_ref(&run)));
     show(&report::write(&directory)?, wanted.pictures.then_some(REPORT_SIZE))?;
     Ok(run)
 }
@@ -253,7 +284,8 @@ fn sweep(series: Series, results: &Path, arguments: &[OsString]) -> Result<bool>
     }
     let page = directory.join("comparison.html");
     compare::write(&runs, &page)?;
-    print!("\n{}", compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?));
+    let table = compare::markdown(&runs.iter().map(|run| Run::read(run)).collect::<Result<Vec<_>>>()?);
+    out::show(&format!("\n{table}"));
     show(&page, None)?;
     // A run that fails is no failure of the sweep, which looks for the box that is too small or the load that is too
     // large.
@@ -267,10 +299,10 @@ fn print(verdict: &Verdict) {
             Outcome::Failed => "FAILED ",
             Outcome::Skipped => "skipped",
         };
-        println!("{outcome}  {}: {}", check.name, check.found);
+        out::show(&format!("{outcome}  {}: {}\n", check.name, check.found));
     }
     let score = verdict.score.map_or_else(|| "unknown".to_owned(), |score| score.to_string());
-    println!("verdict: {}; the contest's score: {score}", verdict.word());
+    out::show(&format!("verdict: {}; the contest's score: {score}\n", verdict.word()));
 }
 
 fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {

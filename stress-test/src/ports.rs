@@ -6,10 +6,11 @@
 //! are. The settings are those of this network namespace; a rootless engine's proxy has another one, which is not
 //! looked into.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::gatling::CONTEST_SECONDS;
 use crate::progress::say;
@@ -25,11 +26,17 @@ const REUSE: &str = "net/ipv4/tcp_tw_reuse";
 /// The value with which Linux reuses a port after a second, wherever its connection led.
 const REUSE_ALL: &str = "1";
 
+/// Where the value of before is written down before the setting is changed; it is gone after a reboot, as the setting
+/// is. Whoever changed the setting holds a lock on it.
+pub const NOTE: &str = "/run/rinha-stress-tcp_tw_reuse";
+
 /// A changed setting, which gets its earlier value back when this is dropped.
 #[derive(Debug)]
 pub struct Reuse {
     setting: PathBuf,
     before: String,
+    note: PathBuf,
+    _lock: Flock<File>,
 }
 
 /// What was done about the ports.
@@ -61,8 +68,23 @@ pub fn needed(multiplier: f64, seconds: f64) -> u64 {
     users
 }
 
-/// Sees to it that `needed` ports are there, as far as this user may; `sysctls` is `/proc/sys`.
-pub fn provide(sysctls: &Path, needed: u64) -> Result<Ports> {
+/// Puts a setting back that a killed run left changed; `sysctls` is `/proc/sys`.
+pub fn recover(sysctls: &Path, note: &Path) -> Result<()> {
+    // Nobody but root can have changed it, or can change it back.
+    let Ok(file) = File::options().read(true).write(true).open(note) else { return Ok(()) };
+    // Its run goes on.
+    let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+    let before = fs::read_to_string(note).unwrap_or_default();
+    if !before.trim().is_empty() {
+        fs::write(sysctls.join(REUSE), &before)?;
+        say(&format!("an earlier run was killed; net.ipv4.tcp_tw_reuse is {} again", before.trim()));
+    }
+    Ok(fs::remove_file(note)?)
+}
+
+/// Sees to it that `needed` ports are there, as far as this user may; `sysctls` is `/proc/sys`. What a killed run left
+/// was recovered before.
+pub fn provide(sysctls: &Path, note: &Path, needed: u64) -> Result<Ports> {
     let read = |name: &str| {
         let file = sysctls.join(name);
         fs::read_to_string(&file).with_context(|| format!("{}: expected a setting", file.display()))
@@ -78,17 +100,29 @@ pub fn provide(sysctls: &Path, needed: u64) -> Result<Ports> {
         return Ok(Ports::Suffice);
     }
     let setting = sysctls.join(REUSE);
-    Ok(match fs::write(&setting, REUSE_ALL) {
-        Ok(()) => Ports::Reused(Reuse { setting, before }),
-        Err(_) => Ports::Scarce { needed, available },
-    })
+    let scarce = Ok(Ports::Scarce { needed, available });
+    let Ok(file) = File::options().create(true).truncate(false).read(true).write(true).open(note) else {
+        return scarce;
+    };
+    // Another run that just changes it has the lock; what it sets holds for this one too.
+    let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(Ports::Suffice) };
+    fs::write(note, &before)?;
+    match fs::write(&setting, REUSE_ALL) {
+        Ok(()) => Ok(Ports::Reused(Reuse { setting, before, note: note.to_owned(), _lock: lock })),
+        Err(_) => {
+            fs::remove_file(note)?;
+            scarce
+        }
+    }
 }
 
 impl Drop for Reuse {
     fn drop(&mut self) {
         if let Err(error) = fs::write(&self.setting, &self.before) {
             say(&format!("{}: not set back to {}: {error}", self.setting.display(), self.before));
+            return;
         }
+        let _ = fs::remove_file(&self.note);
     }
 }
 
@@ -115,17 +149,43 @@ mod tests {
     fn ports_are_reused_while_they_are_scarce_and_as_before_afterwards() {
         let scarce = sysctls("32768\t60999\n", "2\n");
         let reuse = || fs::read_to_string(scarce.path().join(REUSE)).unwrap();
-        assert!(matches!(provide(scarce.path(), 28_232).unwrap(), Ports::Suffice));
+        let note = scarce.path().join("note");
+        let provide = |needed| provide(scarce.path(), &note, needed);
+        assert!(matches!(provide(28_232).unwrap(), Ports::Suffice));
         assert_eq!(reuse(), "2\n");
-        let provided = provide(scarce.path(), 28_233).unwrap();
+        let provided = provide(28_233).unwrap();
         assert!(matches!(provided, Ports::Reused(_)), "{provided:?}");
         assert_eq!(reuse(), "1");
         // A second run at the same time leaves the setting to the first.
-        assert!(matches!(provide(scarce.path(), 28_233).unwrap(), Ports::Suffice));
+        assert!(matches!(provide(28_233).unwrap(), Ports::Suffice));
+        // A third one recovers nothing while the first one goes on.
+        recover(scarce.path(), &note).unwrap();
+        assert_eq!(reuse(), "1");
         drop(provided);
         assert_eq!(reuse(), "2\n");
+        assert!(!note.exists());
 
-        let error = provide(sysctls("a b", "2").path(), 1).unwrap_err();
+        let error = super::provide(sysctls("a b", "2").path(), &note, 1).unwrap_err();
         assert!(error.to_string().contains("expected two ports"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_run_changed_is_changed_back() {
+        let scarce = sysctls("32768\t60999\n", "2\n");
+        let note = scarce.path().join("note");
+        // A killed run drops nothing, but the kernel lets go of its lock.
+        let Ports::Reused(reuse) = provide(scarce.path(), &note, 28_233).unwrap() else { panic!("reused") };
+        let left = fs::read_to_string(&note).unwrap();
+        drop(reuse);
+        fs::write(&note, left).unwrap();
+        fs::write(scarce.path().join(REUSE), "1").unwrap();
+
+        recover(scarce.path(), &note).unwrap();
+        assert_eq!(fs::read_to_string(scarce.path().join(REUSE)).unwrap(), "2\n");
+        assert!(!note.exists());
+        // Nothing was left: nothing is touched.
+        fs::write(scarce.path().join(REUSE), "1").unwrap();
+        recover(scarce.path(), &note).unwrap();
+        assert_eq!(fs::read_to_string(scarce.path().join(REUSE)).unwrap(), "1");
     }
 }

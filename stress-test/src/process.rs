@@ -2,6 +2,7 @@
 //! module does not know what the processes are for.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
@@ -22,15 +23,20 @@ const POLL: Duration = Duration::from_millis(20);
 /// Lines of a failed child's output that are worth showing.
 const TAIL_LINES: usize = 20;
 
-/// Set by SIGINT and SIGTERM once they are heeded.
+/// Set by SIGINT, SIGTERM and SIGHUP once they are heeded.
 static SIGNALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Set while what was started is stopped: that goes on to its end.
 static CLEANING_UP: AtomicBool = AtomicBool::new(false);
 
-/// From now on SIGINT and SIGTERM do not end this process: what it waits for is ended, with an error.
+/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that is closed) do not end this process: what it waits for is
+/// ended, with an error. A signal that was ignored at the start, as `nohup` does, stays ignored.
 pub fn heed_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let signalled = SIGNALLED.get_or_init(Arc::default);
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
         signal_hook::flag::register(signal, Arc::clone(signalled))?;
     }
     Ok(())
@@ -75,6 +81,13 @@ pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result
         bail!("{shown}: {status}\n{}{}", tail(&printed), tail(&text(&mut err)?));
     }
     Ok(printed)
+}
+
+/// A program that the kernel sends `signal` when this process dies, so that a kill leaves nothing running.
+pub fn mortal(signal: Signal, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", signal.as_str().trim_start_matches("SIG")]).arg(program);
+    command
 }
 
 /// Starts a program whose output goes to a file.

@@ -126,6 +126,11 @@ impl Records {
         })
     }
 
+    /// Whether the simulation came to its end: its last deed is to count.
+    pub fn are_whole(&self) -> bool {
+        self.count.is_some() && !self.requests.is_empty()
+    }
+
     /// How many creates were answered 201.
     pub fn created(&self) -> usize {
         self.requests.iter().filter(|request| request.kind == "create" && request.status == 201).count()

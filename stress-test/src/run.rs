@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use crate::feeders;
 use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
+use crate::left::Left;
 use crate::monitor::{self, GATLING, Monitor, Total};
 use crate::ports::{self, Ports};
 use crate::process::{clean_up, output, undisturbed};
@@ -24,6 +26,8 @@ use crate::target::service::Service;
 use crate::target::{Instance, Kind, Target};
 use crate::verdict::{Verdict, judge};
 
+/// The kernel's settings.
+const SYSCTLS: &str = "/proc/sys";
 /// Limit of a program that only says its version.
 const VERSION_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -102,14 +106,40 @@ impl Plan {
     pub fn carry_out(&self) -> Result<(PathBuf, Run)> {
         let date = Timestamp::now();
         let base = authority(&self.load.base)?;
+        // What can be told now is told now: the preparation takes a minute, and a build several.
+        let as_is = self.as_is || self.topology == Kind::Unknown;
+        let target = Target::find(self.topology, &self.project, &base, as_is)?;
+        if as_is {
+            http::count(&base).context("expected a people API there, to test it as it is")?;
+        } else {
+            target.check(&base)?;
+        }
+        let mut left = Left::take_over(&left_file())?;
+        if let Err(error) = ports::recover(Path::new(SYSCTLS), Path::new(ports::NOTE)) {
+            say(&format!("net.ipv4.tcp_tw_reuse is as a killed run left it: {error:#}"));
+        }
         let directory = self.results.join(format!("{}-{}", date.strftime("%Y%m%d-%H%M%S"), self.name));
         fs::create_dir_all(&directory)?;
+        let run = self.within_directory(&target, &base, &directory, date, as_is, &mut left);
+        if run.is_err() {
+            tidy(&directory);
+        }
+        Ok((directory, run?))
+    }
+
+    fn within_directory(
+        &self,
+        target: &Target,
+        base: &Address,
+        directory: &Path,
+        date: Timestamp,
+        as_is: bool,
+        left: &mut Left,
+    ) -> Result<Run> {
         self.feeders.write(&directory.join("feeders"))?;
         say("Maven: downloads and compiles what is missing");
         gatling::prepare()?;
 
-        let as_is = self.as_is || self.topology == Kind::Unknown;
-        let target = Target::find(self.topology, &self.project, &base, as_is)?;
         // Plain processes are reached by loopback, where ports are reused anyway.
         let _ports = if matches!(target, Target::Local(_)) { None } else { self.provide_ports() };
         let run = if as_is {
@@ -117,20 +147,22 @@ impl Plan {
                 "testing what listens on {base} ({}) as it is: its database is not emptied",
                 target.name()
             ));
-            self.measure(&target, &base, &directory, date)
+            self.measure(target, base, directory, date, left)
         } else {
-            self.within(&target, &base, &directory, || self.measure(&target, &base, &directory, date))
+            self.within(target, base, directory, left, |left| {
+                self.measure(target, base, directory, date, left)
+            })
         };
         let run = run?;
-        run.write(&directory)?;
-        Ok((directory, run))
+        run.write(directory)?;
+        Ok(run)
     }
 
     /// Provides the ports that one connection for each user takes, and says what was done. Ports are reused until the
     /// result is dropped.
     fn provide_ports(&self) -> Option<Ports> {
         let needed = ports::needed(self.load.multiplier, self.load.seconds());
-        let ports = match ports::provide(Path::new("/proc/sys"), needed) {
+        let ports = match ports::provide(Path::new(SYSCTLS), Path::new(ports::NOTE), needed) {
             Ok(ports) => ports,
             Err(error) => {
                 say(&format!("ports may run out, which cannot be told: {error:#}"));
@@ -154,22 +186,29 @@ impl Plan {
         target: &Target,
         base: &Address,
         directory: &Path,
-        measure: impl FnOnce() -> Result<T>,
+        left: &mut Left,
+        measure: impl FnOnce(&mut Left) -> Result<T>,
     ) -> Result<T> {
         let name = target.name();
         if target.is_running(base) {
             say(&format!("{name}: an earlier stress test still runs; stopping it"));
             target.down()?;
         }
-        let displaced = target.displace()?;
-        if displaced.is_some() {
+        let mut displaced = target.in_the_way()?;
+        if let Some(project) = &displaced {
+            left.displace(Some(project.name()))?;
+            target.displace()?;
             say(&format!("{name}: stopped what ran, its data is kept; it is started again afterwards"));
+        } else if left.displaced().is_some() {
+            say(&format!("{name}: what a killed run has stopped is started again afterwards"));
+            displaced = target.displaced_before();
         }
-        let measured = if http::get(base, "/contagem-pessoas").is_ok() {
+        let measured = if http::is_listened_on(base) {
             Err(anyhow!("something else listens on {base}: stop it, or test it as it is (--as-is)"))
         } else {
             say(&format!("{name}: starting with an empty database"));
-            let measured = target.up(base, &directory.join("target.log")).and_then(|()| measure());
+            let log = directory.join("target.log");
+            let measured = target.up(base, &log, self.keep).and_then(|()| measure(left));
             // Not everything that a signal interrupts ends in an error: here the signal itself is one.
             let measured = measured.and_then(|measured| undisturbed().map(|()| measured));
             if self.keep && measured.is_ok() {
@@ -180,11 +219,21 @@ impl Plan {
             let stopped = clean_up(|| if target.is_running(base) { target.down() } else { Ok(()) });
             measured.and_then(|measured| stopped.map(|()| measured))
         };
-        let started_again = clean_up(|| displaced.map_or(Ok(()), |displaced| displaced.start_again()));
+        let started_again = clean_up(|| {
+            displaced.map_or(Ok(()), |displaced| displaced.start_again())?;
+            left.displace(None)
+        });
         measured.and_then(|measured| started_again.map(|()| measured))
     }
 
-    fn measure(&self, target: &Target, base: &Address, directory: &Path, date: Timestamp) -> Result<Run> {
+    fn measure(
+        &self,
+        target: &Target,
+        base: &Address,
+        directory: &Path,
+        date: Timestamp,
+        left: &mut Left,
+    ) -> Result<Run> {
         let before = http::count(base)?;
         say(&format!(
             "Gatling: {:.0} s, {} times the contest's load",
@@ -193,6 +242,7 @@ impl Plan {
         ));
         let services = target.services()?;
         let gatling = self.load.start(directory)?;
+        left.load(gatling.pid())?;
         let generator = Service { name: GATLING.to_owned(), pid: gatling.pid(), restarts: 0 };
         let samples = directory.join("samples.tsv");
         let monitor = Monitor::start(&[&services[..], &[generator]].concat(), &samples)?;
@@ -239,6 +289,38 @@ impl Plan {
                 report.file_name().unwrap_or_default().to_string_lossy()
             ),
         })
+    }
+}
+
+/// Where what a killed run left is written down; `STRESS_LEFT` is for tests.
+fn left_file() -> PathBuf {
+    if let Some(file) = std::env::var_os("STRESS_LEFT") {
+        return file.into();
+    }
+    let parent = if geteuid().is_root() { "/var/lib/rinha" } else { "data" };
+    Path::new(parent).join("stress-left.json")
+}
+
+/// Removes what nobody needs of a run that came to no verdict: what fed it, which can be made again, and what it recorded
+/// before it was cut. What says why it failed stays, unless somebody stopped it. A load that came to its end can still be
+/// judged, so that nothing of it is removed.
+fn tidy(directory: &Path) {
+    let stopped = undisturbed().is_err();
+    if !stopped && directory.join("records/count.tsv").exists() {
+        return;
+    }
+    let said = |name: &str| fs::metadata(directory.join(name)).is_ok_and(|metadata| metadata.len() > 0);
+    let removed = if !stopped && (said("target.log") || said("gatling.log")) {
+        for part in ["feeders", "records", "gatling"] {
+            let _ = fs::remove_dir_all(directory.join(part));
+        }
+        let _ = fs::remove_file(directory.join("samples.tsv"));
+        Ok(())
+    } else {
+        fs::remove_dir_all(directory)
+    };
+    if let Err(error) = removed {
+        say(&format!("{}: not removed: {error}", directory.display()));
     }
 }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 
-use crate::process::{terminate, undisturbed};
+use crate::process::{mortal, terminate, undisturbed};
 use crate::progress::say;
 use crate::run::Run;
 
@@ -93,7 +94,7 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
     for step in steps {
         say(&format!("{}: {} times the contest's load, {:?}", step.name, step.load, step.limits));
         let own = results.join(step.name);
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = mortal(Signal::SIGTERM, std::env::current_exe()?);
         command.arg("run").args(arguments).args(["--name", step.name]);
         command
             .arg(format!("--load={}", step.load))
@@ -101,16 +102,20 @@ pub fn carry_out(series: Series, arguments: &[OsString], results: &Path) -> Resu
             .arg(&own)
             .envs(step.limits.iter().copied());
         let status = finish(&mut command)?;
-        let Some(run) = latest(&own) else {
+        let Some((run, passed)) = latest(&own) else {
             say(&format!("{}: came to no verdict ({status})", step.name));
+            // Unless something in it says why.
+            let _ = fs::remove_dir(&own);
             continue;
         };
-        let passed = Run::read(&run)?.verdict.passed();
         runs.push(run);
         if series == Series::Large && !passed {
             say(&format!("{}: failed; larger loads are left out", step.name));
             break;
         }
+    }
+    if runs.is_empty() {
+        let _ = fs::remove_dir(&results);
     }
     Ok((results, runs))
 }
@@ -131,9 +136,10 @@ fn finish(command: &mut Command) -> Result<ExitStatus> {
     }
 }
 
-fn latest(results: &Path) -> Option<PathBuf> {
+/// The last run that came to a verdict, and whether it passed.
+fn latest(results: &Path) -> Option<(PathBuf, bool)> {
     let runs = fs::read_dir(results).ok()?.flatten().map(|entry| entry.path());
-    runs.filter(|run| run.join("run.json").exists()).max()
+    runs.filter_map(|run| Some((run.clone(), Run::read(&run).ok()?.verdict.passed()))).max()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ case "$*" in
   *"-p rinha-stress down --volumes") rm -f "$HERE/up" ;;
   *"-p rinha stop") test ! -e "$HERE/slow" || sleep 60 ;;
   "ps "*"project=rinha "*Ports*) echo "0.0.0.0:9999->9999/tcp, [::]:9999->9999/tcp" ;;
-  "ps "*"project=rinha "*) echo "1 haproxy" ;;
+  "ps "*"project=rinha "*) test -e "$HERE/stopped" || echo "1 haproxy" ;;
   "ps "*"project=rinha-stress "*) test ! -e "$HERE/up" || echo "2 haproxy" ;;
   inspect*) echo "$$ 0" ;;
 esac
@@ -36,7 +36,7 @@ struct Engine {
 impl Engine {
     fn new() -> Self {
         let engine = Self { here: tempfile::tempdir().expect("a directory") };
-        for (name, text) in [("docker", DOCKER), ("mvn", "#!/bin/sh\n")] {
+        for (name, text) in [("docker", DOCKER), ("mvn", "#!/bin/sh\n: >\"$HERE/maven\"\n")] {
             let path = engine.here.path().join(name);
             fs::write(&path, text).expect("a script");
             fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its mode");
@@ -50,6 +50,10 @@ impl Engine {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
+        self.start_with(arguments, None)
+    }
+
+    fn start_with(&self, arguments: &[&str], variable: Option<(&str, &str)>) -> Child {
         let here = self.here.path();
         let path = format!("{}:{}", here.display(), std::env::var("PATH").expect("a PATH"));
         // A project of the environment must not be taken for one of the test.
@@ -58,6 +62,8 @@ impl Engine {
             .args(arguments)
             .envs([("PATH", path.as_str()), ("HERE", &here.to_string_lossy()), ("LOCAL_DIR", "/nowhere")])
             .env_remove("PORT")
+            .envs(variable)
+            .env("STRESS_LEFT", here.join("left.json"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -68,6 +74,12 @@ impl Engine {
     fn compose(&self) -> Vec<String> {
         let log = fs::read_to_string(self.here.path().join("log")).expect("a log");
         log.lines().filter_map(|line| line.strip_prefix("compose -p ")).map(str::to_owned).collect()
+    }
+
+    /// What is left in the directory of the results.
+    fn results(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.here.path().join("results")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().display().to_string()).collect()
     }
 
     fn wait_for(&self, command: &str) {
@@ -103,11 +115,13 @@ fn interrupted(engine: &Engine, command: &str, signal: Signal, expected: &[&str]
     assert!(began.elapsed() < DEADLINE, "{text}");
     assert!(code == Some(2) && text.contains("stopped by a signal"), "{code:?}: {text}");
     assert_eq!(engine.compose(), expected, "{signal}: {text}");
+    // Nothing of what it had made.
+    assert_eq!(engine.results(), Vec::<String>::new(), "{text}");
 }
 
 #[test]
 fn what_was_displaced_is_started_again_after_a_signal() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let expected = [
             "rinha-stress version",
             "rinha stop",
@@ -145,13 +159,18 @@ fn a_project_is_the_target_only_on_its_port() {
     check(free_port(), false);
 }
 
-/// Writes the records of a run without requests.
+/// Writes the records of a run with one request, which was refused.
 fn records(run: &Path) {
     for directory in ["records", "feeders"] {
         fs::create_dir(run.join(directory)).expect("a directory");
     }
-    for file in ["records/requests.tsv", "records/acknowledged.tsv", "feeders/pessoas-payloads.tsv"] {
-        fs::write(run.join(file), "").expect("a file");
+    for (file, text) in [
+        ("records/requests.tsv", "create\t1\t1\t422\ttrue\n"),
+        ("records/acknowledged.tsv", ""),
+        ("records/count.tsv", "5\t200\t0\n"),
+        ("feeders/pessoas-payloads.tsv", ""),
+    ] {
+        fs::write(run.join(file), text).expect("a file");
     }
 }
 
@@ -213,5 +232,151 @@ fn an_older_run_is_no_result_of_a_sweep() {
         .output()
         .expect("an end");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("no run.json in it") && text.contains("expected at least one run"), "{text}");
+    assert!(text.contains("no such run") && text.contains("expected at least one run"), "{text}");
+}
+
+/// One broken run.json is left out, and named; the others are compared.
+#[test]
+fn a_broken_run_is_left_out_of_a_comparison() {
+    let place = tempfile::tempdir().expect("a directory");
+    let run = |name: &str, text: &str| {
+        let directory = place.path().join(name);
+        fs::create_dir(&directory).expect("a directory");
+        fs::write(directory.join("run.json"), text).expect("a file");
+        directory
+    };
+    let whole = r#"{"name":"whole","date":"2026-11-24T12:00:00Z","command":"","scale":1.0,"load":1.0,"target":"unknown",
+        "machine":[],"versions":[],"before":0,"percentiles":[["all",{"count":1,"ko":0,"p50":1,"p95":1,"p99":1,
+        "p999":null,"max":1}]],"statuses":[],"totals":[],"verdict":{"checks":[],"score":1},"gatling":""}"#;
+    let [whole, broken, torn] =
+        [("whole", whole), ("broken", "{"), ("torn", "")].map(|(name, text)| run(name, text));
+    let output = Command::new(env!("CARGO_BIN_EXE_stress-test"))
+        .arg("compare")
+        .args([&whole, &broken, &torn, &place.path().join("nowhere")])
+        .arg("--out")
+        .arg(place.path().join("comparison.html"))
+        .output()
+        .expect("an end");
+    let text = String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("| whole |") && text.matches("left out: ").count() == 3, "{text}");
+    assert!(place.path().join("comparison.html").exists());
+}
+
+/// Before anything is prepared: the fake Maven would note it, and no directory is made.
+#[test]
+fn wrong_values_are_said_before_anything_is_prepared() {
+    for (arguments, variable, code, expected) in [
+        (&["--name", "a/b"][..], None, 2, "expected at most 100 letters"),
+        (&["--name", "two words"], None, 2, "expected at most 100 letters"),
+        (&["--load", "0"], None, 2, "expected a number from"),
+        (&["--load", "inf"], None, 2, "expected a number from"),
+        (&["--seconds", "NaN"], None, 2, "expected a number from"),
+        (&["--payloads", "0"], None, 2, "--payloads"),
+        (&["--base", "localhost:9999"], None, 2, "expected a base URL"),
+        (&["--as-is", "--topology=unknown"], None, 2, "expected a people API there"),
+        (&["--topology=compose"], Some(("API_CPUS", "0")), 2, "API_CPUS: expected 0.01"),
+        (&["--topology=local"], Some(("API_CORES", "3")), 2, "API_CORES: expected 1, 2 or 4"),
+    ] {
+        let engine = Engine::new();
+        let base = format!("http://127.0.0.1:{}", free_port());
+        let results = engine.here.path().join("results");
+        let results = results.to_string_lossy().into_owned();
+        let run = [&["run", "--results", &results, "--base", &base], arguments].concat();
+        let (status, text) = end(engine.start_with(&run, variable));
+        assert_eq!(status, Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(!engine.here.path().join("results").exists(), "{arguments:?}: {text}");
+        assert!(!engine.here.path().join("maven").exists(), "{arguments:?}: {text}");
+        assert!(
+            !engine.compose().iter().any(|line| line.contains("stop") || line.contains("up")),
+            "{arguments:?}"
+        );
+    }
+}
+
+/// A target of the Makefile sets some, and `ARGS` may set them again.
+#[test]
+fn the_last_of_an_argument_counts() {
+    let engine = Engine::new();
+    let base = format!("http://127.0.0.1:{}", free_port());
+    let run = [
+        "run",
+        "--name",
+        "smoke",
+        "--seconds",
+        "20",
+        "--seconds",
+        "5",
+        "--name",
+        "other",
+        "--topology=unknown",
+    ];
+    let (_, text) = end(engine.start(&[&run[..], &["--base", &base]].concat()));
+    assert!(text.contains("expected a people API there"), "{text}");
+}
+
+/// What takes connections and never answers is something else too, and is said at once, before anything is prepared or
+/// stopped.
+#[test]
+fn a_port_that_is_held_by_a_mute_is_said_at_once() {
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let base = format!("http://{}", mute.local_addr().expect("an address"));
+    for topology in ["compose", "local"] {
+        let engine = Engine::new();
+        let results = engine.here.path().join("results");
+        let results = results.to_string_lossy().into_owned();
+        let began = Instant::now();
+        let run = ["run", "--topology", topology, "--base", &base, "--results", &results];
+        let (code, text) = end(engine.start(&run));
+        assert!(began.elapsed() < DEADLINE, "{text}");
+        assert!(
+            code == Some(2) && text.contains("something else listens on"),
+            "{topology}: {code:?}: {text}"
+        );
+        assert!(
+            !engine.here.path().join("maven").exists() && !Path::new(&results).exists(),
+            "{topology}: {text}"
+        );
+        assert!(!engine.compose().iter().any(|line| line == "rinha stop"), "{topology}: {text}");
+    }
+}
+
+/// A load that was cut is no load that failed.
+#[test]
+fn a_cut_run_has_nothing_to_judge() {
+    for missing in ["records/count.tsv", "records/requests.tsv"] {
+        let run = tempfile::tempdir().expect("a directory");
+        records(run.path());
+        fs::write(run.path().join(missing), "").expect("a file");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_stress-test"));
+        check.args(["check", "--topology=unknown", "--base", "http://127.0.0.1:1"]).arg(run.path());
+        let output = check.output().expect("an end");
+        let text = String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{missing}: {text}");
+        assert!(text.contains("nothing to judge") && !text.contains("FAILED"), "{missing}: {text}");
+    }
+}
+
+/// What a killed run had stopped is started again by the next one.
+#[test]
+fn what_a_killed_run_displaced_is_started_again() {
+    let engine = Engine::new();
+    let base = format!("http://127.0.0.1:{}", free_port());
+    let results = engine.here.path().join("results");
+    let results = results.to_string_lossy().into_owned();
+    let run =
+        ["run", "--topology=compose", "--payloads=10", "--terms=10", "--base", &base, "--results", &results];
+    let mut killed = engine.start(&run);
+    engine.wait_for("rinha-stress up -d");
+    killed.kill().and_then(|()| killed.wait()).expect("its end");
+    // It has been stopped and nobody started it again: it does not run any more.
+    engine.write("stopped", "");
+    engine.write("log", "");
+    let next = engine.start(&run);
+    engine.wait_for("rinha-stress up -d");
+    kill(Pid::from_raw(next.id().cast_signed()), Signal::SIGTERM).expect("sent");
+    let (_, text) = end(next);
+    assert_eq!(engine.compose().last().map(String::as_str), Some("rinha start"), "{text}");
+    assert!(!engine.compose().contains(&"rinha stop".to_owned()), "{text}");
 }

@@ -75,18 +75,36 @@ impl Project {
         }
     }
 
-    /// Stops the project that compose.yml names, and keeps its data. Returns the project if it ran.
-    pub(super) fn displace(&self) -> Result<Option<Project>> {
+    /// The project that compose.yml names, if it runs and must make room.
+    pub(super) fn in_the_way(&self) -> Result<Option<Project>> {
         let usual = self.engine.project(USUAL);
-        if self.name == USUAL || usual.services()?.is_empty() {
-            return Ok(None);
-        }
+        let away = self.name == USUAL || usual.services()?.is_empty();
+        Ok((!away).then_some(usual))
+    }
+
+    /// The project that compose.yml names, which a killed run has stopped.
+    pub(super) fn displaced_before(&self) -> Project {
+        self.engine.project(USUAL)
+    }
+
+    /// Stops the project that compose.yml names, and keeps its data.
+    pub(super) fn displace(&self) -> Result<()> {
+        let usual = self.engine.project(USUAL);
         if let Err(error) = output(usual.compose().arg("stop"), DOWN_TIME_MAX) {
             // Some containers may have stopped. An error of their new start must not hide the one that stopped this.
             let _ = clean_up(|| usual.start_again());
             return Err(error);
         }
-        Ok(Some(usual))
+        Ok(())
+    }
+
+    /// An error if compose.yml is given wrong values, which `up` would find out only after other things were stopped.
+    pub(super) fn check(&self) -> Result<()> {
+        let engine = match self.engine {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        };
+        output(Command::new("tools/check").args(["--values", engine]), COMMAND_TIME_MAX).map(drop)
     }
 
     /// Starts a displaced project again.
@@ -97,6 +115,11 @@ impl Project {
     /// Whether it has containers that run.
     pub(super) fn is_running(&self) -> bool {
         !self.services().unwrap_or_default().is_empty()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether one of its containers has this port of the host.

@@ -16,7 +16,8 @@ use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
 
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
-use crate::process::{logged, output, output_of};
+use crate::process::{logged, mortal, output, output_of};
+use crate::progress::say;
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -50,20 +51,28 @@ impl Processes {
         self.description().is_ok_and(|description| description.port == port)
     }
 
-    /// Builds the programs and starts them with an empty database; what they say goes to `log`.
-    pub(super) fn start(&self, log: &Path) -> Result<Child> {
+    /// An error if compose.yml is given wrong values.
+    pub(super) fn check() -> Result<()> {
+        output(Command::new("tools/check").arg("local"), COMMAND_TIME_MAX).map(drop)
+    }
+
+    /// Builds the programs and starts them with an empty database; what they say goes to `log`. They end with this
+    /// process, unless `keep`.
+    pub(super) fn start(&self, log: &Path, keep: bool) -> Result<Child> {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let build = "build --release --locked -p rinha -p tools --bin rinha --bin local".split(' ');
+        let build = "build --release --locked -p rinha -p local".split(' ');
         let mut command = Command::new(&cargo);
         // `cargo run` sets variables that describe this package. Inherited by the build, they would make it run build
         // scripts and compile half of the tree again.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
             command.env_remove(name);
         }
-        output(command.args(build), UP_TIME_MAX)?;
         let program = Path::new(&target_directory()).join("release/local");
-        // It outlives this process unless `down` ends it.
-        let mut local = Command::new(program);
+        if !program.exists() {
+            say("local processes: building them first, which takes some minutes");
+        }
+        output(command.args(build), UP_TIME_MAX)?;
+        let mut local = if keep { Command::new(program) } else { mortal(Signal::SIGTERM, program) };
         local.arg("--fresh").arg("--directory").arg(&self.0);
         logged(&mut local, &fs::File::create(log)?)
     }

@@ -5,7 +5,9 @@ pub mod compose;
 pub mod local;
 pub mod service;
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::http::{self, Address};
-use crate::process::{terminate, undisturbed};
+use crate::process::{tail, terminate, undisturbed};
 use compose::{Engine, Project, USUAL};
 use local::Processes;
 use service::{DOWN_TIME_MAX, Service};
@@ -87,12 +89,50 @@ impl Target {
         name.to_owned()
     }
 
-    /// Stops the project that compose.yml names, and keeps its data. Returns the project if it ran.
-    pub fn displace(&self) -> Result<Option<Project>> {
+    /// The project that compose.yml names, if it runs and must make room.
+    pub fn in_the_way(&self) -> Result<Option<Project>> {
         match self {
-            Target::Compose(project) => project.displace(),
+            Target::Compose(project) => project.in_the_way(),
             Target::Local(_) | Target::Unknown => Ok(None),
         }
+    }
+
+    /// The project that compose.yml names, which a killed run has stopped.
+    pub fn displaced_before(&self) -> Option<Project> {
+        match self {
+            Target::Compose(project) => Some(project.displaced_before()),
+            Target::Local(_) | Target::Unknown => None,
+        }
+    }
+
+    /// Stops the project that is in the way, and keeps its data.
+    pub fn displace(&self) -> Result<()> {
+        match self {
+            Target::Compose(project) => project.displace(),
+            Target::Local(_) | Target::Unknown => Ok(()),
+        }
+    }
+
+    /// An error if it cannot be started: compose.yml is given wrong values, or somebody else has its port. All of that is
+    /// asked before anything is prepared, built or stopped.
+    pub fn check(&self, base: &Address) -> Result<()> {
+        match self {
+            Target::Compose(project) => project.check()?,
+            Target::Local(_) => Processes::check()?,
+            Target::Unknown => return Ok(()),
+        }
+        let own = self.is_running(base)
+            || self
+                .in_the_way()?
+                .is_some_and(|project| port(base).is_some_and(|port| project.publishes(port)));
+        if !own && http::is_listened_on(base) {
+            let port = port(base).unwrap_or_default();
+            bail!(
+                "something else listens on {base}: stop it (as root, ss -ltnp 'sport = :{port}' names it), set another \
+                 PORT, or test it as it is (--as-is)"
+            );
+        }
+        Ok(())
     }
 
     /// Whether its services are there. The local topology must also be the one that listens on the port.
@@ -113,16 +153,18 @@ impl Target {
     }
 
     /// Starts it with an empty database, and waits until it answers.
-    pub fn up(&self, base: &Address, log: &Path) -> Result<()> {
-        let started = match self {
+    /// `keep`: it outlives this process.
+    pub fn up(&self, base: &Address, log: &Path, keep: bool) -> Result<()> {
+        let mut started = match self {
             Target::Compose(project) => {
                 project.up()?;
                 None
             }
-            Target::Local(processes) => Some(processes.start(log)?),
+            Target::Local(processes) => Some(processes.start(log, keep)?),
             Target::Unknown => bail!("nothing listens on {base}, and what to start is not known"),
         };
-        let ready = self.wait_until_ready(base).with_context(|| format!("{}: not ready", self.name()));
+        let ready = self.wait_until_ready(base, started.as_mut(), log);
+        let ready = ready.with_context(|| format!("{}: not ready", self.name()));
         if let (Err(_), Some(mut local)) = (&ready, started) {
             terminate(&mut local, DOWN_TIME_MAX)?;
         }
@@ -138,9 +180,14 @@ impl Target {
         }
     }
 
-    fn wait_until_ready(&self, base: &Address) -> Result<()> {
+    fn wait_until_ready(&self, base: &Address, mut local: Option<&mut Child>, log: &Path) -> Result<()> {
         let began = Instant::now();
         loop {
+            if let Some(local) = &mut local
+                && let Some(status) = local.try_wait()?
+            {
+                bail!("{status}\n{}", tail(&fs::read_to_string(log)?));
+            }
             match http::count(base) {
                 Ok(_) => return Ok(()),
                 Err(error) if began.elapsed() > READY_TIME_MAX => return Err(error),

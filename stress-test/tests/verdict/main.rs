@@ -7,8 +7,9 @@ use std::fs;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stress_test::feeders;
 use stub::Lie;
@@ -147,6 +148,7 @@ fn gatling_finds_out_another_content_and_lost_rows() {
             .args(["run", "--seconds", "4", "--load", "0.5", "--payloads", "1000", "--topology", "unknown"])
             .args(["--base", &format!("http://{address}"), "--results"])
             .arg(results.path())
+            .env("STRESS_LEFT", results.path().join("left.json"))
             .output()
             .expect("an end");
         let text = printed(&output);
@@ -156,4 +158,56 @@ fn gatling_finds_out_another_content_and_lost_rows() {
             assert!(failed.iter().any(|line| line.contains(name)), "{lie:?}, {name}: {text}");
         }
     }
+}
+
+/// Nobody is left to load when the stress test is killed.
+#[test]
+fn a_kill_in_the_middle_of_the_load_ends_gatling() {
+    if Command::new("mvn").arg("--version").output().is_err() {
+        println!("skipped: Gatling needs Maven (make stress-deps)");
+        return;
+    }
+    const DEADLINE: Duration = Duration::from_secs(120);
+    let address = stub::start(Lie::None);
+    let results = tempfile::tempdir().expect("a directory");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_stress-test"))
+        .current_dir("..")
+        .args(["run", "--seconds", "900", "--payloads", "1000", "--topology", "unknown"])
+        .args(["--base", &format!("http://{address}"), "--results"])
+        .arg(results.path())
+        .env("STRESS_LEFT", results.path().join("left.json"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a start");
+    // Maven and Gatling have it in their command lines.
+    let name = results.path().to_string_lossy().into_owned();
+    let until = |is_so: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is_so() && began.elapsed() < DEADLINE {
+            thread::sleep(Duration::from_millis(50));
+        }
+        is_so()
+    };
+    let loads = until(&|| {
+        let runs = fs::read_dir(results.path()).expect("a directory").flatten();
+        runs.map(|run| run.path().join("records/requests.tsv")).any(|records| records.exists())
+    });
+    let loading = processes_with(&name).len();
+    run.kill().and_then(|()| run.wait()).expect("its end");
+    let ended = until(&|| processes_with(&name).is_empty());
+    for left in processes_with(&name) {
+        let _ = nix::sys::signal::kill(left, nix::sys::signal::Signal::SIGKILL);
+    }
+    assert!(loads && loading >= 2, "expected Maven and Gatling at work");
+    assert!(ended, "expected the end of Maven and Gatling within {DEADLINE:?}");
+}
+
+/// The processes that have this text in their command line.
+fn processes_with(text: &str) -> Vec<nix::unistd::Pid> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let has = |entry: &fs::DirEntry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    let pids = entries.filter(has).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(nix::unistd::Pid::from_raw).collect()
 }

@@ -26,6 +26,10 @@ final class Recorder implements AutoCloseable {
 
   Recorder(Path directory) {
     this.directory = directory;
+    // Maven, which started this process, is killed with the stress test: the load ends then, too.
+    ProcessHandle.current()
+        .parent()
+        .ifPresent(parent -> parent.onExit().thenRun(() -> Runtime.getRuntime().halt(1)));
     try {
       Files.createDirectories(directory);
       requests = Files.newBufferedWriter(directory.resolve("requests.tsv"));
