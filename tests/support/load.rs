@@ -73,7 +73,7 @@ impl Pessoa {
     }
 
     /// Content that a careless writer would mangle somewhere between the socket and the table.
-    fn random(random: &mut StdRng, apelido: String) -> Pessoa {
+    pub(crate) fn random(random: &mut StdRng, apelido: String) -> Pessoa {
         const NOMES: [&str; 6] = ["Ana Barbosa", "José", "O'Brien \"Bo\"", "a\\b\tc", "😀 Ünïcode", " "];
         const ITEMS: [&str; 7] = ["C#", "Node", "a,b {c}", "NULL", "\"", "ção", "x\\"];
         let stack = random.random_bool(0.7).then(|| {

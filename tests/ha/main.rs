@@ -1,0 +1,72 @@
+//! The server on a database that moves: three nodes under Patroni with a synchronous standby, instances that find the
+//! primary in each way that is promised, and everything that can happen to a node while clients are at work. `make ha`
+//! runs it; `make ha ARGS=short` in a few minutes.
+//!
+//! [`lab`] is what is up, with a [`pooler`]; [`clients`] ask and write down; [`engine`] measures what no server could have had; [`faults`]
+//! are what happens; `history`, in the support directory, judges; [`report`] is the table in the end. [`judge`] are the
+//! judge's own tests, which need nothing.
+
+#![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
+
+mod clients;
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod engine;
+mod faults;
+#[path = "../support/history.rs"]
+mod history;
+mod judge;
+mod lab;
+#[path = "../support/load.rs"]
+mod load;
+mod pooler;
+#[path = "../support/processes.rs"]
+mod processes;
+mod report;
+#[path = "../support/server.rs"]
+mod server;
+
+use std::env;
+use std::time::Duration;
+
+use ha::programs::Programs;
+
+use faults::FAULTS;
+use lab::Lab;
+use report::Line;
+
+/// Creates are back so soon after the engine.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
+/// Memory answers at least so often, whatever happens to the database.
+const READS_GAP_MAX: Duration = Duration::from_secs(3);
+
+/// The faults that `HA_FAULTS` names: `short`, or a part of the name; all without it.
+#[test]
+#[ignore = "needs etcd, Patroni, nftables and a network namespace of its own: make ha"]
+fn every_fault() {
+    let chosen = env::var("HA_FAULTS").unwrap_or_default();
+    let programs = Programs::find().expect("the programs");
+    let mut lab = Lab::start(&programs, load::seed());
+    let refused = lab.refuses_transaction_pooling();
+    for fault in FAULTS {
+        if fault.name.contains(&chosen) || chosen == "short" && fault.short {
+            lab.run(fault.name, fault.strike);
+        }
+    }
+    println!("\n{}", Line::head());
+    for line in &lab.report {
+        println!("{line}");
+    }
+    assert!(refused, "expected that transaction pooling is refused");
+    let failed: Vec<&Line> = lab.report.iter().filter(|line| !is_kept(line)).collect();
+    assert!(failed.is_empty(), "{} lines of the table break a promise: {failed:#?}", failed.len());
+}
+
+/// Whether a fault cost no more than is promised.
+fn is_kept(line: &Line) -> bool {
+    line.lost == 0
+        && line.wrong == 0
+        && line.reads_failed == 0
+        && line.reads_gap <= READS_GAP_MAX
+        && line.behind <= BEHIND_MAX
+}

@@ -1,0 +1,108 @@
+//! One line of the table for each fault and form: what it cost.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::history::{Asked, Entry, Told, longest_gap};
+
+/// What a fault cost the clients of one form.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) fault: String,
+    pub(crate) form: &'static str,
+    /// Rows that were acknowledged and are gone, of all instances.
+    pub(crate) lost: usize,
+    /// Other lies, of all instances.
+    pub(crate) wrong: usize,
+    /// The longest time without a 201 of an instance.
+    pub(crate) gap: Duration,
+    /// The longest time in which no plain writer committed anything on any node.
+    pub(crate) engine: Duration,
+    /// The same through a balancer, for a form that has one.
+    pub(crate) way: Duration,
+    /// From the first commit that went this form's way after the gap to the last instance's first 201.
+    pub(crate) behind: Duration,
+    /// Reads of what memory has.
+    pub(crate) reads: usize,
+    /// Those of them that were not answered with the pessoa.
+    pub(crate) reads_failed: usize,
+    /// The longest time from one of these answers to the next.
+    pub(crate) reads_gap: Duration,
+}
+
+impl Line {
+    /// Counts what happened between `from` and `to` at these instances.
+    pub(crate) fn of(
+        (fault, form, instances): (&str, &'static str, &[usize]),
+        history: &[Entry],
+        engine: (Duration, Duration),
+        way: (Duration, Duration),
+        (from, to): (Duration, Duration),
+    ) -> Line {
+        let mut line = Line {
+            fault: fault.to_owned(),
+            form,
+            lost: 0,
+            wrong: 0,
+            gap: Duration::ZERO,
+            engine: engine.1 - engine.0,
+            way: way.1 - way.0,
+            behind: Duration::ZERO,
+            reads: 0,
+            reads_failed: 0,
+            reads_gap: Duration::ZERO,
+        };
+        for instance in instances {
+            let own = || history.iter().filter(|entry| entry.instance == *instance);
+            let created =
+                own().filter(|entry| matches!(entry.told, Told::Created { .. })).map(|entry| entry.ended);
+            let gap = longest_gap(created, from, to);
+            line.gap = line.gap.max(gap.1 - gap.0);
+            // A gap of its own, elsewhere in time, is all its own.
+            let overlaps = gap.0 < way.1 && way.0 < gap.1;
+            let behind = if overlaps { gap.1.saturating_sub(way.1) } else { gap.1 - gap.0 };
+            line.behind = line.behind.max(behind);
+            let reads = || {
+                own().filter(|entry| {
+                    matches!(entry.asked, Asked::Get { known: true, .. })
+                        && entry.ended > from
+                        && entry.began < to
+                })
+            };
+            let answered =
+                reads().filter(|entry| matches!(entry.told, Told::Found(_))).map(|entry| entry.ended);
+            let silence = longest_gap(answered, from, to);
+            line.reads += reads().count();
+            line.reads_failed += reads().filter(|entry| !matches!(entry.told, Told::Found(_))).count();
+            line.reads_gap = line.reads_gap.max(silence.1 - silence.0);
+        }
+        line
+    }
+
+    /// The head of the table.
+    pub(crate) fn head() -> String {
+        "| fault | form | rows lost | wrong answers | gap without a 201, ms | of it the engine's | the balancer's | 201 after that |  reads, failed, longest gap ms |\n\
+         |---|---|---|---|---|---|---|---|---|"
+            .to_owned()
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {}, {}, {} |",
+            self.fault,
+            self.form,
+            self.lost,
+            self.wrong,
+            self.gap.as_millis(),
+            self.engine.as_millis(),
+            self.way.as_millis(),
+            self.behind.as_millis(),
+            self.reads,
+            self.reads_failed,
+            self.reads_gap.as_millis()
+        )
+    }
+}
