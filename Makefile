@@ -4,7 +4,10 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run up down test e2e up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
+# Patroni's virtual environment: where the user that runs Postgres can read it.
+export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
+
+.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +33,22 @@ up-local: deps local-deps ## The topology of compose.yml as plain processes on :
 	$(call long_build,target/release/local)
 	$(CARGO) build --release --locked -p rinha -p local
 	@exec target/release/local $(ARGS)
+
+ha: deps ha-deps ## Every fault of a highly available database while clients are at work (ARGS=short, or a part of a name)
+	tests/ha/run $(ARGS)
+
+ha-up: deps ha-deps ## docs/ha.md as plain processes on :9999 (ARGS=--help: what can be changed); ha-down stops it
+	$(CARGO) build --release --locked -p rinha -p ha --bin rinha --bin ha
+	target/release/ha up $(ARGS)
+
+ha-down: ## Stop it
+	target/release/ha down
+
+ha-kill-primary: ## Kill its primary Postgres with kill -9
+	target/release/ha kill-primary
+
+ha-status: ## Who of it is what
+	target/release/ha status
 
 stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
 	$(call long_build,target/debug/stress-test)
@@ -63,6 +82,9 @@ test-deps:
 
 local-deps:
 	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)
+
+ha-deps:
+	@deploy/ha/install
 
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps:
