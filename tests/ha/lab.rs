@@ -59,7 +59,7 @@ impl Lab {
     pub(crate) fn start(programs: &Programs, seed: u64) -> Lab {
         let directory = temporary_directory();
         let network = Network::namespaces(ha::cluster::NODES).expect("a network of the test's own");
-        let cluster = Cluster::start(directory.path(), network, programs, true).expect("a cluster");
+        let mut cluster = Cluster::start(directory.path(), network, programs, true).expect("a cluster");
         let began = Instant::now();
         cluster.wait_until_whole().expect("a whole cluster");
         println!("whole after {:?}", began.elapsed());
@@ -188,13 +188,6 @@ impl Lab {
         refused
     }
 
-    /// Starts what was killed, as a service manager would.
-    pub(crate) fn restart_all(&mut self) {
-        for node in &mut self.cluster.nodes {
-            node.keep().expect("a start");
-        }
-    }
-
     /// Clients at work, a fault and its end, and what came of it. `fault` returns when everything may mend.
     pub(crate) fn run(&mut self, name: &str, fault: impl FnOnce(&mut Lab, &Clients)) {
         println!("-- {name}");
@@ -216,7 +209,6 @@ impl Lab {
         let struck = epoch.elapsed();
         fault(self, &clients);
         let mended = epoch.elapsed();
-        self.restart_all();
         self.cluster.wait_until_whole().expect("a whole cluster");
         let whole = epoch.elapsed();
         self.wait_for_creates(&clients);
