@@ -16,7 +16,7 @@ use tokio_postgres::Config;
 use crate::clients::{Clients, told};
 use crate::cluster::{query, temporary_directory};
 use crate::engine::Engine;
-use crate::history::{Asked, Before, Entry, Told, Verdict, judge, longest_gap};
+use crate::history::{Asked, Before, Entry, Told, Verdict, judge};
 use crate::load::Pessoa;
 use crate::pooler::start_pooler;
 use crate::report::Line;
@@ -322,11 +322,9 @@ impl Lab {
         verdict: &Verdict,
         (from, to): (Duration, Duration),
     ) {
-        let engine = longest_gap(nodes, from, to);
-        let balanced = longest_gap(balancer, from, to);
         for (form, instances) in FORMS {
-            let way = if form == "hosts" { engine } else { balanced };
-            let line = Line::of((name, form, instances), history, engine, way, (from, to));
+            let way = if form == "hosts" { &nodes } else { &balancer };
+            let line = Line::of((name, form, instances), history, (&nodes, way), (from, to));
             let line = Line { lost: verdict.lost(), wrong: verdict.wrong(), ..line };
             println!("   {line}");
             self.report.push(line);
