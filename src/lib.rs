@@ -33,7 +33,7 @@
 //! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel ledger postgres |
 //! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded |
 //! | [`embedded`] | a private Postgres: processes and files, no SQL | - |
-//! | [`config`] | flags and environment | core net |
+//! | [`config`] | flags and environment | core net postgres |
 //! | [`ledger`] | the bytes that a core holds for its clients | - |
 //! | [`limits`] | every bound, by name and unit | - |
 //!
