@@ -177,6 +177,17 @@ impl Containers {
         self.wait_until_serving();
     }
 
+    /// What `tools/check` makes of these variables: its exit status, and what it said.
+    pub(crate) fn check(&self, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut command = Command::new("tools/check");
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("PORT", PORT.to_string()).env("COMPOSE_PROJECT_NAME", PROJECT);
+        let output = command.arg(self.engine).envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), said(&output))
+    }
+
     /// What a service's container said, on both streams.
     pub(crate) fn logs(&self, service: &str) -> String {
         said(&Command::new(self.engine).args(["logs", &self.container(service)]).output().unwrap())

@@ -97,6 +97,25 @@ pub(crate) fn check_password(composition: &dyn Composition) {
     assert_eq!(query(database.password(&password()[0].1), "select count(*) > 0 from pessoas"), ["t"]);
 }
 
+/// Before anything is stopped or started: what runs has its own port, and nobody else's is taken.
+pub(crate) fn check_values(containers: &Containers) {
+    assert_eq!(containers.check(&[]), (Some(0), String::new()));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (name, value, expected) in [
+        ("PORT", port.as_str(), "somebody listens"),
+        ("API_CORES", "3", "expected 1, 2 or 4"),
+        ("API_CPUS", "0", "expected 0.01"),
+        ("SECURITY_OPT", "seccomp=/nowhere", "a seccomp profile"),
+    ] {
+        let (code, said) = containers.check(&[(name, value)]);
+        assert!(
+            code == Some(2) && said.contains(expected) && said.lines().count() == 1,
+            "{name}={value}: {said}"
+        );
+    }
+}
+
 /// A start that went well says so, without an alarm, and each thing once.
 pub(crate) fn check_logs(containers: &Containers) {
     let log = containers.logs("haproxy");

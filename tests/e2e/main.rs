@@ -51,6 +51,7 @@ fn docker() {
     });
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("wrong values", || confinement::check_values(&containers));
     step("haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
     containers.down(&["--volumes"]);
 
@@ -107,6 +108,7 @@ fn podman() {
     step("up", || containers.up(&[]));
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("wrong values", || confinement::check_values(&containers));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
         ("the engine's own profile", Seccomp::OfTheEngine),
