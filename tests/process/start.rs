@@ -33,15 +33,20 @@ fn a_database_that_says_no() {
     fs::write(cluster.pgdata().join("pg_hba.conf"), rules).expect("the cluster's rules");
     cluster.query("select pg_reload_conf()");
 
+    // What no database is asked about is a wrong command line.
     for (url, words) in [
         ("postgres://rinha@localhost:port/rinha", &["--database-url", "postgres://USER@HOST/DATABASE"][..]),
         ("host", &["--database-url", "postgres://USER@HOST/DATABASE"]),
         ("colour=blue", &["--database-url", "colour"]),
         // Without a host there is nothing to wait for.
-        ("user=rinha dbname=postgres", &["host", "DATABASE_URL"]),
+        ("user=rinha dbname=postgres", &["host", "--database-url"]),
+    ] {
+        refused(on(url), 2, words);
+    }
+    for (url, words) in [
         (
             &format!("{host} user=pessoa password=wrong dbname=postgres"),
-            &["28P01", "password", "DATABASE_URL"],
+            &["28P01", "password", "DATABASE_URL"][..],
         ),
         (&format!("{host} user=pessoa dbname=postgres"), &["password", "DATABASE_URL"]),
         (&format!("{host} user=ninguem dbname=postgres"), &["28000", "ninguem", "DATABASE_URL"]),
@@ -130,7 +135,8 @@ fn a_data_directory_that_cannot_be_used() {
         refused(with(&home.data_dir_text()), 1, &["another rinha server", &holder, "--data-dir"]);
         // The refusal did not disturb the first.
         assert_eq!(Pessoa::named("calma").post_to(&server).status, 201);
-        refused(with("/dev/null/data"), 1, &["/dev/null/data", "cannot write", "--data-dir"]);
+        // A value that is wrong on every start, as a command line is.
+        refused(with("/dev/null/data"), 2, &["/dev/null/data", "expected a directory", "--data-dir"]);
         let occupied = temporary_directory();
         fs::create_dir(occupied.path().join("postgres")).expect("a directory");
         fs::write(occupied.path().join("postgres/letter.txt"), "").expect("a file");
