@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::cluster::{Cluster, block_on, connect, temporary_directory};
 use crate::load::wait_until;
 use crate::server::Server;
-use crate::{fill, found, insert, search, wait_for_rows, wait_until_found, wait_until_fresh};
+use crate::{FRESH_MAX, age, fill, found, insert, search, wait_for_rows, wait_until_found, wait_until_fresh};
 
 /// The table as it was before the database stamped each row's transaction.
 const FORMER_SCHEMA: &str = r#"
@@ -121,7 +121,9 @@ fn a_dump_of_a_cluster_that_was_ahead_holds_up_no_start() {
     const ROWS: usize = 12_000;
     let cluster = Cluster::start();
     drop(Server::on(&cluster.config(), &[]));
-    cluster.query("alter table pessoas disable trigger all; alter table pessoas alter tx set default '900000000'");
+    cluster.query(
+        "alter table pessoas disable trigger all; alter table pessoas alter tx set default '900000000'",
+    );
     fill(&cluster, ROWS);
     cluster.query(
         "alter table pessoas enable trigger all; alter table pessoas alter tx set default pg_current_xact_id()",
