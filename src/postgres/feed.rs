@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::bulk;
 use super::connector::Connector;
@@ -179,7 +179,14 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     nudge_at = Some(nudged + FEED_GAP);
                 }
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
-                    session.notify().await?;
+                    match session.notify().await {
+                        Ok(()) => {}
+                        // Somebody else's commit holds its lock, or its queue is full. The others ask by themselves.
+                        Err(why) if why.undone().is_some() => {
+                            debug!(%why, "the other instances were not nudged");
+                        }
+                        Err(why) => return Err(why.into()),
+                    }
                     nudged = Instant::now();
                     nudge_at = None;
                 }

@@ -38,7 +38,7 @@ impl Held {
 fn wait_for_question_after(cluster: &Cluster, time: &str) {
     let asked = format!(
         "select count(*) from pg_stat_activity where application_name like 'rinha % feed' \
-         and query like 'WITH unseen%' and query_start > '{time}' and state = 'idle'"
+         and query like 'WITH RECURSIVE walk%' and query_start > '{time}' and state = 'idle'"
     );
     wait_until("a question of the feed", || cluster.query(&asked) == ["1"]);
 }

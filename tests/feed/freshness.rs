@@ -13,8 +13,9 @@ use crate::{FRESH_MAX, fill, found, insert, search, wait_for_rows, wait_until_fr
 
 /// The backends of the sessions with this name.
 fn backends(cluster: &Cluster, name: &str) -> Vec<i32> {
-    let pids = cluster
-        .query(&format!("select pid from pg_stat_activity where application_name like 'rinha % {name}'"));
+    let pids = cluster.query(&format!(
+        "select pid from pg_stat_activity where application_name like 'rinha % {name}' order by pid"
+    ));
     pids.iter().map(|pid| pid.parse().unwrap()).collect()
 }
 
@@ -55,6 +56,26 @@ fn a_frozen_feed_hides_no_row_for_longer_than_a_second() {
         // Back to memory, on a new session.
         wait_until_fresh(&other);
     }
+}
+
+/// As while its queue is full, or while the commit of somebody who notifies holds the lock for which all others wait.
+#[test]
+fn a_feed_that_cannot_notify_goes_on() {
+    let cluster = Cluster::start();
+    let servers = ["1", "2"].map(|cores| Server::on(&cluster.config(), &["--cores", cores]));
+    cluster.query(
+        "create or replace function pg_catalog.pg_notify(text, text) returns void language plpgsql as \
+         $$ begin raise 'the queue is full' using errcode = '54000'; end $$",
+    );
+    servers.iter().for_each(wait_until_fresh);
+    let feeds = backends(&cluster, "feed");
+    for number in 0..8 {
+        let apelido = format!("unheard{number}.");
+        let (one, other) = (&servers[number % 2], &servers[(number + 1) % 2]);
+        assert_eq!(one.ask("POST", "/pessoas", &body(&apelido, "x")).status, 201);
+        found_in_time(other, &apelido, Instant::now());
+    }
+    assert_eq!(backends(&cluster, "feed"), feeds, "the sessions of the feeds");
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rinha::limits::COMMIT_LOCK_TIME_MAX;
+
 use crate::CORES;
 use crate::cluster::{Cluster, connect};
 use crate::load::{Attempt, Load, Pessoa, seed, verify, wait_until};
@@ -118,6 +120,32 @@ fn an_open_transaction_holds_up_its_own_apelido_alone() {
             verify(&settled, &cluster.config(), &server.tcp());
         }
     }
+}
+
+/// From the first batch of a session on, and again after rows were looked for that meet a lock.
+#[test]
+fn a_batch_waits_for_a_lock_no_longer_than_it_should() {
+    let cluster = Cluster::start();
+    let server = Server::on(&cluster.config(), &["--cores", "1"]);
+    cluster.query(
+        "create function tell() returns trigger language plpgsql as \
+         $$ begin new.nome := current_setting('lock_timeout'); return new; end $$; \
+         create trigger tell before insert on pessoas for each row execute function tell()",
+    );
+    let told = |apelido: &str| {
+        assert_eq!(Pessoa::named(apelido).post_to(&server).status, 201);
+        cluster.query(&format!("select nome from pessoas where apelido = '{apelido}'")).remove(0)
+    };
+    let expected = format!("{}ms", COMMIT_LOCK_TIME_MAX.as_millis());
+    assert_eq!(told("primeira"), expected);
+    let stranger = Stranger::holds(
+        &cluster,
+        "insert into pessoas (id, apelido, nome, nascimento) \
+         values (gen_random_uuid(), 'presa', 'Outra', '1990-01-01')",
+    );
+    assert_eq!(Pessoa::named("presa").post_to(&server).status, 503);
+    stranger.run("rollback");
+    assert_eq!(told("segunda"), expected);
 }
 
 #[test]

@@ -9,19 +9,19 @@ use crate::processes::Child;
 use crate::server::Server;
 
 /// PgBouncer in front of a cluster, or `None` with a word about it.
-fn pooler(cluster: &Cluster, mode: &str) -> Option<(Child, u16)> {
+fn pooler(cluster: &Cluster, mode: &str, server_sessions: usize) -> Option<(Child, u16)> {
     let Some(binary) = Child::find("pgbouncer") else {
         println!("skipped: expected pgbouncer; install the package of that name");
         return None;
     };
     let port = Child::free_port();
-    let path = cluster.directory().join(format!("{mode}.ini"));
+    let path = cluster.directory().join(format!("{mode}{server_sessions}.ini"));
     let socket = cluster.embedded.socket_dir().display().to_string();
     fs::write(
         &path,
         format!(
             "[databases]\npostgres = host={socket} user=rinha\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 20\n"
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {server_sessions}\n"
         ),
     )
     .expect("its configuration");
@@ -39,7 +39,7 @@ fn url(port: u16) -> String {
 #[test]
 fn session_mode_works() {
     let cluster = Cluster::start();
-    let Some((_pooler, port)) = pooler(&cluster, "session") else { return };
+    let Some((_pooler, port)) = pooler(&cluster, "session", 20) else { return };
     let server = Server::start(&["--cores", "2", "--database-url", &url(port)]);
     let load = Load::start(&server.tcp(), 8, seed());
     load.wait_for(200);
@@ -50,7 +50,7 @@ fn session_mode_works() {
 #[test]
 fn other_modes_are_refused_at_the_start() {
     let cluster = Cluster::start();
-    let Some((_pooler, port)) = pooler(&cluster, "transaction") else { return };
+    let Some((_pooler, port)) = pooler(&cluster, "transaction", 20) else { return };
     expect_refused(&url(port), "expected a connection pooler in session mode, or none");
     // Also when others use it, and its server sessions are many.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -69,6 +69,8 @@ fn other_modes_are_refused_at_the_start() {
     }
     expect_refused(&url(port), "expected a connection pooler in session mode, or none");
     drop(clients);
-    let Some((_statement, port)) = pooler(&cluster, "statement") else { return };
+    let Some((_one, port)) = pooler(&cluster, "transaction", 1) else { return };
+    expect_refused(&url(port), "expected a connection pooler in session mode, or none");
+    let Some((_statement, port)) = pooler(&cluster, "statement", 20) else { return };
     expect_refused(&url(port), "the database cannot be used");
 }

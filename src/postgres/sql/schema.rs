@@ -140,11 +140,12 @@ pub(in crate::postgres) async fn sessions_are_own(client: &Client, another: &Cli
         // In statement mode.
         return Err(Unfit::Lacks(format!("{}; {SESSION_MODE}", Failure::from(error))));
     }
-    let theirs = rows(another, &own).await?;
-    let after = rows(client, &own).await?;
+    let of = |rows: Vec<SimpleQueryRow>| rows.first().and_then(|row| row.get(0)).map(str::to_owned);
+    let theirs = of(rows(another, &own).await?);
+    // A pooler with one server session has lent it to the other connection: the first one would wait for it.
+    let shared = theirs.as_deref() == Some(ours) || of(rows(client, &own).await?).as_deref() != Some(ours);
     another.batch_execute("ROLLBACK").await?;
-    let of = |rows: &[SimpleQueryRow]| rows.first().and_then(|row| row.get(0)).map(str::to_owned);
-    if of(&theirs).as_deref() == Some(ours) || of(&after).as_deref() != Some(ours) {
+    if shared {
         return Err(Unfit::Lacks(format!("a connection has no server session of its own; {SESSION_MODE}")));
     }
     Ok(())
