@@ -26,6 +26,8 @@ pub(super) struct Connector<S> {
     pause: Cell<Duration>,
     /// When the loss of a session was last logged.
     said: Cell<Option<Instant>>,
+    /// The server process of the last session.
+    last: Cell<Option<i32>>,
 }
 
 impl<S: Statements> Connector<S> {
@@ -36,6 +38,7 @@ impl<S: Statements> Connector<S> {
             reachable: Box::new(reachable),
             pause: Cell::default(),
             said: Cell::default(),
+            last: Cell::default(),
         }
     }
 
@@ -49,8 +52,9 @@ impl<S: Statements> Connector<S> {
         }
         loop {
             // Each of its parts has a bound of its own.
-            let failure = match Session::open(&self.source).await {
+            let failure = match Session::open(&self.source, self.last.get()).await {
                 Ok(session) => {
+                    self.last.set(Some(session.pid()));
                     if said.is_some() {
                         let away = began.elapsed();
                         info!(connection = S::ROLE.name(), ?away, "the database is back");

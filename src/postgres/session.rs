@@ -42,6 +42,8 @@ pub(super) struct Session<S> {
     identity: Identity,
     place: Place,
     pid: i32,
+    /// The server process of the session before this one, which may have been left at work.
+    before: Option<i32>,
     token: String,
 }
 
@@ -49,16 +51,16 @@ pub(super) struct Session<S> {
 enum Backend {
     /// Its commit waits for a standby.
     WaitsForStandby,
-    /// Something else.
-    Works,
+    /// Something else. So does that of the session before, if `both`.
+    Works { both: bool },
     /// It does not exist.
     Gone,
 }
 
 impl<S: Statements> Session<S> {
     /// Connects, and prepares the statements. While this is awaited it holds one connection; when it is given up, that
-    /// connection is closed.
-    pub(super) async fn open(source: &Source) -> Result<Session<S>, Failure> {
+    /// connection is closed. `before` is the server process of the session before.
+    pub(super) async fn open(source: &Source, before: Option<i32>) -> Result<Session<S>, Failure> {
         let Reached { client, driver, incoming, identity, pid, place } =
             reach(source, S::ROLE.name()).await?;
         let token = token()?;
@@ -81,7 +83,7 @@ impl<S: Statements> Session<S> {
         };
         incoming.take_warning();
         let source = source.clone();
-        Ok(Session { client, statements, driver, incoming, source, identity, place, pid, token })
+        Ok(Session { client, statements, driver, incoming, source, identity, place, pid, before, token })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -156,7 +158,8 @@ impl<S: Statements> Session<S> {
     /// Waits for a statement that commits. A commit may wait for a standby for as long as none is there; to leave it and
     /// begin another would only add a backend that waits. So a server that is silent is asked, on another connection,
     /// what it does: the wait ends when the server does not answer, does not know the backend, or has it do anything but
-    /// wait for a standby for longer than [`STATEMENT_TIME_MAX`].
+    /// wait for a standby for longer than [`STATEMENT_TIME_MAX`]. But a session is not left while the one that was left
+    /// before it is still at work: both wait for the same, such as a disk that stalls, and so would a third one.
     pub(super) async fn patiently<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -177,8 +180,8 @@ impl<S: Statements> Session<S> {
                 () = &mut left_behind => left(self.identity),
                 seen = look => match seen {
                     Ok(Backend::WaitsForStandby) => continue,
-                    Ok(Backend::Works) if began.elapsed() < STATEMENT_TIME_MAX => continue,
-                    Ok(Backend::Works) => format!("no answer for {STATEMENT_TIME_MAX:?}"),
+                    Ok(Backend::Works { both }) if both || began.elapsed() < STATEMENT_TIME_MAX => continue,
+                    Ok(Backend::Works { .. }) => format!("no answer for {STATEMENT_TIME_MAX:?}"),
                     Ok(Backend::Gone) => "its backend is gone".to_owned(),
                     Err(failure) => format!("no answer for {:?}; asked again: {failure}", began.elapsed()),
                 },
@@ -211,22 +214,32 @@ impl<S: Statements> Session<S> {
 
     /// What the session's backend does, asked on another connection.
     async fn look_at_backend(&self) -> Result<Backend, Failure> {
-        let question = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {}", self.pid);
+        let question = format!(
+            "SELECT pid, wait_event FROM pg_stat_activity \
+             WHERE pid IN ({}, {}) AND application_name LIKE '% {}'",
+            self.pid,
+            self.before.unwrap_or(self.pid),
+            S::ROLE.name()
+        );
         let seen = look_again(&self.source, &self.place, async |client| {
-            let messages = client.simple_query(&question).await?;
-            let row = messages.iter().find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row.get(0) == Some("SyncRep")),
-                _ => None,
-            });
-            Ok(match row {
-                Some(true) => Backend::WaitsForStandby,
-                Some(false) => Backend::Works,
-                None => Backend::Gone,
+            let mut seen = Backend::Gone;
+            let mut before = false;
+            for message in client.simple_query(&question).await? {
+                let SimpleQueryMessage::Row(row) = message else { continue };
+                match (row.get(0) == Some(self.pid.to_string().as_str()), row.get(1)) {
+                    (true, Some("SyncRep")) => seen = Backend::WaitsForStandby,
+                    (true, _) => seen = Backend::Works { both: false },
+                    (false, _) => before = true,
+                }
+            }
+            Ok(match seen {
+                Backend::Works { .. } => Backend::Works { both: before },
+                seen => seen,
             })
         });
         match seen.await {
             // It has no connection to spare, and says so: it is there.
-            Err(failure) if failure.sqlstate() == Some("53300") => Ok(Backend::Works),
+            Err(failure) if failure.sqlstate() == Some("53300") => Ok(Backend::Works { both: false }),
             seen => seen,
         }
     }

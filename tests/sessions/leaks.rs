@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rinha::limits::COMMIT_LOCK_TIME_MAX;
+use rinha::limits::{COMMIT_LOCK_TIME_MAX, COMMIT_TIME_MAX, STATEMENT_TIME_MAX};
 
 use crate::CORES;
 use crate::cluster::{Cluster, connect};
 use crate::load::{Attempt, Load, Pessoa, seed, verify, wait_until};
+use crate::processes::Frozen;
 use crate::server::Server;
 
 /// Of one role, for each core: the session, and the one before it or the one that looks what it does.
@@ -76,6 +77,45 @@ fn nobody_who_holds_the_table_makes_backends_gather() {
             settled("commit", cores) && settled("read", cores) && settled("feed", 1)
         });
     }
+}
+
+/// As on a disk that stalls: every commit works for longer than it may, and a new session would only add one.
+#[test]
+fn commits_that_never_end_make_no_backends_gather() {
+    let cluster = Cluster::start();
+    let server = Server::on(&cluster.config(), &["--cores", "1"]);
+    assert_eq!(Pessoa::named("conhecida").post_to(&server).status, 201);
+    let committers = || -> Vec<i32> {
+        let pids = "select pid from pg_stat_activity where application_name like 'rinha % commit' order by backend_start";
+        cluster.query(pids).iter().map(|pid| pid.parse().expect("a pid")).collect()
+    };
+    let mut frozen: Vec<Frozen> = Vec::new();
+    let mut stuck: Vec<i32> = Vec::new();
+    // One after the other; the first one is left for another one.
+    for number in 1..=BACKENDS_PER_ROLE_MAX {
+        wait_until("another session", || committers().len() == number);
+        // A session that is not prepared yet would be given up as such. Then it sets its timeout, or asks a question.
+        let first = stuck.first().copied().unwrap_or_default();
+        let ready = format!(
+            "select pid from pg_stat_activity where application_name like 'rinha % commit' and pid <> {first} \
+             and state = 'idle' and (query = '' or query like 'SET lock_timeout%')"
+        );
+        wait_until("a session that is prepared", || number == 1 || !cluster.query(&ready).is_empty());
+        let new: Vec<i32> = committers().into_iter().filter(|pid| !stuck.contains(pid)).collect();
+        stuck.extend(&new);
+        frozen.push(Frozen::freeze(new));
+        let answer = Pessoa::named(&format!("presa {number}")).post_to(&server);
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
+    let began = Instant::now();
+    while began.elapsed() < STATEMENT_TIME_MAX + COMMIT_TIME_MAX {
+        let answer = Pessoa::named("mais uma").post_to(&server);
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(committers(), stuck);
+    }
+    drop(frozen);
+    wait_until("a create", || Pessoa::named("depois").post_to(&server).status == 201);
+    wait_until("one backend", || committers().len() == 1);
 }
 
 #[test]
