@@ -216,7 +216,7 @@ impl<S: Statements> Session<S> {
     async fn look_at_backend(&self) -> Result<Backend, Failure> {
         let question = format!(
             "SELECT pid, wait_event FROM pg_stat_activity \
-             WHERE pid IN ({}, {}) AND application_name LIKE '% {}'",
+             WHERE pid = {} OR pid = {} AND application_name LIKE '% {}'",
             self.pid,
             self.before.unwrap_or(self.pid),
             S::ROLE.name()
