@@ -31,6 +31,10 @@ const WHO: &str = "\
            pg_backend_pid() \
     FROM pg_control_system()";
 
+/// Functions of Postgres, as it names them in every language, that warn when a database needs a VACUUM soon: with each id
+/// that they give to a transaction, which says nothing of what is committed.
+const GIVES_IDS: [&str; 2] = ["GetNewTransactionId", "GetNewMultiXactId"];
+
 /// A live connection to a primary. Dropping it closes the socket.
 pub(super) struct Reached {
     pub(super) client: Client,
@@ -91,7 +95,10 @@ impl Incoming {
                 }
                 self.arrived.notify_one();
             }
-            AsyncMessage::Notice(notice) if notice.parsed_severity() == Some(Severity::Warning) => {
+            AsyncMessage::Notice(notice)
+                if notice.parsed_severity() == Some(Severity::Warning)
+                    && !notice.routine().is_some_and(|routine| GIVES_IDS.contains(&routine)) =>
+            {
                 // The text is in the server's language, so nobody looks into it.
                 let warning = format!("{} (SQLSTATE {})", notice.message(), notice.code().code());
                 self.warning.borrow_mut().get_or_insert(warning);

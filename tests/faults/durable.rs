@@ -1,6 +1,9 @@
 //! A 201 is durable wherever that is decided. A standby that does not exist makes every commit wait: it is committed on
 //! this machine alone, and would be lost with it, until the standby is no longer asked for.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +17,7 @@ use crate::each_server;
 use crate::load::{Pessoa, wait_until};
 use crate::processes::send;
 use crate::server::{Response, Server};
+use crate::standby::program;
 
 /// The backends that commit for a server.
 const COMMITTERS: &str = "from pg_stat_activity where application_name like 'rinha % commit'";
@@ -94,6 +98,54 @@ fn a_wait_that_was_cut_short_is_no_201() {
             assert_eq!(retried.status, 422, "{}", retried.text());
             assert_eq!(rows(&cluster, &apelido).len(), 1);
         }
+    });
+}
+
+/// In the last 40 million transactions before its ids run out Postgres warns with each of them, whatever becomes of it.
+#[test]
+fn a_warning_that_says_nothing_of_the_commit_costs_no_201() {
+    // A segment of the commit log has the states of so many transactions.
+    const SEGMENT: u64 = 1 << 20;
+    let next_id = SEGMENT * 2012;
+    let cluster = Cluster::start();
+    cluster.query("alter system set wal_level = logical");
+    let cluster = Cluster::start_in(cluster.leave(|mut embedded| embedded.stop().expect("its end")));
+    // So that no vacuum takes the warning away.
+    cluster.query("select pg_create_logical_replication_slot('old', 'pgoutput')");
+    let pgdata = cluster.pgdata();
+    let directory = cluster.leave(|mut embedded| embedded.stop().expect("its end"));
+    let owner = fs::metadata(&pgdata).expect("its directory");
+    let segment = pgdata.join("pg_xact").join(format!("{:04X}", next_id / SEGMENT));
+    fs::write(&segment, vec![0; 256 << 10]).expect("a segment");
+    std::os::unix::fs::chown(&segment, Some(owner.uid()), Some(owner.gid())).expect("its owner");
+    let mut reset = program("pg_resetwal");
+    if nix::unistd::geteuid().is_root() {
+        reset.uid(owner.uid()).gid(owner.gid());
+    }
+    let reset = reset.args(["-x", &next_id.to_string()]).arg(&pgdata).output().expect("pg_resetwal");
+    assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
+
+    let cluster = Cluster::start_in(directory);
+    each_server(|arguments| {
+        let server = Server::on(&cluster.config(), arguments);
+        let apelido = format!("tarde {arguments:?}");
+        let created = Pessoa::named(&apelido).post_to(&server);
+        assert_eq!(
+            (created.status, rows(&cluster, &apelido)),
+            (201, vec![created.id()]),
+            "{:#?}",
+            server.log()
+        );
+        assert_eq!(Pessoa::named(&apelido).post_to(&server).status, 422);
+        // What does say something is heard beside it.
+        standby(&cluster, "nobody");
+        thread::scope(|scope| {
+            let create = scope.spawn(|| Pessoa::named(&format!("incerta {arguments:?}")).post_to(&server));
+            wait_until("a commit that waits", || !waiting(&cluster).is_empty());
+            Cut::Cancel.cut(&cluster);
+            expect_unknown(&create.join().expect("an answer"));
+        });
+        standby(&cluster, "");
     });
 }
 

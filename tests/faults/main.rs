@@ -12,6 +12,8 @@ mod load;
 mod processes;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/standby.rs"]
+mod standby;
 mod waits;
 
 use std::path::Path;
