@@ -57,6 +57,11 @@ impl History {
         current
     }
 
+    /// Whether a server belongs to another cluster than the one that the process follows.
+    pub(super) fn is_foreign(&self, met: Identity) -> bool {
+        self.0.borrow().is_some_and(|known| known.system != met.system)
+    }
+
     /// A primary was seen beside the one in use. It is followed only when it is what ours has become: a cluster that has
     /// nothing to do with ours takes nobody away. Returns whether it is new.
     pub(super) fn hear(&self, seen: Identity) -> bool {

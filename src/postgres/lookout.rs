@@ -9,20 +9,26 @@ use crate::limits::LOOKOUT_PERIOD;
 pub(super) async fn run(source: Source) {
     loop {
         tokio::time::sleep(LOOKOUT_PERIOD).await;
-        look(&source).await;
+        // Sessions do not go to another cluster, so a running process need not say that there is one.
+        let _foreign = look(&source).await;
     }
 }
 
 /// Looks once; the process follows the newest primary that answers. A socket file leads to one server of this machine: then
-/// there is nothing to look for.
-pub(super) async fn look(source: &Source) {
+/// there is nothing to look for. Returns an address that leads to another cluster.
+pub(super) async fn look(source: &Source) -> Option<&Address> {
     if matches!(source.addresses(), [Address::Unix(_)]) {
-        return;
+        return None;
     }
+    let mut foreign = None;
     for (number, primary) in primaries(source).await {
+        if source.history().is_foreign(primary) {
+            foreign = Some(&source.addresses()[number]);
+        }
         if source.history().hear(primary) {
             // Whoever leaves the old one goes there first.
             source.was_good(number);
         }
     }
+    foreign
 }

@@ -89,7 +89,13 @@ enum Preparation {
 async fn prepare(source: &Source) -> Result<ServerFacts, Preparation> {
     reach(source, "start").await.map_err(refusal)?;
     // After a failover an old primary may be the first to answer.
-    lookout::look(source).await;
+    if let Some(foreign) = lookout::look(source).await
+        && source.addresses().len() > 1
+    {
+        return Err(Preparation::Unusable(format!(
+            "{foreign} is another cluster than the others; expected one primary and its standbys"
+        )));
+    }
     let session = reach(source, "start").await.map_err(refusal)?;
     let another = reach(source, "start").await.map_err(refusal)?;
     in_time(STATEMENT_TIME_MAX, async {

@@ -214,6 +214,11 @@ async fn reach_place(source: &Source, config: &Config, place: Place) -> Result<R
     let Some(identity) = who.identity else {
         return Err(Failure::Lost("it is a standby".to_owned()));
     };
+    // What is behind one address may be replaced by something else. But of several, one that leads elsewhere is a mistake,
+    // and whoever went there because the others are away would lose sight of all that they hold.
+    if source.addresses().len() > 1 && source.history().is_foreign(identity) {
+        return Err(Failure::Lost(format!("it is another cluster, {}", identity.system)));
+    }
     if !source.history().follow(identity) {
         return Err(Failure::Lost(format!(
             "it is on timeline {}, which others have left",

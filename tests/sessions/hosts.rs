@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rinha::limits::DEAD_HOST_TIME_MAX;
 
-use crate::CORES;
 use crate::cluster::{Cluster, query, temporary_directory};
 use crate::load::{Load, Pessoa, seed, verify, wait_until};
 use crate::processes::{Frozen, kill_family, send};
 use crate::server::Server;
 use crate::standby::{follow, promote, url};
+use crate::{CORES, expect_refused};
 
 const UNKNOWN: &str = "/pessoas/018f4a52-0000-7000-8000-000000000000";
 
@@ -93,6 +93,42 @@ fn a_standby_is_no_oracle() {
         println!("creates after {:?}", began.elapsed());
         assert_eq!(second.ask("GET", UNKNOWN, "").status, 404);
         assert_eq!(second.ask("GET", &format!("/pessoas/{}", created.id()), "").body, created.body);
+    }
+}
+
+/// One host leads to a database that has nothing to do with ours. Nobody goes there, also while ours is away.
+#[test]
+fn a_host_that_is_another_cluster_is_no_refuge() {
+    for arguments in CORES {
+        let ours = Cluster::start();
+        let other_directory = temporary_directory();
+        let socket = other_directory.path().join("data/socket");
+        let server = {
+            let directories = [ours.embedded.socket_dir().to_owned(), socket.clone()];
+            let url = url(&directories.each_ref().map(std::path::PathBuf::as_path));
+            Server::start(&[&["--database-url", &url], *arguments].concat())
+        };
+        let created = Pessoa::named("nossa").post_to(&server);
+        assert_eq!(created.status, 201);
+        let other = Cluster::start_in(other_directory);
+        assert_eq!(other.embedded.socket_dir(), socket);
+        // It has a table of its own.
+        drop(Server::on(&other.config(), &[]));
+        expect_refused(&url(&[ours.embedded.socket_dir(), &socket]), "is another cluster");
+
+        let away = Frozen::family_of(postmaster(&ours));
+        let refused = Pessoa::named("de ninguém").post_to(&server);
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        // All sessions have left the silent host by now, and looked for another one.
+        for target in ["/contagem-pessoas", UNKNOWN] {
+            assert_eq!(server.ask("GET", target, "").status, 503, "{target}");
+        }
+        drop(away);
+        wait_until("the count", || server.ask("GET", "/contagem-pessoas", "").status == 200);
+        wait_until("a create", || Pessoa::named("depois").post_to(&server).status == 201);
+        assert_eq!(other.query("select count(*) from pessoas"), ["0"]);
+        let shown = server.ask("GET", &format!("/pessoas/{}", created.id()), "");
+        assert_eq!((shown.status, shown.body), (200, created.body));
     }
 }
 
