@@ -27,6 +27,8 @@ fn standby(cluster: &Cluster, name: &str) {
     cluster.query(&format!("alter system set synchronous_standby_names = '{name}'"));
     cluster.query("select pg_reload_conf()");
     wait_until("the setting", || cluster.query("show synchronous_standby_names") == [name]);
+    // Commits wait once the checkpointer has heard of it too, which nothing shows.
+    thread::sleep(Duration::from_millis(300));
 }
 
 fn waiting(cluster: &Cluster) -> Vec<String> {
