@@ -28,6 +28,11 @@ impl Histories {
         }
     }
 
+    /// Whether memory belongs to this one.
+    pub(super) fn is_in(&self, of: Identity) -> bool {
+        self.current.get() == Some(of)
+    }
+
     /// Whether this one was left, or is behind the one of today. One that is not known yet is neither: a commit may be the
     /// first to meet a new history, and its row is in memory at once.
     pub(super) fn has_left(&self, of: Identity) -> bool {

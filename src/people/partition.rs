@@ -13,7 +13,7 @@ use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
 use super::shard::{Found, Lookup, Memory, Shard};
 use super::unavailable::Unavailable;
-use super::unproven::Unproven;
+use super::unproven::{Seen, Unproven};
 use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
 use crate::pessoa::Record;
 use crate::postgres::{Create, Database, Fed, Identity, Learnt};
@@ -142,11 +142,11 @@ impl Partition {
         for _ in 0..MINTS_MAX {
             match self.database.create(record, deadline).await {
                 Ok(Create::Created(record)) => {
-                    self.unproven.borrow_mut().prove(begun);
+                    self.prove(begun);
                     return Creation::Created(record);
                 }
                 Ok(Create::Duplicate) => {
-                    self.unproven.borrow_mut().prove(begun);
+                    self.prove(begun);
                     return Creation::Duplicate;
                 }
                 Ok(Create::Refused(sqlstate)) => return Creation::Refused(sqlstate),
@@ -293,6 +293,13 @@ impl Partition {
             }
         }
         false
+    }
+
+    /// A commit or a lookup that began at `begun` has waited. It says nothing of the rows of another history than its own.
+    fn prove(&self, begun: Seen) {
+        if self.database.commits_to().is_some_and(|of| self.histories.is_in(of)) {
+            self.unproven.borrow_mut().prove(begun);
+        }
     }
 
     /// A row with this apelido is committed; whether it is durable, nobody said.

@@ -154,6 +154,11 @@ impl Database {
         self.commits_to.get().is_some() && self.reads_from.get().is_some()
     }
 
+    /// The history that creates are committed in, while there is a connection for them.
+    pub fn commits_to(&self) -> Option<Identity> {
+        self.commits_to.get()
+    }
+
     /// Creates that wait for their commit.
     pub fn creates_waiting(&self) -> usize {
         self.inserts.waiting.get()

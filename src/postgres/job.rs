@@ -18,13 +18,15 @@ pub(super) struct Job<T> {
     pub(super) ticket: Cell<Option<Ticket>>,
     /// Past it the answer is `Unavailable`.
     pub(super) deadline: Instant,
+    /// An earlier attempt may have done what is asked.
+    pub(super) in_doubt: Cell<bool>,
     /// What is asked.
     pub(super) asked: T,
 }
 
 impl<T> Job<T> {
     pub(super) fn new(ticket: Ticket, deadline: Instant, asked: T) -> Job<T> {
-        Job { ticket: Cell::new(Some(ticket)), deadline, asked }
+        Job { ticket: Cell::new(Some(ticket)), deadline, in_doubt: Cell::default(), asked }
     }
 
     /// Whether its client still waits.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -163,20 +164,21 @@ pub(super) async fn reach(source: &Source, purpose: &str) -> Result<Reached, Fai
     Err(Failure::Lost(said.collect::<Vec<_>>().join("; ")))
 }
 
-/// One address: the addresses of its name side by side, each within [`ADDRESS_TIME_MAX`].
-async fn reach_address(source: &Source, config: &Config, number: usize) -> Result<Reached, Failure> {
-    let resolved = match &source.addresses()[number] {
-        Address::Unix(_) => vec![None],
-        Address::Tcp { at, port, .. } => {
-            let resolve = tokio::net::lookup_host((at.as_str(), *port));
-            let resolved = in_time(async { resolve.await.map_err(not_connected) }).await?;
-            resolved.map(Some).collect()
-        }
+/// Where an address leads: the addresses of its name.
+async fn places(source: &Source, number: usize) -> Result<Vec<Place>, Failure> {
+    let Address::Tcp { at, port, .. } = &source.addresses()[number] else {
+        return Ok(vec![Place { number, resolved: None }]);
     };
-    let mut tries: FuturesUnordered<_> = resolved
-        .into_iter()
-        .map(|resolved| in_time(reach_place(source, config, Place { number, resolved })))
-        .collect();
+    let resolve = tokio::net::lookup_host((at.as_str(), *port));
+    let resolved = in_time(async { resolve.await.map_err(not_connected) }).await?;
+    Ok(resolved.map(|resolved| Place { number, resolved: Some(resolved) }).collect())
+}
+
+/// One address: its places side by side, each within [`ADDRESS_TIME_MAX`].
+async fn reach_address(source: &Source, config: &Config, number: usize) -> Result<Reached, Failure> {
+    let places = places(source, number).await?.into_iter();
+    let mut tries: FuturesUnordered<_> =
+        places.map(|place| in_time(reach_place(source, config, place))).collect();
     let mut failure = Failure::Lost("its name has no address".to_owned());
     while let Some(reached) = tries.next().await {
         match reached {
@@ -244,29 +246,20 @@ pub(super) async fn look_again<T>(
 
 /// The primaries that answer now, by the number of the address that leads there.
 pub(super) async fn primaries(source: &Source) -> Vec<(usize, Identity)> {
-    let config = source.config_for("lookout");
-    let looks = (0..source.addresses().len()).map(|number| {
-        let config = &config;
-        async move {
-            let resolved = match &source.addresses()[number] {
-                Address::Unix(_) => None,
-                Address::Tcp { at, port, .. } => {
-                    let resolve = tokio::net::lookup_host((at.as_str(), *port));
-                    in_time(async { resolve.await.map_err(not_connected) }).await?.next()
-                }
-            };
-            in_time(async {
-                let (client, _driver, _incoming) =
-                    connect(source, config, &Place { number, resolved }).await?;
-                who(&client).await
-            })
-            .await
-        }
+    let config = &source.config_for("lookout");
+    let look = async |place: Place| {
+        let asked = in_time(async {
+            let (client, _driver, _incoming) = connect(source, config, &place).await?;
+            who(&client).await
+        });
+        // Who does not answer is no news here: the sessions notice by themselves.
+        Some((place.number, asked.await.ok()?.identity?))
+    };
+    let looks = (0..source.addresses().len()).map(async |number| {
+        let places = places(source, number).await.unwrap_or_default();
+        join_all(places.into_iter().map(&look)).await
     });
-    let seen = futures_util::future::join_all(looks).await;
-    // Who does not answer is no news here: the sessions notice by themselves.
-    let identity = |seen: Result<Who, Failure>| seen.ok()?.identity;
-    seen.into_iter().enumerate().filter_map(|(number, seen)| Some((number, identity(seen)?))).collect()
+    join_all(looks).await.into_iter().flatten().flatten().collect()
 }
 
 async fn connect(

@@ -15,6 +15,7 @@ use ahash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::aside::Aside;
+use super::failure::Failure;
 use super::fault::{Fault, is_about_the_row};
 use super::job::Insert;
 use super::outbox::Outbox;
@@ -115,7 +116,18 @@ impl<'a> Settling<'a> {
         fault: Fault,
     ) -> Result<(), (Vec<Insert>, String)> {
         match fault {
-            Fault::Row(sqlstate) if rows.len() == 1 => refuse(rows, &sqlstate, self.queue.outbox()),
+            Fault::Row(sqlstate) if rows.len() == 1 => {
+                // An attempt whose outcome was not learnt may have stored it all the same.
+                let holders = match rows[0].in_doubt.get() {
+                    true => self.look_up(&rows).await,
+                    false => Ok(HashMap::default()),
+                };
+                match holders {
+                    Ok(holders) if holders.is_empty() => refuse(rows, &sqlstate, self.queue.outbox()),
+                    Ok(holders) => answer_conflicting(rows, &holders, self.queue.outbox()),
+                    Err(failure) => return Err(self.give_back(rows, failure.to_string())),
+                }
+            }
             Fault::Row(_) => self.split(rows, searching),
             Fault::Conflict => {
                 let pause = tokio::time::sleep(CONFLICT_PAUSE);
@@ -134,7 +146,10 @@ impl<'a> Settling<'a> {
                 }
                 Err(failure) => return Err(self.give_back(rows, failure.to_string())),
             },
-            Fault::Session(why) => return Err(self.give_back(rows, why)),
+            Fault::Session(why) => {
+                rows.iter().for_each(|row| row.in_doubt.set(true));
+                return Err(self.give_back(rows, why));
+            }
         }
         Ok(())
     }
@@ -186,15 +201,21 @@ impl<'a> Settling<'a> {
         if rest.is_empty() {
             return Ok(());
         }
-        let holders = self.session.holders(&rest);
-        match self.queue.until_answered(in_hand(&rest, &self.parts, self.aside), holders).await {
+        match self.look_up(&rest).await {
             Ok(holders) => {
-                self.settled.committed = true;
                 answer_conflicting(rest, &holders, self.queue.outbox());
                 Ok(())
             }
             Err(failure) => Err((rest, Fault::of_lookup(&failure))),
         }
+    }
+
+    /// Which id owns each of the rows' apelidos, by durable rows.
+    async fn look_up(&mut self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
+        let holders = self.session.holders(rows);
+        let holders = self.queue.until_answered(in_hand(rows, &self.parts, self.aside), holders).await?;
+        self.settled.committed = true;
+        Ok(holders)
     }
 }
 

@@ -219,6 +219,7 @@ mod tests {
             ("host=a target_session_attrs=read-only", "takes writes"),
             ("host=a sslmode=maybe", "expected sslmode="),
             ("host=a sslmode=verify-full sslrootcert=/nowhere", "/nowhere"),
+            ("host=a sslrootcert=/nowhere", "expected sslmode=require"),
         ] {
             let error = shown(url).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{url}: {error}");

@@ -39,18 +39,23 @@ impl Tls {
     /// `None`: connections are not encrypted.
     pub(super) fn new(wish: &Wish) -> Result<Option<Tls>, String> {
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match wish.mode {
+        let trust = match wish.mode {
+            Mode::Disable if wish.root.is_some() => {
+                return Err(
+                    "sslrootcert: expected sslmode=require, verify-ca or verify-full beside it".to_owned()
+                );
+            }
             Mode::Disable => return Ok(None),
-            Mode::Require if wish.root.is_none() => Arc::new(Believe { provider: Arc::clone(&provider) }),
+            Mode::Require if wish.root.is_none() => Trust::Anybody,
             // With a root certificate `require` verifies as `verify-ca` does, as in libpq.
-            Mode::Require | Mode::VerifyCa => Arc::new(AnyName(verifier(wish, &provider)?)),
-            Mode::VerifyFull => verifier(wish, &provider)?,
+            Mode::Require | Mode::VerifyCa => Trust::AnyName(verifier(wish, &provider)?),
+            Mode::VerifyFull => Trust::Host(verifier(wish, &provider)?),
         };
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("sslmode: {error}"))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }))
             .with_no_client_auth();
         Ok(Some(Tls(MakeRustlsConnect::new(config))))
     }
@@ -60,6 +65,7 @@ impl Tls {
     }
 }
 
+/// Verifies against the certificates of the system, or of the file that `wish` names.
 fn verifier(wish: &Wish, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut roots = RootCertStore::empty();
     match &wish.root {
@@ -83,22 +89,45 @@ fn verifier(wish: &Wish, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSer
         .map_err(|error| format!("sslmode: {error}"))
 }
 
-/// `require`: the connection is encrypted, and whoever answers is believed.
+/// Whose certificate is believed.
 #[derive(Debug)]
-struct Believe {
+enum Trust {
+    /// Whoever answers: the connection is only encrypted.
+    Anybody,
+    /// Whoever is vouched for.
+    AnyName(Arc<WebPkiServerVerifier>),
+    /// The host, and it is vouched for.
+    Host(Arc<WebPkiServerVerifier>),
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Believe {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        let (Trust::AnyName(verifier) | Trust::Host(verifier)) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match (&self.trust, verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)) {
+            // The name is looked at last: all else was right.
+            (
+                Trust::AnyName(_),
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )),
+            ) => Ok(ServerCertVerified::assertion()),
+            (_, verified) => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -123,51 +152,6 @@ impl ServerCertVerifier for Believe {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `verify-ca`: all is verified but the name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last: all else was right.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
     }
 }
 
@@ -215,7 +199,8 @@ impl Wish {
                     }
                 }
             }
-            "sslrootcert" => self.root = Some(PathBuf::from(value)),
+            // The system's are meant where no file is named.
+            "sslrootcert" => self.root = (value != "system").then(|| PathBuf::from(value)),
             _ => return Ok(false),
         }
         Ok(true)

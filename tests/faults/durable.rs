@@ -177,6 +177,33 @@ fn a_wait_that_was_cut_short_is_a_201_once_the_standby_has_the_row() {
     });
 }
 
+/// What refuses the row when it is sent again says nothing of the row that is there.
+#[test]
+fn a_refusal_after_a_lost_answer_is_not_believed() {
+    each_server(|arguments| {
+        let cluster = Cluster::start();
+        let server = Server::on(&cluster.config(), arguments);
+        cluster.query("create sequence tries");
+        cluster.query(
+            "create function once() returns trigger language plpgsql as \
+             $$ begin if nextval('tries') > 1 then raise 'no more'; end if; return new; end $$; \
+             create trigger once before insert on pessoas for each row execute function once()",
+        );
+        standby(&cluster, "nobody");
+        let created = thread::scope(|scope| {
+            let create = scope.spawn(|| Pessoa::named("incerta").post_to(&server));
+            wait_until("a commit that waits", || !waiting(&cluster).is_empty());
+            Cut::Terminate.cut(&cluster);
+            wait_until("the row", || rows(&cluster, "incerta").len() == 1);
+            standby(&cluster, "");
+            create.join().expect("an answer")
+        });
+        assert_eq!((created.status, rows(&cluster, "incerta")), (201, vec![created.id()]));
+        // Who never was in doubt is refused.
+        assert_eq!(Pessoa::named("outra").post_to(&server).status, 422);
+    });
+}
+
 #[test]
 fn a_commit_that_waits_for_a_standby_keeps_its_session() {
     each_server(|arguments| {
