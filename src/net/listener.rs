@@ -118,10 +118,8 @@ impl Bound {
         };
         bound.map_err(|error| {
             let remedy = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "; another server listens there: stop it or give another --listen"
-                }
-                io::ErrorKind::PermissionDenied => "; give another --listen or run as a user who may",
+                io::ErrorKind::AddrInUse => "; another server listens there: stop it or give another address",
+                io::ErrorKind::PermissionDenied => "; give another address or run as a user who may",
                 io::ErrorKind::NotFound => "; its directory does not exist",
                 _ => "",
             };
