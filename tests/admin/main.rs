@@ -6,6 +6,7 @@ mod cluster;
 mod exposition;
 #[path = "../support/load.rs"]
 mod load;
+mod monitoring;
 mod moves;
 #[path = "../support/processes.rs"]
 mod processes;

@@ -269,12 +269,15 @@ fn clients_for_whom_there_is_no_room() {
     let watched = Watched { admin: admin_of(&server), server };
     let most = watched.metrics().sum("rinha_connections_limit", &[]);
     let mut clients: Vec<Connection> = Vec::new();
-    while clients.len() < most as usize {
+    let refused = loop {
         let mut client = watched.server.connect();
-        assert!(client.is_alive());
+        let answer = client.ask("GET", "/healthz", "");
+        if answer.status != 200 {
+            break answer;
+        }
         clients.push(client);
-    }
-    assert_eq!(watched.server.connect().receive().status, 503);
+    };
+    assert_eq!((refused.status, clients.len() as f64), (503, most));
     let metrics = watched.metrics();
     assert_eq!(metrics.sum("rinha_refusals_total", &["reason=\"connections\""]), 1.0);
     assert_eq!(metrics.sum("rinha_connections", &[]), most);
