@@ -35,8 +35,6 @@ fn ready_once_the_table_is_read() {
     drop(server);
 
     let cluster = Cluster::start();
-    // Somebody holds the table: the schema is there, and the load waits.
-    drop(Watched::start(&cluster, &[]));
     let mut command = binary();
     command.args(["--log-format=json", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--cores=2"]);
     command.args(["--database-url", &database_url(&cluster.config())]);
