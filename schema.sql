@@ -57,10 +57,14 @@ IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('pessoas') AND
 END IF;
 
 -- Rows that were there before the trigger, or came while it was disabled, may name a transaction that this cluster has
--- not reached: readers would meet them only then.
+-- not reached: readers would meet them only then. A few are brought up to date, for readers that run already. Of a whole
+-- dump they may be millions, for which no start shall wait: its load reads them all the same, and whoever meets them once
+-- more when their time comes knows them.
 SET LOCAL enable_seqscan = off;
 IF EXISTS (SELECT FROM pessoas WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())) THEN
-    UPDATE pessoas SET tx = DEFAULT WHERE tx >= pg_snapshot_xmax(pg_current_snapshot());
+    UPDATE pessoas SET tx = DEFAULT WHERE id = ANY (ARRAY (
+        SELECT id FROM pessoas WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 10000
+    ));
 END IF;
 
 END

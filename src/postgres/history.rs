@@ -58,12 +58,11 @@ impl History {
     }
 
     /// A primary was seen beside the one in use. It is followed only when it is what ours has become: a cluster that has
-    /// nothing to do with ours takes nobody away.
-    pub(super) fn hear(&self, seen: Identity) {
-        let ours = self.0.borrow().is_some_and(|known| known.system == seen.system);
-        if ours {
-            self.follow(seen);
-        }
+    /// nothing to do with ours takes nobody away. Returns whether it is new.
+    pub(super) fn hear(&self, seen: Identity) -> bool {
+        let known = *self.0.borrow();
+        let ours = known.is_some_and(|known| known.system == seen.system && known != seen);
+        ours && self.follow(seen)
     }
 
     /// What the process follows; `None` before it has met a primary.

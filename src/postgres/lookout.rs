@@ -19,7 +19,10 @@ pub(super) async fn look(source: &Source) {
     if matches!(source.addresses(), [Address::Unix(_)]) {
         return;
     }
-    for primary in primaries(source).await {
-        source.history().hear(primary);
+    for (number, primary) in primaries(source).await {
+        if source.history().hear(primary) {
+            // Whoever leaves the old one goes there first.
+            source.was_good(number);
+        }
     }
 }

@@ -230,8 +230,8 @@ pub(super) async fn look_again<T>(
     .await
 }
 
-/// The primaries that answer now, wherever the addresses lead.
-pub(super) async fn primaries(source: &Source) -> Vec<Identity> {
+/// The primaries that answer now, by the number of the address that leads there.
+pub(super) async fn primaries(source: &Source) -> Vec<(usize, Identity)> {
     let config = source.config_for("lookout");
     let looks = (0..source.addresses().len()).map(|number| {
         let config = &config;
@@ -253,7 +253,8 @@ pub(super) async fn primaries(source: &Source) -> Vec<Identity> {
     });
     let seen = futures_util::future::join_all(looks).await;
     // Who does not answer is no news here: the sessions notice by themselves.
-    seen.into_iter().filter_map(|seen: Result<Who, Failure>| seen.ok()?.identity).collect()
+    let identity = |seen: Result<Who, Failure>| seen.ok()?.identity;
+    seen.into_iter().enumerate().filter_map(|(number, seen)| Some((number, identity(seen)?))).collect()
 }
 
 async fn connect(

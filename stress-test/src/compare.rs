@@ -121,7 +121,8 @@ pub fn markdown(runs: &[Run]) -> String {
         let verdict = run.verdict.checks.iter().find(|check| check.outcome == Outcome::Failed);
         let verdict = verdict.map_or_else(
             || run.verdict.word().to_owned(),
-            |check| format!("failed: {}: {}", check.name, check.found),
+            // An error may have lines, and a row has none.
+            |check| format!("failed: {}: {}", check.name, check.found.replace('\n', " ")),
         );
         text += &format!(
             "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const IMAGE: &str = "localhost/rinha-e2e:latest";
 /// Below the range from which clients' ports are taken.
 const PORT: u16 = 19_999;
 /// The variables of compose.yml, which the machine's environment must not decide.
-const VARIABLES: [&str; 14] = [
+const VARIABLES: [&str; 15] = [
     "API_CORES",
     "API_CPUS",
     "API_MEMORY",
@@ -47,6 +47,7 @@ const VARIABLES: [&str; 14] = [
     "POSTGRES_MEMORY",
     "POSTGRES_PASSWORD",
     "SECURITY_OPT",
+    "VOLUME_LABEL",
 ];
 /// From the start of the last service to answers of both instances, a first initdb within a third of a CPU included.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -168,8 +169,28 @@ impl Containers {
 
     /// Starts all of them, and waits until they serve.
     pub(crate) fn up(&self, arguments: &[&str]) {
-        self.compose(&[&["up", "--detach"], arguments].concat());
+        let output = self.command(&[&["up", "--detach"], arguments].concat()).output().unwrap();
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        // What Compose has to say of the file itself; Podman warns of what its host lacks.
+        assert!(self.engine == "podman" || !said.contains("level=warning"), "{said}");
         self.wait_until_serving();
+    }
+
+    /// What `tools/check` makes of these variables: its exit status, and what it said.
+    pub(crate) fn check(&self, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut command = Command::new("tools/check");
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("PORT", PORT.to_string()).env("COMPOSE_PROJECT_NAME", PROJECT);
+        let output = command.arg(self.engine).envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), said(&output))
+    }
+
+    /// What a service's container said, on both streams.
+    pub(crate) fn logs(&self, service: &str) -> String {
+        said(&Command::new(self.engine).args(["logs", &self.container(service)]).output().unwrap())
     }
 
     /// Starts these and nothing else.
@@ -188,6 +209,10 @@ impl Containers {
     }
 
     fn try_compose(&self, arguments: &[&str]) -> Result<String, String> {
+        run(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match self.engine {
             "docker" => {
                 let mut command = Command::new("docker");
@@ -207,7 +232,8 @@ impl Containers {
         if let Some(file) = self.variables_file {
             command.args(["--env-file", file]);
         }
-        run(command.args(arguments))
+        command.args(arguments);
+        command
     }
 
     /// A command of the engine; what it printed.
@@ -291,7 +317,7 @@ impl Processes {
     }
 
     /// Starts them with these variables of compose.yml.
-    pub(crate) fn start_with(variables: &[(String, String)]) -> Processes {
+    pub(crate) fn start_with(variables: &[(&str, String)]) -> Processes {
         let release = Path::new(env!("CARGO_BIN_EXE_rinha")).ancestors().nth(2).unwrap().join("release");
         let directory = temporary_directory();
         let mut command = Command::new(release.join("local"));
@@ -342,6 +368,11 @@ impl Drop for Processes {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// What a command said, on both streams.
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
 /// What a command printed, or everything it said when it failed.

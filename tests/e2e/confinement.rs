@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_postgres::NoTls;
 
 use crate::cluster::{block_on, query};
-use crate::composition::{Composition, Containers, INSTANCES, Processes, SERVICES, health};
+use crate::composition::{Composition, Containers, INSTANCES, SERVICES, health};
 use crate::rows;
 
 /// The contest's, for all services together.
@@ -73,32 +73,72 @@ pub(crate) fn check_postgres(composition: &dyn Composition) {
     assert_eq!(query(&composition.database(), settings), expected);
 }
 
-/// The four lines of the README: the servers know the password, and without it nobody gets in.
-pub(crate) fn takes_a_password() {
+/// The four lines of the README that set a password.
+pub(crate) fn password() -> Vec<(&'static str, String)> {
     let readme = fs::read_to_string("README.md").unwrap();
     let names = ["POSTGRES_PASSWORD", "POSTGRES_HOST_AUTH_METHOD", "POSTGRES_INITDB_ARGS", "DATABASE_URL"];
     let recipe: Vec<_> = readme
         .lines()
         .filter_map(|line| line.split_once('='))
-        .filter(|(name, _)| names.contains(name))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .filter_map(|(name, value)| {
+            let name = names.into_iter().find(|known| *known == name)?;
+            Some((name, value.to_owned()))
+        })
         .collect();
     assert_eq!(recipe.len(), names.len(), "{recipe:?}");
-    let processes = Processes::start_with(&recipe);
-    processes.wait_until_serving();
-    rows::main_rows(&processes);
-    let mut database = processes.database();
+    recipe
+}
+
+/// What was started with the four lines: the servers know the password, and without it nobody gets in.
+pub(crate) fn check_password(composition: &dyn Composition) {
+    rows::main_rows(composition);
+    let mut database = composition.database();
     assert!(block_on(database.connect(NoTls)).is_err(), "no password was asked for");
-    assert_eq!(query(database.password(&recipe[0].1), "select count(*) > 0 from pessoas"), ["t"]);
+    assert_eq!(query(database.password(&password()[0].1), "select count(*) > 0 from pessoas"), ["t"]);
+}
+
+/// Before anything is stopped or started: what runs has its own port, and nobody else's is taken.
+pub(crate) fn check_values(containers: &Containers) {
+    assert_eq!(containers.check(&[]), (Some(0), String::new()));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (name, value, expected) in [
+        ("PORT", port.as_str(), "somebody listens"),
+        ("API_CORES", "3", "expected 1, 2 or 4"),
+        ("API_CPUS", "0", "expected 0.01"),
+        ("SECURITY_OPT", "seccomp=/nowhere", "a seccomp profile"),
+    ] {
+        let (code, said) = containers.check(&[(name, value)]);
+        assert!(
+            code == Some(2) && said.contains(expected) && said.lines().count() == 1,
+            "{name}={value}: {said}"
+        );
+    }
+}
+
+/// A start that went well says so, without an alarm, and each thing once.
+pub(crate) fn check_logs(containers: &Containers) {
+    let log = containers.logs("haproxy");
+    assert!(!log.contains("ALERT"), "{log}");
+    for name in INSTANCES {
+        let up = format!("Server api/{name}-0 is UP");
+        assert_eq!(log.lines().filter(|line| line.contains(&up)).count(), 1, "{up}: {log}");
+        let log = containers.logs(name);
+        assert!(log.contains("serving") && !log.contains("ERROR"), "{name}: {log}");
+        assert_eq!(containers.inspect(name, "{{.RestartCount}}"), "0", "{name}: {log}");
+    }
 }
 
 /// The HAProxy of the image takes its configuration with any number of server lines, and without a warning.
 pub(crate) fn haproxy_takes_its_configuration(containers: &Containers) {
     for cores in ["1", "2", "4"] {
         let cores = format!("API_CORES={cores}");
+        // With its state it says which servers are away before their first check, which is a warning too.
         let check = ["haproxy", "-dW", "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg"];
-        containers
-            .compose(&[&["run", "--rm", "--no-deps", "-T", "-e", &cores, "haproxy"], &check[..]].concat());
+        containers.compose(
+            &[&["run", "--rm", "--no-deps", "-T", "-e", &cores, "-e", "STATE=", "haproxy"], &check[..]]
+                .concat(),
+        );
     }
 }
 

@@ -159,6 +159,10 @@ pub(crate) fn stop_everything(containers: &Containers, ledger: &mut Ledger) {
     let began = Instant::now();
     containers.compose(&["stop"]);
     println!("   stopped in {:?}", began.elapsed());
+    for name in INSTANCES {
+        let log = containers.logs(name);
+        assert!(log.trim_end().ends_with("stopped"), "{name}: {log}");
+    }
     assert_eq!((failed(&load), load.torn()), (0, 0), "requests that failed");
     ledger.attempts.extend(load.finish());
     containers.up(&[]);

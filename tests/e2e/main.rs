@@ -47,9 +47,11 @@ fn docker() {
         containers.start_alone(&["api1", "api2"]);
         containers.start_alone(&["postgres"]);
         containers.wait_until_serving();
+        confinement::check_logs(&containers);
     });
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("wrong values", || confinement::check_values(&containers));
     step("haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
     containers.down(&["--volumes"]);
 
@@ -67,6 +69,7 @@ fn docker() {
         // Without --volumes: the data outlives it.
         containers.down(&[]);
         containers.up(&["--wait"]);
+        confinement::check_logs(&containers);
         ledger.verify(&containers);
     });
     step("restart of Postgres", || faults::restart_postgres(&containers, &mut ledger));
@@ -84,6 +87,17 @@ fn docker() {
             ledger.verify(&containers);
         });
     }
+    step("a password, as the README sets it", || with_a_password(&mut containers));
+}
+
+/// The first start of a cluster with a password.
+fn with_a_password(containers: &mut Containers) {
+    containers.down(&["--volumes"]);
+    confinement::choose(containers, &Seccomp::OfTheProject);
+    containers.variables.extend(confinement::password());
+    containers.up(&[]);
+    confinement::check_password(containers);
+    confinement::check_logs(containers);
 }
 
 #[test]
@@ -94,6 +108,7 @@ fn podman() {
     step("up", || containers.up(&[]));
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("wrong values", || confinement::check_values(&containers));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
         ("the engine's own profile", Seccomp::OfTheEngine),
@@ -106,6 +121,7 @@ fn podman() {
         });
     }
     step("kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
+    step("a password, as the README sets it", || with_a_password(&mut containers));
 }
 
 #[test]
@@ -128,7 +144,11 @@ fn local() {
     step("kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
     drop(processes);
 
-    step("a password, as the README sets it", confinement::takes_a_password);
+    step("a password, as the README sets it", || {
+        let processes = Processes::start_with(&confinement::password());
+        processes.wait_until_serving();
+        confinement::check_password(&processes);
+    });
 }
 
 fn the_rows(composition: &dyn Composition) {

@@ -65,6 +65,13 @@ fn wait_until_found(server: &Server, apelido: &str) -> Duration {
     wait_until(apelido, || found(&search(server, apelido)).is_some_and(|found| found == [apelido]))
 }
 
+/// Waits until exactly so many rows are in the memory of `server`.
+#[track_caller]
+fn wait_for_rows(server: &Server, rows: usize) {
+    let in_memory = || server.ask("GET", "/healthz", "").json()["cache"]["pessoas"].as_u64().unwrap();
+    wait_until(&format!("{rows} rows in memory"), || in_memory() == rows as u64);
+}
+
 /// Waits until memory answers the searches of `server`, not Postgres.
 fn wait_until_fresh(server: &Server) {
     wait_until("a fresh memory", || age(server).is_some_and(|age| age < FRESH_MAX));

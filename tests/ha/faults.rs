@@ -53,8 +53,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("its Postgres alone is frozen, 15 s", false, |lab, _| freeze(lab, Part::Postgres, 15)),
     fault("its Postgres alone is frozen, 40 s", false, |lab, _| freeze(lab, Part::Postgres, 40)),
     fault("its Patroni alone is frozen, 15 s", false, |lab, _| freeze(lab, Part::Patroni, 15)),
-    fault("its Patroni alone is frozen, 40 s", true, |lab, _| freeze(lab, Part::Patroni, 40)),
-    fault("the primary's node is cut off, 15 s", false, |lab, _| cut(lab, 15)),
+    fault("its Patroni alone is frozen, 40 s", false, |lab, _| freeze(lab, Part::Patroni, 40)),
+    fault("the primary's node is cut off, 15 s", true, |lab, _| cut(lab, 15)),
     fault("the primary's node is cut off, 40 s", false, |lab, _| cut(lab, 40)),
     fault("the synchronous standby is lost, and comes back", false, |lab, _| {
         let standby = lab.cluster.sync_standby().expect("a synchronous standby");

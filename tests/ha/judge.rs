@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::history::{Asked, Before, Entry, Lie, Told, judge, longest_gap};
 use crate::load::Pessoa;
+use crate::report::Line;
 
 const ID: &str = "018f4a52-0000-7000-8000-000000000001";
 const OTHER: &str = "018f4a52-0000-7000-8000-000000000002";
@@ -196,4 +197,18 @@ fn the_longest_gap_is_found_at_the_ends_too() {
     assert_eq!(gap(&[18, 13], 10, 20), (ms(13), ms(18)));
     assert_eq!(gap(&[11, 12], 10, 20), (ms(12), ms(20)));
     assert_eq!(gap(&[19, 5, 25], 10, 20), (ms(10), ms(19)));
+}
+
+#[test]
+fn what_the_server_took_is_told_from_what_the_engine_took() {
+    let ms = Duration::from_millis;
+    // The engine commits until 100 and from 900 on; the instance until 90 and from 1200 on.
+    let history = [create(80, 90, created()), create(1190, 1200, created()), create(1290, 1300, created())];
+    let engine = [80, 100, 900, 1000, 1100, 1200, 1300].map(ms);
+    let line = Line::of(("x", "y", &[0]), &history, (&engine, &engine), (ms(50), ms(1400)));
+    assert_eq!((line.gap, line.engine, line.behind), (ms(1110), ms(800), ms(300)));
+    // Where the engine never stops, all is the server's.
+    let steady: Vec<Duration> = (0..140).map(|at| ms(at * 10)).collect();
+    let line = Line::of(("x", "y", &[0]), &history, (&steady, &steady), (ms(50), ms(1400)));
+    assert_eq!((line.gap, line.engine, line.behind), (ms(1110), ms(10), ms(1100)));
 }

@@ -16,7 +16,7 @@ use tokio_postgres::Config;
 use crate::clients::{Clients, told};
 use crate::cluster::{query, temporary_directory};
 use crate::engine::Engine;
-use crate::history::{Asked, Before, Entry, Told, Verdict, judge, longest_gap};
+use crate::history::{Asked, Before, Entry, Told, Verdict, judge};
 use crate::load::Pessoa;
 use crate::pooler::start_pooler;
 use crate::report::Line;
@@ -59,7 +59,7 @@ impl Lab {
     pub(crate) fn start(programs: &Programs, seed: u64) -> Lab {
         let directory = temporary_directory();
         let network = Network::namespaces(ha::cluster::NODES).expect("a network of the test's own");
-        let cluster = Cluster::start(directory.path(), network, programs, true).expect("a cluster");
+        let mut cluster = Cluster::start(directory.path(), network, programs, true).expect("a cluster");
         let began = Instant::now();
         cluster.wait_until_whole().expect("a whole cluster");
         println!("whole after {:?}", began.elapsed());
@@ -188,13 +188,6 @@ impl Lab {
         refused
     }
 
-    /// Starts what was killed, as a service manager would.
-    pub(crate) fn restart_all(&mut self) {
-        for node in &mut self.cluster.nodes {
-            node.keep().expect("a start");
-        }
-    }
-
     /// Clients at work, a fault and its end, and what came of it. `fault` returns when everything may mend.
     pub(crate) fn run(&mut self, name: &str, fault: impl FnOnce(&mut Lab, &Clients)) {
         println!("-- {name}");
@@ -216,7 +209,6 @@ impl Lab {
         let struck = epoch.elapsed();
         fault(self, &clients);
         let mended = epoch.elapsed();
-        self.restart_all();
         self.cluster.wait_until_whole().expect("a whole cluster");
         let whole = epoch.elapsed();
         self.wait_for_creates(&clients);
@@ -330,11 +322,9 @@ impl Lab {
         verdict: &Verdict,
         (from, to): (Duration, Duration),
     ) {
-        let engine = longest_gap(nodes, from, to);
-        let balanced = longest_gap(balancer, from, to);
         for (form, instances) in FORMS {
-            let way = if form == "hosts" { engine } else { balanced };
-            let line = Line::of((name, form, instances), history, engine, way, (from, to));
+            let way = if form == "hosts" { &nodes } else { &balancer };
+            let line = Line::of((name, form, instances), history, (&nodes, way), (from, to));
             let line = Line { lost: verdict.lost(), wrong: verdict.wrong(), ..line };
             println!("   {line}");
             self.report.push(line);

@@ -20,7 +20,7 @@ pub(crate) struct Line {
     pub(crate) engine: Duration,
     /// The same through a balancer, for a form that has one.
     pub(crate) way: Duration,
-    /// From the first commit that went this form's way after the gap to the last instance's first 201.
+    /// From the end of the longest silence of this form's way, within an instance's longest gap, to that gap's end.
     pub(crate) behind: Duration,
     /// Reads of what memory has.
     pub(crate) reads: usize,
@@ -31,12 +31,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Counts what happened between `from` and `to` at these instances.
+    /// Counts what happened between `from` and `to` at these instances. The writers' commits are those at all nodes, and
+    /// those that went this form's way.
     pub(crate) fn of(
         (fault, form, instances): (&str, &'static str, &[usize]),
         history: &[Entry],
-        engine: (Duration, Duration),
-        way: (Duration, Duration),
+        (engine, way): (&[Duration], &[Duration]),
         (from, to): (Duration, Duration),
     ) -> Line {
         let mut line = Line {
@@ -45,8 +45,8 @@ impl Line {
             lost: 0,
             wrong: 0,
             gap: Duration::ZERO,
-            engine: engine.1 - engine.0,
-            way: way.1 - way.0,
+            engine: length(longest_gap(engine.iter().copied(), from, to)),
+            way: length(longest_gap(way.iter().copied(), from, to)),
             behind: Duration::ZERO,
             reads: 0,
             reads_failed: 0,
@@ -57,11 +57,10 @@ impl Line {
             let created =
                 own().filter(|entry| matches!(entry.told, Told::Created { .. })).map(|entry| entry.ended);
             let gap = longest_gap(created, from, to);
-            line.gap = line.gap.max(gap.1 - gap.0);
-            // A gap of its own, elsewhere in time, is all its own.
-            let overlaps = gap.0 < way.1 && way.0 < gap.1;
-            let behind = if overlaps { gap.1.saturating_sub(way.1) } else { gap.1 - gap.0 };
-            line.behind = line.behind.max(behind);
+            line.gap = line.gap.max(length(gap));
+            // What was silent within the gap, and then was not.
+            let silent = longest_gap(way.iter().copied(), gap.0, gap.1);
+            line.behind = line.behind.max(gap.1 - silent.1);
             let reads = || {
                 own().filter(|entry| {
                     matches!(entry.asked, Asked::Get { known: true, .. })
@@ -74,7 +73,7 @@ impl Line {
             let silence = longest_gap(answered, from, to);
             line.reads += reads().count();
             line.reads_failed += reads().filter(|entry| !matches!(entry.told, Told::Found(_))).count();
-            line.reads_gap = line.reads_gap.max(silence.1 - silence.0);
+            line.reads_gap = line.reads_gap.max(length(silence));
         }
         line
     }
@@ -85,6 +84,10 @@ impl Line {
          |---|---|---|---|---|---|---|---|---|"
             .to_owned()
     }
+}
+
+fn length((from, to): (Duration, Duration)) -> Duration {
+    to - from
 }
 
 impl fmt::Display for Line {

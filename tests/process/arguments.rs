@@ -7,7 +7,11 @@ use crate::{processes, refused, run};
 /// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
 const FLAGS: [(&str, &str, &[&str]); 9] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
-    ("--database-url", "DATABASE_URL", &["foo", "user=rinha", "host=a sslmode=require", ""]),
+    (
+        "--database-url",
+        "DATABASE_URL",
+        &["foo", "user=rinha", "host=a sslmode=maybe", "host=a,b,c port=1,2", ""],
+    ),
     ("--data-dir", "DATA_DIR", &["/etc/passwd", "/etc/passwd/data", ""]),
     ("--cores", "CORES", &["none", "0", "-1", "3-1", "1@", "@1", "1,", "256", "0-255", ""]),
     ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
@@ -84,7 +88,7 @@ fn a_wrong_value_is_one_line_and_exit_2() {
     }
     // What it may hold is not shown.
     let mut command = binary();
-    command.args(["--database-url", "host=a sslmode=require password=secret"]);
+    command.args(["--database-url", "host=a sslmode=maybe password=secret"]);
     let ended = run(command);
     assert!(ended.code == Some(2) && !ended.stderr.contains("secret"), "{}", ended.stderr);
     for (arguments, word) in [

@@ -16,8 +16,9 @@ use crate::server::{Server, binary, database_url};
 use crate::{SERVERS, each_server, refused};
 
 /// Wake-ups of all threads of an idle server in a second. Each core's clock ticks once, the main thread looks twice, and
-/// the feed asks twice, with several wake-ups of its thread for each question.
-const WAKE_UPS_MAX: u64 = 20;
+/// the feed asks twice, with several wake-ups of its thread for each question, and of each core that hears how fresh it is;
+/// each of two connections a core asks every other second whether its server is there.
+const WAKE_UPS_MAX: u64 = 30;
 
 /// The anonymous files of a process, such as rings: number and kind.
 fn anonymous_files(server: &Server) -> Vec<(String, String)> {

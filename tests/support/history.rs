@@ -214,7 +214,7 @@ fn creates(verdict: &mut Verdict, stories: &Stories, rows: &HashMap<&str, &Value
         for (pessoa, entry) in creates {
             match &entry.told {
                 Told::Created { id, body } => {
-                    if winner.is_some_and(|winner| winner != id) || winner == Some(id) {
+                    if winner.is_some() {
                         verdict.accuse(Lie::SecondWinner, format!("{apelido} as {id} at {:?}", entry.ended));
                     }
                     winner = Some(id);

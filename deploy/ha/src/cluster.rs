@@ -124,12 +124,21 @@ impl Cluster {
             && self.primary().is_some()
     }
 
-    /// Waits for that.
-    pub fn wait_until_whole(&self) -> Result<()> {
+    /// Starts what has ended, until it is whole. A Patroni that meets an etcd without a majority ends, for one.
+    pub fn wait_until_whole(&mut self) -> Result<()> {
         let what = "a primary, a synchronous standby and a third node that follows";
-        wait_for(what, START_TIME_MAX, || Ok(self.is_whole())).map_err(|error| {
+        let whole = wait_for(what, START_TIME_MAX, || {
+            self.keep()?;
+            Ok(self.is_whole())
+        });
+        whole.map_err(|error| {
             format!("{error}: {:?}; logs in {}", self.members(), self.directory.display()).into()
         })
+    }
+
+    /// Starts what has ended: the part of a service manager.
+    pub fn keep(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(Node::keep)
     }
 
     /// Moves the primary to a node.

@@ -110,9 +110,7 @@ fn up(directory: &Path, fresh: bool, way: Way, port: u16, api: &str) -> Result<(
     })?;
     println!("ha: ready on port {port}");
     while !stopped && stop.try_recv().is_err() {
-        for node in &mut cluster.nodes {
-            node.keep()?;
-        }
+        cluster.keep()?;
         services.keep()?;
         thread::sleep(WATCH_PERIOD);
     }

@@ -221,7 +221,7 @@ impl Node {
         kill_all(&etcd)
     }
 
-    /// Starts what has ended: the part of a service manager.
+    /// Starts what has ended.
     pub fn keep(&mut self) -> Result<()> {
         self.start_etcd()?;
         self.start_patroni()

@@ -43,31 +43,44 @@ macro_rules! seen {
 
 const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[]");
 
-// A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. Each
-// kind is one part of the union, read by the index on `tx`. A row that names a transaction to come (its trigger was
-// disabled) waits until that transaction would be asked for, else it would be read at every question.
+// A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. The first
+// are walked through by the index on `tx`, one step a transaction; of the others those count that have ended since. A row
+// that names a transaction to come (its trigger was disabled) waits until that transaction would be asked for, else it
+// would be read at every question.
 //
-// The rows of a large transaction would delay the others: only its id is part of the answer. The first row says who
-// answers and what it shows; it comes first, because a union of parts that are not sorted keeps their order.
+// However many rows a transaction has, no more of them are read than tell that it is large: its rows would delay the
+// others, so only its id is part of the answer. And those of a transaction under way are not read at all, at question
+// after question. The first row says who answers and what it shows; it comes first, because a union of parts that are not
+// sorted keeps their order.
 const CHANGES: &str = concat!(
-    "WITH unseen AS NOT MATERIALIZED ( \
-         SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas \
-         WHERE tx >= $1::xid8 AND tx < pg_snapshot_xmax(pg_current_snapshot()) AND tx <> ALL ($3::xid8[]) \
+    "WITH RECURSIVE walk (tx) AS ( \
+         (SELECT tx FROM pessoas \
+          WHERE tx >= $1::xid8 AND tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY tx LIMIT 1) \
          UNION ALL \
-         SELECT id, apelido, nome, nascimento, stack, tx FROM pessoas \
-         WHERE tx = ANY ($2::xid8[]) AND tx <> ALL ($3::xid8[]) \
-     ), bulk AS MATERIALIZED ( \
-         SELECT tx FROM unseen GROUP BY tx HAVING count(*) >= $4 \
+         SELECT (SELECT tx FROM pessoas \
+                 WHERE tx > walk.tx AND tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY tx LIMIT 1) \
+         FROM walk WHERE walk.tx IS NOT NULL \
+     ), unseen AS ( \
+         SELECT tx FROM walk WHERE tx <> ALL ($3::xid8[]) \
+         UNION ALL \
+         SELECT tx FROM unnest($2::xid8[]) AS tx \
+         WHERE pg_visible_in_snapshot(tx, pg_current_snapshot()) AND tx <> ALL ($3::xid8[]) \
+     ), measured AS MATERIALIZED ( \
+         SELECT tx, (SELECT count(*) FROM (SELECT FROM pessoas WHERE pessoas.tx = unseen.tx LIMIT $4) AS its) >= $4 \
+             AS large \
+         FROM unseen \
      ) \
      SELECT ",
     who!(),
     ", ",
     seen!(),
-    ", ARRAY (SELECT tx FROM bulk) AS owed, \
+    ", ARRAY (SELECT tx FROM measured WHERE large) AS owed, \
          NULL::uuid AS id, NULL AS apelido, NULL AS nome, NULL::date AS nascimento, NULL::text[] AS stack \
      UNION ALL \
-     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, id, apelido, nome, nascimento, stack \
-     FROM unseen WHERE tx NOT IN (SELECT tx FROM bulk)"
+     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, its.* \
+     FROM measured CROSS JOIN LATERAL ( \
+         SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE pessoas.tx = measured.tx LIMIT $4 \
+     ) AS its WHERE NOT large"
 );
 
 /// The first column of a row in a reply to `CHANGES`.

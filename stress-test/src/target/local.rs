@@ -103,13 +103,19 @@ impl Processes {
 
     /// The rows of one statement.
     pub(super) fn sql(&self, statement: &str) -> Result<String> {
-        let mut words = PSQL.split(' ');
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).arg("-h").arg(self.0.join("postgres-socket"));
+        let mut command = self.psql()?;
         if let Some(password) = std::env::var_os("POSTGRES_PASSWORD") {
             command.env("PGPASSWORD", password);
         }
         output_of(&mut command, statement.as_bytes(), COMMAND_TIME_MAX)
+    }
+
+    fn psql(&self) -> Result<Command> {
+        let mut words = PSQL.split(' ');
+        let mut command = Command::new(words.next().unwrap_or_default());
+        // psql takes a relative path, as it is for everybody but root, for the name of a host.
+        command.args(words).arg("-h").arg(std::path::absolute(self.0.join("postgres-socket"))?);
+        Ok(command)
     }
 
     /// A command on the balancer's admin socket.
@@ -160,6 +166,15 @@ fn is_of_this_package(variable: &std::ffi::OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn psql_is_told_a_directory_and_no_host() {
+        for directory in ["data/stress", "/var/lib/rinha/stress"] {
+            let command = Processes(PathBuf::from(directory)).psql().expect("a command");
+            let last = command.get_args().last().expect("an argument").to_string_lossy().into_owned();
+            assert!(last.starts_with('/') && last.ends_with("stress/postgres-socket"), "{last}");
+        }
+    }
 
     #[test]
     fn a_description_that_was_left_behind_stops_nobody() {

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
@@ -22,14 +23,23 @@ const INSERT: &str = "\
         AS batch (id, apelido, nome, nascimento, stack, search) \
     ON CONFLICT DO NOTHING RETURNING id";
 
+/// The floor under every durable create: batches of rows, one connection, one after the other.
+#[derive(Parser)]
+struct Arguments {
+    /// Where Postgres is, as a URL or as key=value pairs
+    url: String,
+    /// Rows of a batch
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    batch: u64,
+    /// How long
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let usage = "expected DATABASE_URL ROWS_PER_BATCH SECONDS";
-    let url = arguments.next().ok_or(usage)?;
-    let batch: usize = arguments.next().ok_or(usage)?.parse()?;
-    let seconds: u64 = arguments.next().ok_or(usage)?.parse()?;
-
+    let Arguments { url, batch, seconds } = Arguments::parse();
+    let batch = usize::try_from(batch)?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     let insert = client.prepare(INSERT).await?;

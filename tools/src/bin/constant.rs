@@ -9,19 +9,35 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::ValueEnum;
+use clap::Parser;
 use nix::sys::resource::{UsageWho, getrusage};
 use rinha::core::{Driver, Machine, Wanted, topology};
 use rinha::http::{Answered, Reply, Request, Service, Status};
 use rinha::ledger::Ledger;
 use rinha::limits::{CONNECTIONS_MAX, LEDGER_BYTES_DEFAULT};
-use rinha::net::{Bound, Intake, Shared, clock};
+use rinha::net::{Bound, Intake, Listen, Shared, clock};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Written five times a second by the core, read at the end by the signal thread.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// A constant answer, served by the server's own HTTP code.
+#[derive(Parser)]
+struct Arguments {
+    /// A TCP address, or unix:PATH
+    #[arg(env = "LISTEN", default_value = "127.0.0.1:9998")]
+    listen: Listen,
+    /// What drives the sockets
+    #[arg(value_enum, default_value = "auto")]
+    driver: Wanted,
+    /// Bytes of the answer's body
+    #[arg(default_value_t = 300)]
+    bytes: usize,
+    /// The CPU to run on; without it the first that CORES, as the server takes it, names, or 0
+    cpu: Option<usize>,
+}
 
 struct Constant {
     body: Vec<u8>,
@@ -36,22 +52,15 @@ impl Service for Constant {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let variable = |name| std::env::var(name).ok();
-    let address =
-        arguments.next().or_else(|| variable("LISTEN")).unwrap_or_else(|| "127.0.0.1:9998".to_owned());
-    let driver = arguments.next().unwrap_or_else(|| "auto".to_owned());
-    let bytes = arguments.next().map_or(300, |bytes| bytes.parse().expect("BODY_BYTES is a number"));
-    let cpu = match (arguments.next(), variable("CORES")) {
-        (Some(cpu), _) => cpu.parse().expect("CPU is a number"),
+    let Arguments { listen, driver: wanted, bytes, cpu } = Arguments::parse();
+    let cpu = match (cpu, std::env::var("CORES").ok()) {
+        (Some(cpu), _) => cpu,
         (None, Some(cores)) => {
             let cores = cores.parse().expect("CORES as the server takes them");
             Machine::this().and_then(|machine| machine.choose(&cores)).expect("CPUs")[0]
         }
         (None, None) => 0,
     };
-    let wanted = Wanted::from_str(&driver, false).expect("auto, io_uring or epoll");
-    let listen = address.parse().expect("an address such as 127.0.0.1:9998 or unix:PATH");
 
     let mut signals =
         signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
@@ -70,7 +79,7 @@ fn main() {
 
     topology::pin(cpu).expect("a CPU this process may use");
     let (mut runtime, chosen) = Driver::build(wanted, CONNECTIONS_MAX).expect("a driver");
-    eprintln!("constant: {address}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.kind.name(), chosen.reason);
+    eprintln!("constant: {listen}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.kind.name(), chosen.reason);
     let nonblocking = runtime.needs_nonblocking();
     runtime.block_on(async {
         let shared = Shared::new(CONNECTIONS_MAX, Ledger::new(LEDGER_BYTES_DEFAULT));

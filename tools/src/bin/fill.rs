@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
+use clap::Parser;
 use contest::Random;
 use rinha::people::Minter;
 use rinha::pessoa::{Pessoa, Record};
@@ -27,14 +28,23 @@ const COPY_ROWS: usize = 50_000;
 /// The first of 1940 and the last of 2020, in days since 2000-01-01.
 const BIRTH_DAYS: std::ops::Range<i32> = -21_914..7_671;
 
+/// Puts many realistic pessoas into the table.
+#[derive(Parser)]
+struct Arguments {
+    /// Where Postgres is, as a URL or as key=value pairs
+    url: String,
+    /// How many pessoas
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    count: u64,
+    /// Another seed makes other pessoas
+    #[arg(default_value_t = 1)]
+    seed: u64,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let usage = "expected DATABASE_URL PESSOAS [SEED]";
-    let url = arguments.next().ok_or(usage)?;
-    let count: usize = arguments.next().ok_or(usage)?.parse().map_err(|_| usage)?;
-    let seed = arguments.next().map_or(Ok(1), |seed| seed.parse()).map_err(|_| usage)?;
-
+    let Arguments { url, count, seed } = Arguments::parse();
+    let count = usize::try_from(count)?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     let mut generator =

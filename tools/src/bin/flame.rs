@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::io::{self, BufRead, Write};
 
+use clap::Parser;
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::{Folder, Options};
 use inferno::flamegraph;
@@ -23,15 +24,36 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Service by process.
 type Owners = HashMap<String, String>;
 
+/// From `perf script` to a flame graph.
+#[derive(Parser)]
+enum Task {
+    /// Samples on standard input become folded stacks
+    Fold {
+        /// A file with a line `PID SERVICE` for each process
+        owners: String,
+    },
+    /// Switches of the scheduler on standard input become folded stacks with microseconds off the CPU
+    Waits {
+        /// A file with a line `PID SERVICE` for each process
+        owners: String,
+    },
+    /// Folded stacks on standard input become an SVG
+    Draw {
+        /// Its title
+        title: String,
+        /// What is written below
+        subtitle: String,
+        /// What is counted
+        #[arg(default_value = "samples")]
+        unit: String,
+    },
+}
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["fold", owners] => fold(&read(owners)?),
-        ["waits", owners] => waits(&read(owners)?),
-        ["draw", title, subtitle] => draw(title, subtitle, "samples"),
-        ["draw", title, subtitle, unit] => draw(title, subtitle, unit),
-        _ => Err("expected fold OWNERS, waits OWNERS or draw TITLE SUBTITLE [UNIT]".into()),
+    match Task::parse() {
+        Task::Fold { owners } => fold(&read(&owners)?),
+        Task::Waits { owners } => waits(&read(&owners)?),
+        Task::Draw { title, subtitle, unit } => draw(&title, &subtitle, &unit),
     }
 }
 
