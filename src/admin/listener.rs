@@ -36,9 +36,9 @@ impl Admin {
     ///
     /// One line: it cannot listen there, or its thread cannot start.
     pub fn start(listen: &Listen, board: Arc<Board>) -> Result<Admin, String> {
-        let bound = Bound::bind(listen, 0).map_err(|why| format!("--admin: {why}"))?;
+        let bound = Bound::bind_for("--admin", listen, 0)?;
         let name = bound.name();
-        let cannot = |error: io::Error| format!("--admin: cannot listen on {name}: {error}");
+        let cannot = |error: io::Error| format!("cannot listen on {name} for operators: {error}");
         let socket = bound.listen(BACKLOG, true).map_err(cannot)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (listener, path) = {

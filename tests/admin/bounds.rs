@@ -115,6 +115,6 @@ fn an_address_that_cannot_be_had() {
     let output = command.stderr(std::process::Stdio::piped()).output().expect("a process");
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("--admin: cannot listen on") && said.contains(&taken.to_string()), "{said}");
+    assert!(said.contains("give another --admin") && said.contains(&taken.to_string()), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
