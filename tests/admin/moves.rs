@@ -310,7 +310,8 @@ fn log_lines_that_are_lost() {
     let api = format!("{path}.api");
     command.args(["--listen", &format!("unix:{api}"), "--log=trace", "--admin", &listen, "--cores=1"]);
     command.args(["--database-url", &database_url(&cluster.config())]);
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("a process");
+    command.stderr(Stdio::piped());
+    let _server = Child::start(command);
     let admin = Address::Unix(path.into());
     let lost = || {
         let answer = Connection::try_open(&admin)?.try_ask("GET", "/metrics", "")?;
@@ -326,13 +327,6 @@ fn log_lines_that_are_lost() {
         }
         lost().is_ok_and(|lost| lost > 0.0)
     });
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(child.id().cast_signed()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .expect("a live process");
-    drop(child.stderr.take());
-    wait_until("its end", || child.try_wait().is_ok_and(|ended| ended.is_some()));
 }
 
 /// What a linter of Prometheus says: nothing.
