@@ -69,6 +69,10 @@ pub struct Serve {
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
     cache_bytes: CacheBytes,
 
+    /// Where operators ask for /metrics, /healthz and /readyz: a TCP address, or unix:PATH; without it, nowhere
+    #[arg(long, env = "ADMIN")]
+    pub admin: Option<Listen>,
+
     /// What is logged: off, error, warn, info, debug, trace, or a filter such as info,rinha::postgres=debug
     #[arg(long, env = "LOG", default_value = "info")]
     pub log: LogFilter,
@@ -113,6 +117,9 @@ impl Serve {
         // A machine that does not tell its CPUs is no wrong value.
         if let Ok(machine) = Machine::this() {
             machine.choose(&self.cores)?;
+        }
+        if self.admin.as_ref().is_some_and(Listen::is_one_a_core) {
+            return Err("--admin: expected one socket, not one a core".to_owned());
         }
         match &self.database_url {
             Some(url) => Source::parse(url).map(drop).map_err(|why| format!("--database-url: {why}")),

@@ -25,15 +25,17 @@
 //! |---|---|---|
 //! | [`net`] | a connection: accept, read, answer, write, each in bounded time | http channel ledger |
 //! | [`http`] | HTTP/1.1 as a mapping between bytes and values | - |
-//! | [`api`] | one function for each endpoint, as the contract has it | http ledger people pessoa |
+//! | [`api`] | one function for each endpoint, as the contract has it | http ledger metrics people pessoa |
 //! | [`pessoa`] | a person: JSON, the rules, rendering | - |
 //! | [`people`] | whose key it is, the way there, each core's part and its memory | pessoa channel ledger postgres |
 //! | [`channel`] | to another thread and back: rings and tickets | - |
-//! | [`postgres`] | to the database and back, and the feed | pessoa channel |
-//! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel ledger postgres |
-//! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded |
+//! | [`postgres`] | to the database and back, and the feed | pessoa channel metrics |
+//! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel ledger metrics postgres |
+//! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded admin |
 //! | [`embedded`] | a private Postgres: processes and files, no SQL | - |
 //! | [`config`] | flags and environment | core net postgres |
+//! | [`admin`] | what an operator may ask, on a listener of its own | http net channel api core metrics people postgres |
+//! | [`metrics`] | histograms that add up | - |
 //! | [`ledger`] | the bytes that a core holds for its clients | - |
 //! | [`limits`] | every bound, by name and unit | - |
 //!
@@ -57,6 +59,7 @@
 //! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
 //! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.
 
+pub mod admin;
 pub mod api;
 pub mod channel;
 pub mod config;
@@ -65,6 +68,7 @@ pub mod embedded;
 pub mod http;
 pub mod ledger;
 pub mod limits;
+pub mod metrics;
 pub mod net;
 pub mod people;
 pub mod pessoa;

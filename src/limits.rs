@@ -107,7 +107,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// and closed at once.
 pub const REFUSALS_MAX: usize = 16;
 /// File descriptors kept for everything of the process that is not a client connection.
-pub const FILE_RESERVE: usize = 48;
+pub const FILE_RESERVE: usize = 48 + ADMIN_CONNECTIONS_MAX;
 /// File descriptors kept besides for each core and its database thread.
 pub const FILE_RESERVE_PER_CORE: usize = 20 + REFUSALS_MAX;
 /// From the first byte of a request to its last (`408`).
@@ -255,6 +255,17 @@ pub const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// `Retry-After` of a `503`, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 
+// The admin listener.
+
+/// Connections of operators at once; one more is answered `503` and closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// From the accept of such a connection to its close: the request, the gathering and the answer.
+pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a core has to say what it counted; one that says it later is left out, and named.
+pub const ADMIN_CORE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck.
+pub const ADMIN_QUESTIONS_MAX: usize = 2 * ADMIN_CONNECTIONS_MAX;
+
 // The log.
 
 /// Lines that wait to be written; further ones are lost, and counted.
@@ -324,6 +335,7 @@ pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
 
 const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
+    assert!(2 * ADMIN_CORE_TIME_MAX.as_millis() < ADMIN_TIME_MAX.as_millis());
     assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);

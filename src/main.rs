@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                 Ok(log) => log,
                 Err(why) => return fail(&why),
             };
-            let status = match process::serve(&serve, give_back) {
+            let status = match process::serve(&serve, give_back, log.lost()) {
                 Ok(()) => {
                     // The last line of an orderly stop, so that whoever waits for it knows.
                     tracing::info!("stopped");

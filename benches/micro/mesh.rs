@@ -95,7 +95,8 @@ fn serve(
         let of = Identity { system: 1, timeline: 1 };
         partition.learn(Learnt::Committed(&records[core]), of);
         partition.hear(Fed::Loaded);
-        let no_connections = ConnectionState { open: 0, accepted: 0, refused: 0, panics: 0, draining: false };
+        let no_connections =
+            ConnectionState { open: 0, limit: 0, accepted: 0, refused: 0, panics: 0, draining: false };
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);
         let mesh = Mesh::join(wiring, Rc::new(partition), ledger, Box::new(move || no_connections));
         let Some(inbox) = inbox else { return std::future::pending().await };

@@ -1,13 +1,17 @@
 //! One function per endpoint; reads like the contract. It knows the cores as one mesh, and never a socket.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::health::Health;
-use super::route::{Route, route};
+use super::requests::Requests;
+use super::route::{NO_ROUTE, Route, route};
 use crate::http::reply::{JSON, TEXT};
-use crate::http::{BadEncoding, Persistence, Reply, Request, Service, Status, decode_form_utf8, first_value};
+use crate::http::{
+    Answered, BadEncoding, Method, Reply, Request, Service, Status, decode_form_utf8, first_value,
+};
 use crate::people::{Creation, Mesh, Unavailable};
 use crate::pessoa::{self, Record, Refusal, lower};
 
@@ -17,13 +21,30 @@ pub struct Api {
     pub mesh: Rc<Mesh>,
     /// What `/healthz` says.
     pub health: Health,
+    /// What was answered, and how long it took.
+    pub requests: Requests,
 }
 
 impl Service for Api {
-    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) -> Persistence {
-        match route(request.method, request.target) {
+    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) -> Answered {
+        let (method, received) = (request.method, request.received);
+        let route = route(request.method, request.target);
+        let name = route.name();
+        let answered = self.answer(route, request.body, reply).await;
+        self.requests.count(method, name, answered.status, received.elapsed());
+        answered
+    }
+
+    fn rejected(&self, status: Status, received: Instant) {
+        self.requests.count(Method::Unknown, NO_ROUTE, status, received.elapsed());
+    }
+}
+
+impl Api {
+    async fn answer(&self, route: Route<'_>, body: &[u8], reply: Reply<'_>) -> Answered {
+        match route {
             Route::Fetch(Some(id)) => self.fetch(id, reply).await,
-            Route::Create => self.create(request.body, reply).await,
+            Route::Create => self.create(body, reply).await,
             Route::Search(query) => self.search(query, reply).await,
             Route::Count => self.count(reply).await,
             Route::Health => self.health(reply).await,
@@ -44,11 +65,9 @@ impl Service for Api {
             }
         }
     }
-}
 
-impl Api {
     /// `POST /pessoas`: 201 once the row is committed, never before.
-    async fn create(&self, body: &[u8], reply: Reply<'_>) -> Persistence {
+    async fn create(&self, body: &[u8], reply: Reply<'_>) -> Answered {
         let candidate = match pessoa::decode(body) {
             Ok(candidate) => candidate,
             Err(Refusal::Malformed(reason)) => {
@@ -79,7 +98,7 @@ impl Api {
     }
 
     /// `GET /pessoas/:id`: from memory, else from Postgres; 404 only when Postgres has no such row.
-    async fn fetch(&self, id: Uuid, reply: Reply<'_>) -> Persistence {
+    async fn fetch(&self, id: Uuid, reply: Reply<'_>) -> Answered {
         match self.mesh.fetch(id).await {
             Ok(Some(body)) => reply.json(Status::OK, &body),
             Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
@@ -88,7 +107,7 @@ impl Api {
     }
 
     /// `GET /pessoas?t=:termo`: at most 50 pessoas that contain the term, in ascending order of id.
-    async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) -> Persistence {
+    async fn search(&self, query: Option<&[u8]>, reply: Reply<'_>) -> Answered {
         let Some(raw) = first_value(query.unwrap_or_default(), b"t") else {
             return reply.problem(
                 Status::BAD_REQUEST,
@@ -121,7 +140,7 @@ impl Api {
     }
 
     /// `GET /contagem-pessoas`: what Postgres counts now, never what a cache holds.
-    async fn count(&self, reply: Reply<'_>) -> Persistence {
+    async fn count(&self, reply: Reply<'_>) -> Answered {
         match self.mesh.count().await {
             Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
             Err(why) => reply.unavailable(read_unavailable(why)),
@@ -129,14 +148,14 @@ impl Api {
     }
 
     /// `GET /healthz`: speaks of this instance; the database's state is a member.
-    async fn health(&self, reply: Reply<'_>) -> Persistence {
+    async fn health(&self, reply: Reply<'_>) -> Answered {
         let (serving, document) = self.health.render(&self.mesh.states().await);
         let status = if serving { Status::OK } else { Status::SERVICE_UNAVAILABLE };
         reply.body(status, JSON, None, document.as_bytes())
     }
 }
 
-fn created(record: &Record, reply: Reply<'_>) -> Persistence {
+fn created(record: &Record, reply: Reply<'_>) -> Answered {
     const PREFIX: &[u8] = b"/pessoas/";
     let mut location = [0; PREFIX.len() + uuid::fmt::Hyphenated::LENGTH];
     location[..PREFIX.len()].copy_from_slice(PREFIX);
@@ -145,7 +164,7 @@ fn created(record: &Record, reply: Reply<'_>) -> Persistence {
 }
 
 /// `200` with a JSON array of `bodies`, each of which is JSON already.
-fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Persistence {
+fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Answered {
     let separators = bodies.len().saturating_sub(1);
     let length = 2 + separators + bodies.iter().map(|body| body.len()).sum::<usize>();
     reply.with_body(Status::OK, JSON, None, length, |out| {

@@ -127,8 +127,8 @@ impl Health {
                 reachable: cores.iter().all(|core| core.partition.reachable),
                 version: &self.database_version,
                 durable: self.durable,
-                creates_waiting: sum(|core| core.partition.creates_waiting),
-                reads_waiting: sum(|core| core.partition.reads_waiting),
+                creates_waiting: sum(|core| core.partition.lines.commit.now),
+                reads_waiting: sum(|core| core.partition.lines.read.now),
             },
             cache: CacheState {
                 pessoas: sum(|core| core.partition.memory.pessoas),

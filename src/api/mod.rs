@@ -1,11 +1,13 @@
 //! The endpoints: what the contract says of each path. It knows the people and HTTP's form, never a socket or SQL.
 //!
 //! A request's way through the files: `route` (method and path to endpoint), `handlers` (one function each);
-//! `health` is what the instance says of itself.
+//! `requests` counts what was answered; `health` is what the instance says of itself.
 
 mod handlers;
 mod health;
+mod requests;
 mod route;
 
 pub use handlers::Api;
 pub use health::{DriverState, Health};
+pub use requests::{Requests, Series};

@@ -25,6 +25,23 @@ pub(super) enum Route<'a> {
     NotImplemented,
 }
 
+/// The name of a path that there is not.
+pub(super) const NO_ROUTE: &str = "";
+
+impl Route<'_> {
+    /// The path with its variables by name, for metrics. A path that is known and does not take the method has none: nobody
+    /// asks for it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Route::Create | Route::Search(_) => "/pessoas",
+            Route::Fetch(_) => "/pessoas/{id}",
+            Route::Count => "/contagem-pessoas",
+            Route::Health => "/healthz",
+            Route::Unknown | Route::NotAllowed(_) | Route::NotImplemented => NO_ROUTE,
+        }
+    }
+}
+
 /// Paths are compared byte for byte: a percent-encoded letter is another path.
 pub(super) fn route(method: Method, target: &[u8]) -> Route<'_> {
     if method == Method::Unknown {

@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// What a filter may name: the crates and rooms that have something to log.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
+    "rinha::admin",
     "rinha::api",
     "rinha::channel",
     "rinha::config",
@@ -15,6 +16,7 @@ const NAMES: [&str; 15] = [
     "rinha::http",
     "rinha::ledger",
     "rinha::limits",
+    "rinha::metrics",
     "rinha::net",
     "rinha::people",
     "rinha::pessoa",

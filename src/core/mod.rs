@@ -7,4 +7,4 @@ mod worker;
 
 pub use driver::{Chosen, Driver, DriverKind, Wanted};
 pub use topology::{Cores, Machine};
-pub use worker::{CoreEvent, CorePlan, Order, Serving, run};
+pub use worker::{CoreEvent, CorePlan, Counted, Order, Question, Serving, run};

@@ -5,15 +5,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use monoio::time::sleep;
+use tokio::sync::oneshot;
 
 use super::driver::{Chosen, Driver, Wanted};
 use super::topology;
-use crate::api::{Api, DriverState, Health};
+use crate::api::{Api, DriverState, Health, Requests, Series};
 use crate::channel::ring;
 use crate::ledger::Ledger;
 use crate::limits::{FEED_PAUSE, FEED_TURN_MAX};
+use crate::metrics::Tally;
 use crate::net::{Accepted, Bound, Intake, Shared, clock};
-use crate::people::{ConnectionState, Mesh, Minter, Partition, Wiring};
+use crate::people::{ConnectionState, CoreState, Mesh, Minter, Partition, Wiring};
 use crate::postgres::{Fed, Link, ServerFacts};
 
 /// All that one core is made of.
@@ -46,6 +48,19 @@ pub struct CorePlan {
     pub give_back: fn(),
     /// What the core is told to do.
     pub orders: ring::Receiver<Order>,
+    /// Where it is asked what it counted.
+    pub questions: ring::Receiver<Question>,
+}
+
+/// Asks a core what it counted.
+pub struct Question(pub oneshot::Sender<Counted>);
+
+/// What a core counted, and what it is at the moment.
+pub struct Counted {
+    /// What it says in `/healthz` too.
+    pub state: CoreState,
+    /// What it answered.
+    pub requests: Vec<(Series, Tally)>,
 }
 
 /// What a core is told, in this order.
@@ -131,7 +146,9 @@ async fn core(
             database_version: plan.server.version,
             durable: plan.server.durable,
         },
+        requests: Requests::default(),
     });
+    monoio::spawn(tell_what_was_counted(plan.questions, Rc::clone(&api)));
     let (time, give_back) = (Rc::clone(&shared), plan.give_back);
     monoio::spawn(clock::every_second(move || {
         time.tick();
@@ -172,11 +189,21 @@ async fn core(
 fn connection_state(shared: Rc<Shared>) -> Box<dyn Fn() -> ConnectionState> {
     Box::new(move || ConnectionState {
         open: shared.connections.count(),
+        limit: shared.connections.max(),
         accepted: shared.counters.accepted(),
         refused: shared.counters.refused(),
         panics: shared.counters.panicked(),
         draining: shared.drain.has_begun(),
     })
+}
+
+/// Answers whoever asks what was counted, for ever.
+async fn tell_what_was_counted(mut questions: ring::Receiver<Question>, api: Rc<Api>) {
+    while let Some(Question(answer)) = questions.pop().await {
+        let counted = Counted { state: api.mesh.state(), requests: api.requests.tallies() };
+        // Whoever asked may have given up.
+        let _gone = answer.send(counted).is_err();
+    }
 }
 
 /// Takes in what the feed sends, for ever.

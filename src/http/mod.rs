@@ -20,7 +20,7 @@ pub mod target;
 pub use chunked::ChunkedDecoder;
 pub use date::HttpDate;
 pub use reject::Reject;
-pub use reply::{Moment, Reply};
+pub use reply::{Answered, Moment, Reply};
 pub use request::{Framing, Head, HeadParser, Method, Progress, Version};
 pub use response::{CONTINUE, Persistence, ResponseHead, write_head};
 pub use service::{Request, Service};

@@ -32,8 +32,16 @@ pub trait Moment {
     fn has_room(&self, gathered: usize, more: usize) -> bool;
 }
 
-/// Where the answer to one request goes. Every method writes a whole answer, and returns what the answer says about the
-/// connection. It consumes the reply, so that a request gets one answer.
+/// What was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// The answer's status.
+    pub status: Status,
+    /// What it says about the connection.
+    pub persistence: Persistence,
+}
+
+/// Where the answer to one request goes. Every method writes a whole answer, and returns what was answered. It consumes the reply, so that a request gets one answer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     moment: &'a dyn Moment,
@@ -56,7 +64,7 @@ impl<'a> Reply<'a> {
         extra: Extra<'_>,
         length: usize,
         body: impl FnOnce(&mut Vec<u8>),
-    ) -> Persistence {
+    ) -> Answered {
         if !self.head_only && !self.moment.has_room(self.out.len(), length) {
             return self.no_room();
         }
@@ -76,10 +84,10 @@ impl<'a> Reply<'a> {
             body(self.out);
             debug_assert_eq!(self.out.len() - start, length, "Content-Length is the body's length");
         }
-        persistence
+        Answered { status, persistence }
     }
 
-    fn no_room(self) -> Persistence {
+    fn no_room(self) -> Answered {
         let body = problem_json(Status::SERVICE_UNAVAILABLE, "too many answers wait to be read, try again");
         let seconds = RETRY_AFTER_SECONDS.to_string();
         let head = ResponseHead {
@@ -91,32 +99,26 @@ impl<'a> Reply<'a> {
         };
         write_head(self.out, &head, &self.moment.date());
         self.out.extend_from_slice(body.as_bytes());
-        Persistence::Close
+        Answered { status: head.status, persistence: head.persistence }
     }
 
     /// An answer whose body is there already.
-    pub fn body(
-        self,
-        status: Status,
-        content_type: &'static str,
-        extra: Extra<'_>,
-        body: &[u8],
-    ) -> Persistence {
+    pub fn body(self, status: Status, content_type: &'static str, extra: Extra<'_>, body: &[u8]) -> Answered {
         self.with_body(status, content_type, extra, body.len(), |out| out.extend_from_slice(body))
     }
 
     /// An answer with a JSON body and no extra field.
-    pub fn json(self, status: Status, body: &[u8]) -> Persistence {
+    pub fn json(self, status: Status, body: &[u8]) -> Answered {
         self.body(status, JSON, None, body)
     }
 
     /// A 4xx or 5xx: `{"title","status","detail"}`, the title being the status' reason phrase.
-    pub fn problem(self, status: Status, detail: &str, extra: Extra<'_>) -> Persistence {
+    pub fn problem(self, status: Status, detail: &str, extra: Extra<'_>) -> Answered {
         self.body(status, PROBLEM, extra, problem_json(status, detail).as_bytes())
     }
 
     /// `503`: the same request may be sent again. Its outcome is unknown unless `detail` says more.
-    pub fn unavailable(self, detail: &str) -> Persistence {
+    pub fn unavailable(self, detail: &str) -> Answered {
         let seconds = RETRY_AFTER_SECONDS.to_string();
         self.problem(Status::SERVICE_UNAVAILABLE, detail, Some(("Retry-After", seconds.as_bytes())))
     }

@@ -80,6 +80,11 @@ impl Connections {
         Connections { entries: RefCell::new(Slab::new()), max }
     }
 
+    /// How many may be open.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// How many are open.
     pub fn count(&self) -> usize {
         self.entries.borrow().len()

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use monoio::buf::{IoBufMut, SliceMut};
@@ -19,7 +19,9 @@ use super::connections::{Phase, end};
 use super::incoming::{Incoming, Next};
 use super::shared::{Registration, Shared};
 use super::turn::Turn;
-use crate::http::{CONTINUE, Head, HttpDate, Method, Moment, Persistence, Reply, Service, Status, Version};
+use crate::http::{
+    Answered, CONTINUE, Head, HttpDate, Method, Moment, Persistence, Reply, Service, Status, Version,
+};
 use crate::ledger::{Account, Held};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_TIME_MAX, READ_BUFFER_INITIAL, REQUEST_TIME_MAX, WRITE_BUFFER_HIGH,
@@ -153,6 +155,8 @@ struct Conversation<S, V> {
     registration: Registration,
     service: Rc<V>,
     incoming: Incoming,
+    /// When the last bytes came: one look at the clock for all requests that were read together.
+    read_at: Instant,
     /// What `incoming` takes beyond its smallest size.
     received: Held,
     /// Answers that were gathered and not written yet.
@@ -184,6 +188,7 @@ where
             registration,
             service,
             incoming: Incoming::new(),
+            read_at: Instant::now(),
             received,
             output: Vec::new(),
             gathered,
@@ -264,7 +269,7 @@ where
     }
 
     async fn answer(&mut self, head: Head) -> Persistence {
-        let (request, length) = self.incoming.request(&head);
+        let (request, length) = self.incoming.request(&head, self.read_at);
         let now = Now {
             registration: &self.registration,
             incoming: &self.incoming,
@@ -275,20 +280,21 @@ where
         self.registration.enter(Phase::Answering);
         let before = self.output.len();
         let reply = Reply::new(&mut self.output, &now, head.method == Method::Head);
-        let persistence = self.service.respond(request, reply).await;
+        let answered = self.service.respond(request, reply).await;
         self.incoming.answered(length);
         self.turn.answered(self.output.len() - before);
         if self.output.len() > WRITE_BUFFER_KEEP {
             // The answer asked for room; what is beyond its body is little.
             self.gathered.set(self.output.len());
         }
-        persistence
+        answered.persistence
     }
 
     /// Answers with an error, after which the connection is closed.
-    fn reject(&mut self, answer: impl FnOnce(Reply<'_>) -> Persistence) {
+    fn reject(&mut self, answer: impl FnOnce(Reply<'_>) -> Answered) {
         let last = Last(&self.registration.shared);
-        answer(Reply::new(&mut self.output, &last, self.incoming.head_only()));
+        let answered = answer(Reply::new(&mut self.output, &last, self.incoming.head_only()));
+        self.service.rejected(answered.status, self.read_at);
     }
 
     /// Writes all answers that were gathered.
@@ -329,6 +335,7 @@ where
         })
         .await;
         self.turn.read(polls > 1);
+        self.read_at = Instant::now();
         self.incoming.take_back(SliceMut::into_inner(slice));
         Ok(if read? > 0 { Filled::Bytes } else { Filled::End })
     }

@@ -1,6 +1,8 @@
 //! What a connection received and has not answered yet: bytes in, whole requests out. It knows how requests are framed,
 //! and no socket.
 
+use std::time::Instant;
+
 use crate::http::{ChunkedDecoder, Framing, Head, HeadParser, Progress, Reject, Request};
 use crate::limits::{BODY_MAX, READ_BUFFER_INITIAL, READ_BUFFER_MAX};
 
@@ -110,14 +112,15 @@ impl Incoming {
         }
     }
 
-    /// The request of `head`, which [`next`](Self::next) gave, and how many bytes of the buffer it takes.
-    pub(super) fn request(&self, head: &Head) -> (Request<'_>, usize) {
+    /// The request of `head`, which [`next`](Self::next) gave and whose last byte was read at `received`, and how many bytes of
+    /// the buffer it takes.
+    pub(super) fn request(&self, head: &Head, received: Instant) -> (Request<'_>, usize) {
         let bytes = &self.bytes[self.start..];
         let (length, body) = match head.framing {
             Framing::Length(length) => (head.length + length, &bytes[head.length..head.length + length]),
             Framing::Chunked => (head.length, &self.body[..]),
         };
-        (Request { method: head.method, target: &bytes[head.target.clone()], body }, length)
+        (Request { method: head.method, target: &bytes[head.target.clone()], body, received }, length)
     }
 
     /// A request that took `length` bytes of the buffer was answered.

@@ -103,6 +103,15 @@ impl Bound {
     ///
     /// One line that names the address and what is wrong with it.
     pub fn bind(listen: &Listen, core: usize) -> Result<Bound, String> {
+        Bound::bind_for("--listen", listen, core)
+    }
+
+    /// As [`bind`](Self::bind), for an address that another flag gave.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the address and what is wrong with it.
+    pub fn bind_for(flag: &str, listen: &Listen, core: usize) -> Result<Bound, String> {
         let began = Instant::now();
         let bound = loop {
             let bound = match listen {
@@ -119,11 +128,13 @@ impl Bound {
         bound.map_err(|error| {
             let remedy = match error.kind() {
                 io::ErrorKind::AddrInUse => {
-                    "; another server listens there: stop it or give another --listen"
+                    format!("; another server listens there: stop it or give another {flag}")
                 }
-                io::ErrorKind::PermissionDenied => "; give another --listen or run as a user who may",
-                io::ErrorKind::NotFound => "; its directory does not exist",
-                _ => "",
+                io::ErrorKind::PermissionDenied => {
+                    format!("; give another {flag} or run as a user who may")
+                }
+                io::ErrorKind::NotFound => "; its directory does not exist".to_owned(),
+                _ => String::new(),
             };
             format!("cannot listen on {listen}: {error}{remedy}")
         })

@@ -18,7 +18,7 @@ use super::Shared;
 use super::clock::ticks;
 use super::connections::Phase;
 use super::conversation::serve;
-use crate::http::{Persistence, Reply, Request, Service, Status};
+use crate::http::{Answered, Reply, Request, Service, Status};
 use crate::ledger::Ledger;
 use crate::limits::{IDLE_TIME_MAX, REQUEST_TIME_MAX};
 
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Commits(RefCell<usize>);
 
 impl Service for Commits {
-    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) -> Persistence {
+    async fn respond(&self, request: Request<'_>, reply: Reply<'_>) -> Answered {
         assert_eq!(request.body, b"Ana");
         *self.0.borrow_mut() += 1;
         reply.json(Status::CREATED, request.body)

@@ -18,7 +18,7 @@ use super::home::{owner_of_apelido, owner_of_id};
 use super::partition::{AskPostgres, Creation, Partition};
 use super::results::{Bodies, Results};
 use super::shard::Found;
-use super::state::{ConnectionState, CoreState};
+use super::state::{ConnectionState, CoreState, MeshState};
 use super::unavailable::Unavailable;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Ticket, Tickets};
@@ -117,6 +117,30 @@ pub struct Mesh {
     ledger: Rc<Ledger>,
     /// Asks what this core's connections are.
     connections: Box<dyn Fn() -> ConnectionState>,
+    asked: Asked,
+}
+
+/// How often this core asked another one, by what for.
+#[derive(Default)]
+struct Asked {
+    create: Cell<u64>,
+    fetch: Cell<u64>,
+    search: Cell<u64>,
+    bodies: Cell<u64>,
+    refused: Cell<u64>,
+}
+
+impl Asked {
+    fn count(&self, question: &Question) {
+        let count = match question {
+            Question::Create(_) => &self.create,
+            Question::Fetch(_) => &self.fetch,
+            Question::Search(_) => &self.search,
+            Question::Bodies(_) => &self.bodies,
+            Question::State => return,
+        };
+        count.set(count.get() + 1);
+    }
 }
 
 /// The body of a pessoa: borrowed from this core's memory, or sent by another core or by Postgres.
@@ -153,6 +177,7 @@ impl Mesh {
             tickets: Tickets::with_capacity(1024),
             ledger,
             connections,
+            asked: Asked::default(),
         });
         for (core, receiver) in wiring.receivers.into_iter().enumerate() {
             if let Some(receiver) = receiver {
@@ -285,11 +310,23 @@ impl Mesh {
         std::iter::once(self.state()).chain(others.into_iter().flatten()).collect()
     }
 
-    fn state(&self) -> CoreState {
+    /// What this core says of itself.
+    pub fn state(&self) -> CoreState {
         CoreState {
             partition: self.partition.state(),
             connections: (self.connections)(),
             ledger: self.ledger.state(),
+            mesh: self.mesh_state(),
+        }
+    }
+
+    fn mesh_state(&self) -> MeshState {
+        let Asked { create, fetch, search, bodies, refused } = &self.asked;
+        MeshState {
+            asked: [("create", create), ("fetch", fetch), ("search", search), ("bodies", bodies)]
+                .map(|(what, count)| (what, count.get())),
+            open_max: self.peers.iter().flatten().map(|peer| peer.open.get()).max().unwrap_or(0),
+            refused: refused.get(),
         }
     }
 
@@ -308,9 +345,11 @@ impl Mesh {
             _ => MESH_QUESTIONS_MAX,
         };
         if peer.open.get() >= most {
+            self.asked.refused.set(self.asked.refused.get() + 1);
             return Err(Unavailable::NoRoom);
         }
         peer.open.set(peer.open.get() + 1);
+        self.asked.count(&question);
         let awaited = self.tickets.take(core);
         self.send(core, Message::Ask { ticket: awaited.ticket(), question });
         Ok(awaited)

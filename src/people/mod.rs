@@ -15,5 +15,5 @@ pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_i
 pub use mesh::{Mesh, Wiring, wire};
 pub use partition::{Creation, Partition, PartitionState};
 pub use results::Results;
-pub use state::{ConnectionState, CoreState};
+pub use state::{ConnectionState, CoreState, MeshState};
 pub use unavailable::Unavailable;

@@ -16,7 +16,7 @@ use super::unavailable::Unavailable;
 use super::unproven::{Seen, Unproven};
 use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
 use crate::pessoa::Record;
-use crate::postgres::{Create, Database, Fed, Identity, Learnt};
+use crate::postgres::{Create, Database, Fed, Identity, Learnt, Lines};
 
 /// What became of a create.
 pub enum Creation {
@@ -49,10 +49,10 @@ pub struct PartitionState {
     pub age: Option<Duration>,
     /// Whether its connections to the database stand, and the feed's connection too.
     pub reachable: bool,
-    /// Creates that wait for their commit.
-    pub creates_waiting: usize,
-    /// Point reads and counts that wait.
-    pub reads_waiting: usize,
+    /// From the feed's last question to the moment when this core had all that it brought.
+    pub lag: Option<Duration>,
+    /// Who waits for the database, and who got no answer.
+    pub lines: Lines,
 }
 
 /// One core's part.
@@ -70,6 +70,8 @@ pub struct Partition {
     served: Cell<bool>,
     /// Every row that was committed before this time is in memory.
     fresh: Cell<Option<Instant>>,
+    /// How long the news of `fresh` took to come here.
+    lag: Cell<Option<Duration>>,
     fed: Cell<bool>,
     /// The last thing that memory gave up for want of room and that was logged.
     said: Cell<GivenUp>,
@@ -104,6 +106,7 @@ impl Partition {
             loaded: Cell::new(false),
             served: Cell::new(false),
             fresh: Cell::new(None),
+            lag: Cell::new(None),
             fed: Cell::new(false),
             said: Cell::new(GivenUp::Nothing),
         }
@@ -244,8 +247,8 @@ impl Partition {
             reloading: self.served.get() && !self.loaded.get(),
             age: self.age(),
             reachable: self.database.reachable() && self.fed.get(),
-            creates_waiting: self.database.creates_waiting(),
-            reads_waiting: self.database.reads_waiting(),
+            lag: self.lag.get(),
+            lines: self.database.lines(),
         }
     }
 
@@ -283,7 +286,10 @@ impl Partition {
                 *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
                 drop(heard);
             }
-            Fed::Fresh(fresh) => self.fresh.set(Some(fresh)),
+            Fed::Fresh(fresh) => {
+                self.fresh.set(Some(fresh));
+                self.lag.set(Some(fresh.elapsed()));
+            }
             Fed::Reachable(reachable) => self.fed.set(reachable),
             Fed::Loaded => {
                 self.shard.borrow_mut().end_bulk_load();

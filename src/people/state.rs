@@ -12,6 +12,19 @@ pub struct CoreState {
     pub connections: ConnectionState,
     /// The bytes that it holds for them.
     pub ledger: LedgerState,
+    /// What it asks the other cores.
+    pub mesh: MeshState,
+}
+
+/// The questions of one core to the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MeshState {
+    /// Those that were asked, by what for: each is a hop to another core and back.
+    pub asked: [(&'static str, u64); 4],
+    /// Those to the core that has answered the fewest, and has not answered these yet.
+    pub open_max: usize,
+    /// Those for which there was no room.
+    pub refused: u64,
 }
 
 /// The connections of one core.
@@ -19,6 +32,8 @@ pub struct CoreState {
 pub struct ConnectionState {
     /// Those that are open.
     pub open: usize,
+    /// How many may be open.
+    pub limit: usize,
     /// Those that were ever accepted.
     pub accepted: u64,
     /// Those for which there was no room.

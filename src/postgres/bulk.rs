@@ -7,6 +7,7 @@ use super::connector::Connector;
 use super::fanout::{Fanout, Owners};
 use super::history::Identity;
 use super::sql::{self, Xid8};
+use crate::metrics::Count;
 use crate::pessoa::Record;
 
 /// Sends the rows of these transactions to the cores, which are `serving` or not. Tries until it succeeds; whoever drops
@@ -20,7 +21,10 @@ pub(super) async fn send<O: Fn(&Record) -> Owners>(
 ) -> Vec<Xid8> {
     loop {
         let session = connector.connect().await;
-        let each = async |record| cores.row(record, serving).await;
+        let each = async |record| {
+            cores.row(record, serving).await;
+            connector.counters().rows_fed.add(1);
+        };
         let sent = session.rows(of, &transactions, each).await;
         cores.wake_all();
         match sent {

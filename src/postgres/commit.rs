@@ -48,9 +48,13 @@ pub(super) async fn run(
             queue.fill(&mut batch, COMMIT_BATCH_MAX, COMMIT_BATCH_BYTES_MAX, |record| record.bytes());
             if !batch.is_empty() {
                 last = Some(Begun { at: Instant::now(), rows: batch.len() });
+                connector.counters().batch(batch.len());
             }
             let wanted = proofs.take();
-            match Settling::new(&session, &mut queue, &feed, &mut aside).settle(batch).await {
+            match Settling::new(&session, &mut queue, &feed, &mut aside, connector.counters())
+                .settle(batch)
+                .await
+            {
                 Ok(settled) if wanted.is_empty() || settled.committed => {
                     wanted.give(session.identity());
                     if settled.asked {

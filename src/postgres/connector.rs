@@ -3,10 +3,12 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::counters::Counters;
 use super::history::Identity;
 use super::session::{Session, Statements};
 use super::source::Source;
@@ -18,6 +20,8 @@ const OUTAGE_LOG_PERIOD: Duration = Duration::from_secs(5);
 /// Makes sessions with the statements `S`, for as long as it takes.
 pub(super) struct Connector<S> {
     source: Source,
+    /// Of the thread that it is on.
+    counters: Arc<Counters>,
     statements: PhantomData<S>,
     /// Hears whenever a connection came, with the history of its server, or went.
     reachable: Box<dyn Fn(Option<Identity>)>,
@@ -31,9 +35,14 @@ pub(super) struct Connector<S> {
 }
 
 impl<S: Statements> Connector<S> {
-    pub(super) fn new(source: Source, reachable: impl Fn(Option<Identity>) + 'static) -> Connector<S> {
+    pub(super) fn new(
+        source: Source,
+        counters: &Arc<Counters>,
+        reachable: impl Fn(Option<Identity>) + 'static,
+    ) -> Connector<S> {
         Connector {
             source,
+            counters: Arc::clone(counters),
             statements: PhantomData,
             reachable: Box::new(reachable),
             pause: Cell::default(),
@@ -74,6 +83,11 @@ impl<S: Statements> Connector<S> {
         }
     }
 
+    /// What the sessions' work is counted in.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The session did what it was asked: the next one needs no pause.
     pub(super) fn worked(&self) {
         self.pause.set(Duration::ZERO);
@@ -87,6 +101,7 @@ impl<S: Statements> Connector<S> {
             warn!(connection = S::ROLE.name(), why, "the connection to the database was lost; reconnecting");
             self.said.set(Some(Instant::now()));
         }
+        self.counters.lost(S::ROLE);
         (self.reachable)(None);
     }
 }

@@ -71,6 +71,11 @@ pub(super) struct Fanout<O> {
 }
 
 impl<O: Fn(&Record) -> Owners> Fanout<O> {
+    /// For each core the bytes of the rows that are on their way to it, which anybody may read.
+    pub(super) fn queued_bytes(&self) -> Vec<Arc<AtomicUsize>> {
+        self.queued.clone()
+    }
+
     pub(super) fn new(senders: Vec<ring::Sender<Fed>>, owners: O) -> Fanout<O> {
         let queued = senders.iter().map(|_| Arc::default()).collect();
         let senders = senders.into_iter().map(RefCell::new).collect();

@@ -22,6 +22,8 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use super::bulk;
 use super::connector::Connector;
+use super::counters::{Counters, Operation};
 use super::cursor::Cursor;
 use super::failure::Failure;
 use super::fanout::{Fanout, Fed, Owners};
@@ -42,6 +45,7 @@ use super::source::Source;
 use super::sql::{self, Server, Xid8};
 use crate::channel::ring;
 use crate::limits::{FEED_GAP, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX};
+use crate::metrics::Count;
 use crate::pessoa::Record;
 
 /// How often a long load says how far it is.
@@ -55,6 +59,10 @@ pub struct FeedLinks {
     pub rows: Vec<ring::Receiver<Fed>>,
     /// For each core's Postgres thread, to name its commits.
     pub notices: Vec<FeedNotice>,
+    /// Bytes of the rows that are on their way to each core.
+    pub queued_bytes: Vec<Arc<AtomicUsize>>,
+    /// What the feed counts.
+    pub counters: Arc<Counters>,
 }
 
 /// Starts the feed of an instance with `cores` cores. It ends with the last of the cores' Postgres threads, or by a
@@ -67,8 +75,11 @@ pub fn spawn(
 ) -> std::io::Result<FeedLinks> {
     let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
     let (notices, own) = own_commits(cores);
+    let fanout = Fanout::new(to_cores, owners);
+    let (queued_bytes, counters) = (fanout.queued_bytes(), Arc::<Counters>::default());
+    let counting = Arc::clone(&counters);
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let run = || serve(source, Fanout::new(to_cores, owners), own);
+        let run = || serve(source, fanout, own, &counting);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             // The Postgres threads are gone: the server is leaving.
             Ok(Ok(())) => {}
@@ -76,20 +87,28 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok(FeedLinks { thread, rows, notices })
+    Ok(FeedLinks { thread, rows, notices, queued_bytes, counters })
 }
 
 fn serve<O: Fn(&Record) -> Owners + 'static>(
     source: Source,
     cores: Fanout<O>,
     own: OwnCommits,
+    counters: &Arc<Counters>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
-    let connector = Connector::new(source.clone(), |_| {});
-    let bulk = Rc::new(Connector::new(source.clone(), |_| {}));
-    let follower =
-        Follower { cores: Rc::new(cores), bulk, own, following: None, loaded: false, served: false };
+    let connector = Connector::new(source.clone(), counters, |_| {});
+    let bulk = Rc::new(Connector::new(source.clone(), counters, |_| {}));
+    let follower = Follower {
+        cores: Rc::new(cores),
+        bulk,
+        own,
+        counters: Arc::clone(counters),
+        following: None,
+        loaded: false,
+        served: false,
+    };
     let tasks = LocalSet::new();
     tasks.spawn_local(lookout::run(source));
     tasks.block_on(&runtime, follower.run(connector));
@@ -129,6 +148,7 @@ struct Follower<O> {
     cores: Rc<Fanout<O>>,
     bulk: Rc<Connector<sql::Bulk>>,
     own: OwnCommits,
+    counters: Arc<Counters>,
     following: Option<Following>,
     /// The cores have all of the table of this history.
     loaded: bool,
@@ -252,8 +272,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 info!(rows, elapsed = ?began.elapsed(), "loading");
             }
             self.cores.row(record, self.served).await;
+            self.counters.rows_fed.add(1);
         });
         *cursor = Some(Cursor::new(seen.await?));
+        self.counters.loads.add(1);
         self.cores.wake_all();
         Ok(true)
     }
@@ -273,7 +295,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             rows += 1;
             self.cores.row(record, self.served).await;
         };
-        let seen = session.changes(server, &unseen, &known, each).await?;
+        let question = session.changes(server, &unseen, &known, each);
+        let seen = self.counters.time(Operation::Feed, question).await?;
+        self.counters.rows_fed.add(rows);
         self.cores.wake_all();
         if !same_session {
             info!(

@@ -58,6 +58,8 @@ pub struct Database {
     reads: Line<Job<Question>>,
     searches: Line<Job<Box<[u8]>>>,
     tickets: Tickets<Role, Report>,
+    /// Creates that the database took not.
+    not_stored: Cell<u64>,
     /// The history of the server at the end of each connection; `None` while there is none.
     commits_to: Cell<Option<Identity>>,
     reads_from: Cell<Option<Identity>>,
@@ -67,12 +69,44 @@ pub struct Database {
 /// The way to one connection: the ring of its jobs, and how many are not answered yet.
 struct Line<T> {
     jobs: SharedSender<T>,
+    tally: LineTally,
+}
+
+/// What is counted of one line.
+#[derive(Default)]
+struct LineTally {
     waiting: Cell<usize>,
+    refused: Cell<u64>,
+    timed_out: Cell<u64>,
+}
+
+/// How many wait for one connection, and how many got no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Those who wait now.
+    pub now: usize,
+    /// Those for whom there was no room.
+    pub refused: u64,
+    /// Those who were told nothing in time.
+    pub timed_out: u64,
+}
+
+/// The ways to the connections of one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Creates.
+    pub commit: Waiting,
+    /// Point reads and counts.
+    pub read: Waiting,
+    /// Searches that memory cannot answer.
+    pub search: Waiting,
+    /// Creates that the database took not, at the moment.
+    pub not_stored: u64,
 }
 
 impl<T> Line<T> {
     fn new(jobs: ring::Sender<T>) -> Line<T> {
-        Line { jobs: SharedSender::new(jobs), waiting: Cell::new(0) }
+        Line { jobs: SharedSender::new(jobs), tally: LineTally::default() }
     }
 
     fn push(&self, request: T) {
@@ -91,6 +125,7 @@ impl Database {
             reads: Line::new(jobs.reads),
             searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
+            not_stored: Cell::new(0),
             commits_to: Cell::new(None),
             reads_from: Cell::new(None),
             open: Cell::new(Some(jobs.open)),
@@ -159,14 +194,19 @@ impl Database {
         self.commits_to.get()
     }
 
-    /// Creates that wait for their commit.
-    pub fn creates_waiting(&self) -> usize {
-        self.inserts.waiting.get()
-    }
-
-    /// Point reads and counts that wait.
-    pub fn reads_waiting(&self) -> usize {
-        self.reads.waiting.get()
+    /// Who waits for which connection.
+    pub fn lines(&self) -> Lines {
+        let of = |tally: &LineTally| Waiting {
+            now: tally.waiting.get(),
+            refused: tally.refused.get(),
+            timed_out: tally.timed_out.get(),
+        };
+        Lines {
+            commit: of(&self.inserts.tally),
+            read: of(&self.reads.tally),
+            search: of(&self.searches.tally),
+            not_stored: self.not_stored.get(),
+        }
     }
 
     /// Ends the Postgres thread. The core must not ask anything afterwards.
@@ -234,26 +274,34 @@ impl Database {
                     continue;
                 }
             };
+            let (late, not_stored) = match &report {
+                Report::Unavailable { .. } => (true, false),
+                Report::NotStored { .. } => (false, true),
+                _ => (false, false),
+            };
             let role = self.tickets.answer(ticket, report);
-            let (waiting, _) = self.bound(role);
-            waiting.set(waiting.get() - 1);
+            let (line, _) = self.bound(role);
+            line.waiting.set(line.waiting.get() - 1);
+            line.timed_out.set(line.timed_out.get() + u64::from(late));
+            self.not_stored.set(self.not_stored.get() + u64::from(not_stored));
         }
     }
 
     fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unanswered> {
-        let (waiting, max) = self.bound(role);
-        if waiting.get() >= max {
+        let (line, max) = self.bound(role);
+        if line.waiting.get() >= max {
+            line.refused.set(line.refused.get() + 1);
             return Err(Unanswered::QueueFull);
         }
-        waiting.set(waiting.get() + 1);
+        line.waiting.set(line.waiting.get() + 1);
         Ok(self.tickets.take(role))
     }
 
-    fn bound(&self, role: Role) -> (&Cell<usize>, usize) {
+    fn bound(&self, role: Role) -> (&LineTally, usize) {
         match role {
-            Role::Commit => (&self.inserts.waiting, COMMIT_QUEUE_MAX),
-            Role::Read => (&self.reads.waiting, READ_QUEUE_MAX),
-            Role::Search => (&self.searches.waiting, SEARCH_QUEUE_MAX),
+            Role::Commit => (&self.inserts.tally, COMMIT_QUEUE_MAX),
+            Role::Read => (&self.reads.tally, READ_QUEUE_MAX),
+            Role::Search => (&self.searches.tally, SEARCH_QUEUE_MAX),
             Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
         }
     }

@@ -70,6 +70,11 @@ impl History {
         ours && self.follow(seen)
     }
 
+    /// What the process follows; `None` before it has met a primary.
+    pub(super) fn current(&self) -> Option<Identity> {
+        *self.0.borrow()
+    }
+
     /// Returns when the process follows another history than `mine`.
     pub(super) async fn left(&self, mine: Identity) {
         let mut known = self.0.subscribe();

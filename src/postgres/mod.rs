@@ -26,11 +26,13 @@
 //! `proof` keeps an old one from saying that there is no such row.
 //! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`;
 //! its `cursor` says what it has read, `own` what it need not read, and `bulk` reads what is too much for one answer.
+//! Each thread has its `counters`.
 
 mod aside;
 mod bulk;
 mod commit;
 mod connector;
+mod counters;
 mod cursor;
 mod failure;
 mod fanout;
@@ -58,11 +60,12 @@ mod sql;
 mod thread;
 mod tls;
 
+pub use counters::{Counters, Operation};
 pub use fanout::{Fed, Owners, Queued};
 pub use feed::FeedLinks;
-pub use handle::{Create, Database, Learnt, Unanswered};
+pub use handle::{Create, Database, Learnt, Lines, Unanswered, Waiting};
 pub use history::Identity;
 pub use own::FeedNotice;
 pub use prepare::{ServerFacts, StartError, prepare_database};
-pub use source::Source;
+pub use source::{Seen, Source};
 pub use thread::{Link, spawn};

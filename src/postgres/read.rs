@@ -8,6 +8,7 @@ use ahash::HashMap;
 use uuid::Uuid;
 
 use super::connector::Connector;
+use super::counters::{Counters, Operation};
 use super::failure::Failure;
 use super::fault::Fault;
 use super::job::{Job, Question};
@@ -48,7 +49,7 @@ pub(super) async fn run(
             if batch.is_empty() {
                 continue;
             }
-            let read = queue.until_answered(batch.iter(), read(&session, &batch)).await;
+            let read = queue.until_answered(batch.iter(), read(&session, &batch, connector.counters())).await;
             match read {
                 Ok(read) => {
                     connector.worked();
@@ -86,7 +87,11 @@ struct Read {
 }
 
 /// Asks once for all ids and once for the count.
-async fn read(session: &Session<sql::Read>, batch: &[Job<Question>]) -> Result<Read, Failure> {
+async fn read(
+    session: &Session<sql::Read>,
+    batch: &[Job<Question>],
+    counters: &Counters,
+) -> Result<Read, Failure> {
     let ids: Vec<Uuid> = batch
         .iter()
         .filter_map(|read| match read.asked {
@@ -94,10 +99,13 @@ async fn read(session: &Session<sql::Read>, batch: &[Job<Question>]) -> Result<R
             Question::Count => None,
         })
         .collect();
-    let found = if ids.is_empty() { HashMap::default() } else { session.fetch(&ids).await? };
+    let found = match ids.is_empty() {
+        true => HashMap::default(),
+        false => counters.time(Operation::Fetch, session.fetch(&ids)).await?,
+    };
     // Every count of the batch was asked for before this statement begins, so its result answers them all.
     let counts = batch.iter().any(|read| read.asked == Question::Count && read.is_open());
-    let rows = if counts { session.count().await? } else { 0 };
+    let rows = if counts { counters.time(Operation::Count, session.count()).await? } else { 0 };
     let doubtful = counts || ids.iter().any(|id| !found.contains_key(id));
     Ok(Read { found, rows, may_be_old: doubtful && session.commits_wait_for_standby().await? })
 }

@@ -11,6 +11,9 @@ pub(super) enum Role {
 }
 
 impl Role {
+    /// All of them, in their order.
+    pub(super) const ALL: [Role; 5] = [Role::Commit, Role::Read, Role::Search, Role::Feed, Role::Bulk];
+
     /// For the log, and for `application_name`.
     pub(super) fn name(self) -> &'static str {
         match self {

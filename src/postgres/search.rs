@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::connector::Connector;
+use super::counters::Operation;
 use super::failure::Failure;
 use super::job::Job;
 use super::proof::Proofs;
@@ -32,7 +33,7 @@ pub(super) async fn run(mut queue: Queue<Box<[u8]>>, proofs: Rc<Proofs>, connect
             continue;
         };
         let searched = async {
-            let found = live.search(&search.asked).await?;
+            let found = connector.counters().time(Operation::Search, live.search(&search.asked)).await?;
             live.is_still_primary(&proofs).await?;
             Ok::<_, Failure>(found)
         };

@@ -15,6 +15,7 @@ use ahash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::aside::Aside;
+use super::counters::{Counters, Operation};
 use super::failure::Failure;
 use super::fault::{Fault, is_about_the_row};
 use super::job::Insert;
@@ -25,6 +26,7 @@ use super::report::Report;
 use super::session::Session;
 use super::sql;
 use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_LOCK_TIME_MAX};
+use crate::metrics::Count;
 use crate::pessoa::Record;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
@@ -55,6 +57,7 @@ pub(super) struct Settling<'a> {
     queue: &'a mut Queue<Box<Record>>,
     feed: &'a FeedNotice,
     aside: &'a mut Aside,
+    counters: &'a Counters,
     /// What is still to be sent, the next part last. There is more than one only after a fault split the batch, and for
     /// rows that were set aside.
     parts: Vec<Part>,
@@ -69,12 +72,14 @@ impl<'a> Settling<'a> {
         queue: &'a mut Queue<Box<Record>>,
         feed: &'a FeedNotice,
         aside: &'a mut Aside,
+        counters: &'a Counters,
     ) -> Settling<'a> {
         Settling {
             session,
             queue,
             feed,
             aside,
+            counters,
             parts: Vec::new(),
             searching: false,
             settled: Settled::default(),
@@ -177,7 +182,7 @@ impl<'a> Settling<'a> {
         }
         // Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
         rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
-        let insert = self.session.insert(&rows);
+        let insert = self.counters.time(Operation::Insert, self.session.insert(&rows));
         let inserted = match self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), insert).await
         {
             Ok(inserted) => inserted,
@@ -185,6 +190,7 @@ impl<'a> Settling<'a> {
         };
         if let Some(warning) = self.session.incoming().take_warning() {
             tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
+            self.counters.warnings.add(1);
             let barrier = self.session.barrier();
             let passed = self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), barrier).await;
             if let Err(failure) = passed {

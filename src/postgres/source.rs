@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
-use super::history::History;
+use super::history::{History, Identity};
 use super::tls::Tls;
 
 /// The port of a database when the configuration names none.
@@ -27,6 +27,15 @@ struct Place {
     history: History,
     /// The address that a session was last made with.
     last_good: AtomicUsize,
+}
+
+/// What the process knows of the primary.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The history that it follows; `None` before it has met one.
+    pub history: Option<Identity>,
+    /// Where the last session was made.
+    pub address: String,
 }
 
 /// One place to connect to.
@@ -127,6 +136,12 @@ impl Source {
     pub(super) fn order(&self) -> impl Iterator<Item = usize> + use<> {
         let (count, first) = (self.0.addresses.len(), self.0.last_good.load(Ordering::Relaxed));
         (0..count).map(move |number| (first + number) % count)
+    }
+
+    /// What the process knows of the primary at the moment.
+    pub fn seen(&self) -> Seen {
+        let address = &self.0.addresses[self.0.last_good.load(Ordering::Relaxed)];
+        Seen { history: self.0.history.current(), address: address.to_string() }
     }
 
     pub(super) fn was_good(&self, address: usize) {

@@ -3,12 +3,14 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use super::connector::Connector;
+use super::counters::Counters;
 use super::handle::{Database, Learnt};
 use super::history::Identity;
 use super::job::{Insert, Job, Jobs, Question};
@@ -33,9 +35,15 @@ const REPORTS_MAX: usize = JOBS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 pub struct Link {
     jobs: Jobs,
     reports: ring::Receiver<Report>,
+    counters: Arc<Counters>,
 }
 
 impl Link {
+    /// What the thread counts.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     /// The handle, and the reports that `Reports::run` hands to it.
     pub fn open(self) -> (Rc<Database>, Reports) {
         let database = Rc::new(Database::new(self.jobs));
@@ -70,10 +78,12 @@ pub fn spawn(
     let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
     let (open, closed) = oneshot::channel();
     let (outbox, reports) = ring::channel(REPORTS_MAX);
+    let counters = Arc::<Counters>::default();
+    let counting = Arc::clone(&counters);
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
         let inbox = Inbox { inserts: inserts_inbox, reads: reads_inbox, searches: searches_inbox, closed };
-        let ended =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(source, inbox, outbox, feed)));
+        let run = || serve(source, inbox, outbox, feed, &counting);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         match ended {
             // The core closed its end: it is leaving.
             Ok(Ok(())) => {}
@@ -81,7 +91,7 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link { jobs: Jobs { inserts, reads, searches, open }, reports }, thread))
+    Ok((Link { jobs: Jobs { inserts, reads, searches, open }, reports, counters }, thread))
 }
 
 /// The thread's ends of [`Jobs`].
@@ -97,6 +107,7 @@ fn serve(
     inbox: Inbox,
     outbox: ring::Sender<Report>,
     feed: FeedNotice,
+    counters: &Arc<Counters>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outbox = Rc::new(Outbox::new(outbox));
@@ -110,9 +121,9 @@ fn serve(
     let inserts = Queue::new(inbox.inserts, Rc::clone(&outbox));
     let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
     let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
-    let commits = Connector::new(source.clone(), reachable(Role::Commit));
-    let reads_from = Connector::new(source.clone(), reachable(Role::Read));
-    let searches_in = Connector::new(source, reachable(Role::Search));
+    let commits = Connector::new(source.clone(), counters, reachable(Role::Commit));
+    let reads_from = Connector::new(source.clone(), counters, reachable(Role::Read));
+    let searches_in = Connector::new(source, counters, reachable(Role::Search));
     let proofs = Rc::new(Proofs::default());
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));

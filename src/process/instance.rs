@@ -1,5 +1,6 @@
 //! Starts the threads of an instance, hears what happens to them, and ends them in order. It serves nothing itself.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,9 +12,10 @@ use super::database::DatabaseServer;
 use super::events::{Event, Events};
 use super::signals::Signals;
 use super::sockets::Sockets;
+use crate::admin::{Board, Watched};
 use crate::channel::ring;
 use crate::core::{self, CorePlan, Order, Serving, Wanted};
-use crate::limits::{HANG_UP_TIME_MAX, STOP_TIME_MAX};
+use crate::limits::{ADMIN_QUESTIONS_MAX, HANG_UP_TIME_MAX, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
@@ -44,6 +46,8 @@ pub(super) struct InstancePlan {
     pub(super) server: ServerFacts,
     /// Whether Postgres is this process' own.
     pub(super) private: bool,
+    /// Where operators read what the instance is.
+    pub(super) board: Arc<Board>,
 }
 
 /// The running threads, and what was heard of them.
@@ -112,11 +116,15 @@ impl Instance {
         let feed = postgres::feed::spawn(cores, source.clone(), owners, died("the feed".to_owned()));
         let feed = feed.map_err(no_thread)?;
         self.database_threads.push(feed.thread);
+        let (mut asked, mut counters) = (Vec::new(), vec![feed.counters]);
         let parts = feed.rows.into_iter().zip(feed.notices).zip(people::wire(cores));
         for (core, ((rows, notice), wiring)) in parts.enumerate() {
             let died = died(format!("the postgres thread of core {core}"));
             let (link, thread) = postgres::spawn(core, source.clone(), notice, died).map_err(no_thread)?;
             self.database_threads.push(thread);
+            counters.push(link.counters());
+            let (ask, questions) = ring::channel(ADMIN_QUESTIONS_MAX);
+            asked.push(ask);
             let (order, orders) = ring::channel(ORDERS_MAX);
             self.orders.push(order);
             let (own, handed) = sockets.of_core(core);
@@ -135,9 +143,18 @@ impl Instance {
                 ledger_bytes: self.plan.ledger_bytes,
                 give_back: self.plan.give_back,
                 orders,
+                questions,
             };
             start_core(plan, events)?;
         }
+        self.plan.board.watch(Watched {
+            cores: asked,
+            cache_bytes: self.plan.cache_bytes / cores,
+            counters,
+            queued_bytes: feed.queued_bytes,
+            source: source.clone(),
+            server: self.plan.server.clone(),
+        });
         Ok(())
     }
 
@@ -173,6 +190,8 @@ impl Instance {
                     if self.serving.len() == cores && stopping.is_none() {
                         self.start_accepting()?;
                         self.announce();
+                        let drivers = self.serving.iter().map(|serving| serving.driver.clone());
+                        self.plan.board.serves(drivers.collect());
                     }
                 }
                 Ok(Event::Core(core::CoreEvent::Drained)) => {

@@ -33,7 +33,7 @@ enum Message {
 #[derive(Clone)]
 pub struct Log {
     queue: SyncSender<Message>,
-    /// Lines that were not written and not yet reported.
+    /// Lines that were not written.
     lost: Arc<AtomicU64>,
 }
 
@@ -85,6 +85,11 @@ impl Log {
     fn new(lines_max: usize) -> (Log, Receiver<Message>) {
         let (queue, lines) = sync_channel(lines_max);
         (Log { queue, lost: Arc::default() }, lines)
+    }
+
+    /// How many lines were lost since the start; anybody may read it.
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 
     /// Waits a moment until the lines up to now are written.
@@ -156,6 +161,7 @@ fn write_all(
     mut report: impl FnMut(u64) -> Vec<u8>,
     mut out: impl Write,
 ) {
+    let mut said = 0;
     while let Ok(message) = lines.recv() {
         // A flush ends by the drop of its end.
         let Message::Line(line) = message else { continue };
@@ -163,9 +169,9 @@ fn write_all(
             lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let count = lost.swap(0, Ordering::Relaxed);
-        if count > 0 && write_line(&mut out, &report(count)).is_err() {
-            lost.fetch_add(count, Ordering::Relaxed);
+        let count = lost.load(Ordering::Relaxed);
+        if count > said && write_line(&mut out, &report(count - said)).is_ok() {
+            said = count;
         }
     }
 }
@@ -273,9 +279,9 @@ mod tests {
             write_all(&lines, &lost, report, Failing { times, text: &mut text });
             (String::from_utf8(text).unwrap(), lost.load(Ordering::Relaxed))
         };
-        assert_eq!(written(0), ("1\n2 lost\n2\n3\n4\n".to_owned(), 0));
+        assert_eq!(written(0), ("1\n2 lost\n2\n3\n4\n".to_owned(), 2));
         // And two fail.
-        assert_eq!(written(2), ("3\n4 lost\n4\n".to_owned(), 0));
+        assert_eq!(written(2), ("3\n4 lost\n4\n".to_owned(), 4));
         // Nobody can be told yet.
         assert_eq!(written(4), (String::new(), 6));
     }

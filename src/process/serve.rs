@@ -1,6 +1,8 @@
 //! Runs the server from start to end. What the command line can get wrong is checked first; then the database is
 //! prepared, and the threads are started. At the end the database is stopped last.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use super::instance::{Instance, InstancePlan};
 use super::memory;
 use super::signals::Signals;
 use super::sockets::Sockets;
+use crate::admin::{Admin, Board};
 use crate::config::Serve;
 use crate::core::Machine;
 use crate::embedded::Stop;
@@ -21,26 +24,37 @@ use crate::postgres::{self, ServerFacts, Source};
 /// How often signals are looked for while the database is prepared.
 const SIGNAL_POLL: Duration = Duration::from_millis(20);
 
-/// Runs the server until it is told to stop. A thread calls `give_back` after it has freed much memory.
+/// Runs the server until it is told to stop. A thread calls `give_back` after it has freed much memory; `lost` counts the
+/// log's lines that were not written.
 ///
 /// # Errors
 ///
 /// One line that says what is wrong and what helps.
-pub fn serve(serve: &Serve, give_back: fn()) -> Result<(), String> {
+pub fn serve(serve: &Serve, give_back: fn(), lost: Arc<AtomicU64>) -> Result<(), String> {
     let stop = Stop::default();
     let signals = Signals::catch(stop.clone())?;
-    run(serve, give_back, &stop, signals)?;
+    run(serve, give_back, lost, &stop, signals)?;
     // Whenever it came, also while the database was being stopped.
     if stop.is_at_once() { Err("stopped at once by a second signal".to_owned()) } else { Ok(()) }
 }
 
-fn run(serve: &Serve, give_back: fn(), stop: &Stop, mut signals: Signals) -> Result<(), String> {
+fn run(
+    serve: &Serve,
+    give_back: fn(),
+    lost: Arc<AtomicU64>,
+    stop: &Stop,
+    mut signals: Signals,
+) -> Result<(), String> {
     let machine = Machine::this()?;
     let cpus = machine.choose(&serve.cores)?;
     let cache_bytes = serve.cache_bytes(&machine);
     let ledger_bytes = memory::ledger_bytes(machine.memory_limit(), cache_bytes, cpus.len());
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
+    let stopping = stop.clone();
+    let board = Board::new(lost, move || stopping.is_set());
+    // From here on operators are told what the server waits for, to its very end.
+    let _admin = serve.admin.as_ref().map(|listen| Admin::start(listen, Arc::clone(&board))).transpose()?;
 
     let found = DatabaseServer::find(serve, cpus.len(), stop);
     if let Some(signal) = signals.next() {
@@ -69,6 +83,7 @@ fn run(serve: &Serve, give_back: fn(), stop: &Stop, mut signals: Signals) -> Res
         give_back,
         server,
         private: serve.database_url.is_none(),
+        board,
     };
     let mut started = Instance::start(plan, &source, sockets, signals);
     let outcome = match &mut started {

@@ -9,19 +9,21 @@ use std::path::Path;
 use modules::Modules;
 
 /// Each room, and the rooms that it may know; all of them may know `limits`.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("main", &["config", "process"]),
-    ("process", &["config", "core", "net", "people", "pessoa", "channel", "postgres", "embedded"]),
+    ("process", &["config", "core", "net", "people", "pessoa", "channel", "postgres", "embedded", "admin"]),
     ("config", &["core", "net", "postgres"]),
-    ("core", &["net", "api", "people", "channel", "ledger", "postgres"]),
+    ("core", &["net", "api", "people", "channel", "ledger", "metrics", "postgres"]),
     ("net", &["http", "channel", "ledger"]),
     ("http", &[]),
-    ("api", &["http", "ledger", "people", "pessoa"]),
+    ("api", &["http", "ledger", "metrics", "people", "pessoa"]),
     ("pessoa", &[]),
     ("people", &["pessoa", "channel", "ledger", "postgres"]),
     ("channel", &[]),
-    ("postgres", &["pessoa", "channel"]),
+    ("postgres", &["pessoa", "channel", "metrics"]),
     ("embedded", &[]),
+    ("admin", &["http", "net", "channel", "api", "core", "metrics", "people", "postgres"]),
+    ("metrics", &[]),
     ("ledger", &[]),
     ("limits", &[]),
 ];

@@ -153,6 +153,11 @@ impl Child {
         Child(command.spawn().expect("a program"))
     }
 
+    /// Starts a program.
+    pub(crate) fn start(mut command: Command) -> Child {
+        Child(command.spawn().expect("a program"))
+    }
+
     /// A port of loopback that nobody has.
     pub(crate) fn free_port() -> u16 {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

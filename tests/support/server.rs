@@ -26,7 +26,8 @@ pub(crate) fn binary() -> Command {
     let other = std::env::var_os("RINHA_TEST_BINARY").filter(|path| !path.is_empty());
     let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_rinha").into()));
     // What the machine's environment says must not decide a test.
-    for name in ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "LOG", "LOG_FORMAT"]
+    for name in
+        ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "ADMIN", "LOG", "LOG_FORMAT"]
     {
         command.env_remove(name);
     }
@@ -191,7 +192,7 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    fn parse(text: &str) -> Address {
+    pub(crate) fn parse(text: &str) -> Address {
         match text.strip_prefix("unix:") {
             Some(path) => Address::Unix(path.into()),
             None => Address::Tcp(text.parse().expect("a TCP address")),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use nix::sys::resource::{UsageWho, getrusage};
 use rinha::core::{Driver, Machine, Wanted, topology};
-use rinha::http::{Persistence, Reply, Request, Service, Status};
+use rinha::http::{Answered, Reply, Request, Service, Status};
 use rinha::ledger::Ledger;
 use rinha::limits::{CONNECTIONS_MAX, LEDGER_BYTES_DEFAULT};
 use rinha::net::{Bound, Intake, Listen, Shared, clock};
@@ -45,7 +45,7 @@ struct Constant {
 }
 
 impl Service for Constant {
-    async fn respond(&self, _: Request<'_>, reply: Reply<'_>) -> Persistence {
+    async fn respond(&self, _: Request<'_>, reply: Reply<'_>) -> Answered {
         self.answered.set(self.answered.get() + 1);
         reply.json(Status::OK, &self.body)
     }
