@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::docs;
 use super::health::Health;
 use super::route::{Route, route};
 use crate::http::reply::{JSON, TEXT};
@@ -27,12 +28,15 @@ impl Service for Api {
             Route::Search(query) => self.search(query, reply).await,
             Route::Count => self.count(reply).await,
             Route::Health => self.health(reply).await,
+            Route::Root => docs::root(reply),
+            Route::Docs => docs::page(reply),
+            Route::OpenApi => docs::openapi(reply),
             Route::Fetch(None) => {
                 reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None)
             }
             Route::Unknown => reply.problem(
                 Status::NOT_FOUND,
-                "expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz",
+                "expected /pessoas, /pessoas/:id, /contagem-pessoas, /healthz or /docs",
                 None,
             ),
             Route::NotAllowed(allow) => {
