@@ -211,6 +211,10 @@ fn command(request: Node<'_>, operation: Option<&Operation>) -> String {
         method = operation.method.to_uppercase();
         target = if target.is_empty() { operation.path } else { target };
     }
+    assert!(
+        !method.is_empty() && !target.is_empty(),
+        "openapi.yaml: expected a method and a target of an example"
+    );
     let body = request.text("body");
     let method = match (&*method, body) {
         ("GET", "") => String::new(),
