@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps clean
+.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: deps test-deps ## All tests, against the real binary and real Postgres clu
 
 e2e: deps ## The composition end to end on each engine that is there (ENGINE=docker, podman or local: on that one)
 	tests/e2e/run
+
+openapi: deps openapi-deps ## The documentation: two validators, Schemathesis against the live server, the page in a browser
+	tests/openapi/run
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
 	@tools/check local
@@ -85,6 +88,10 @@ local-deps:
 
 ha-deps:
 	@deploy/ha/install
+
+openapi-deps:
+	@python3 -c 'import ensurepip' 2>/dev/null || $(call install,python3 python3-venv,no Python with virtual environments was found)
+	@tests/openapi/install
 
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps:

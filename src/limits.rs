@@ -44,6 +44,8 @@ pub const CHUNK_OVERHEAD_MAX: usize = 5 * BODY_MAX + CHUNK_LINE_MAX;
 pub const READ_BUFFER_INITIAL: usize = 2 * KIB;
 /// What a connection's read buffer may grow to: one request's head, and its body or one more read.
 pub const READ_BUFFER_MAX: usize = REQUEST_LINE_MAX + HEADER_SECTION_MAX + BODY_MAX + 8 * KIB;
+/// Longest page of the API's documentation, which the binary holds.
+pub const DOCS_BYTES_MAX: usize = 128 * KIB;
 /// Pipelined answers are gathered into one write. Once so many bytes are gathered, they are written before more is
 /// answered.
 pub const WRITE_BUFFER_HIGH: usize = 256 * KIB;
@@ -339,6 +341,8 @@ const _: () = {
     assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);
+    // A page goes out in one write, and is no longer than other answers.
+    assert!(DOCS_BYTES_MAX <= WRITE_BUFFER_HIGH && DOCS_BYTES_MAX <= SEARCH_RESULTS_MAX * BODY_MAX);
     // Of the longest answer, what is sent by other cores and what is written must fit beside each other.
     assert!(LEDGER_BYTES_MIN / 8 * 7 >= 2 * SEARCH_RESULTS_MAX * BODY_MAX);
     assert!(READ_BUFFER_INITIAL + WRITE_BUFFER_KEEP < CONNECTION_BYTES);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::docs;
 use super::health::Health;
 use super::requests::Requests;
 use super::route::{NO_ROUTE, Route, route};
@@ -48,12 +49,15 @@ impl Api {
             Route::Search(query) => self.search(query, reply).await,
             Route::Count => self.count(reply).await,
             Route::Health => self.health(reply).await,
+            Route::Root => docs::root(reply),
+            Route::Docs => docs::page(reply),
+            Route::OpenApi => docs::openapi(reply),
             Route::Fetch(None) => {
                 reply.problem(Status::NOT_FOUND, "expected an id in the 36-character form of a UUID", None)
             }
             Route::Unknown => reply.problem(
                 Status::NOT_FOUND,
-                "expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz",
+                "expected /pessoas, /pessoas/:id, /contagem-pessoas, /healthz or /docs",
                 None,
             ),
             Route::NotAllowed(allow) => {

@@ -17,6 +17,12 @@ pub(super) enum Route<'a> {
     Count,
     /// `GET /healthz`.
     Health,
+    /// `GET /`, which leads to the documentation.
+    Root,
+    /// `GET /docs`, the documentation as a page.
+    Docs,
+    /// `GET /openapi.json`, the same as an OpenAPI document.
+    OpenApi,
     /// No such path (`404`).
     Unknown,
     /// A known path that does not take this method (`405`), with the value of the `Allow` field.
@@ -37,6 +43,9 @@ impl Route<'_> {
             Route::Fetch(_) => "/pessoas/{id}",
             Route::Count => "/contagem-pessoas",
             Route::Health => "/healthz",
+            Route::Root => "/",
+            Route::Docs => "/docs",
+            Route::OpenApi => "/openapi.json",
             Route::Unknown | Route::NotAllowed(_) | Route::NotImplemented => NO_ROUTE,
         }
     }
@@ -62,7 +71,12 @@ pub(super) fn route(method: Method, target: &[u8]) -> Route<'_> {
         },
         b"/contagem-pessoas" if reads => Route::Count,
         b"/healthz" if reads => Route::Health,
-        b"/contagem-pessoas" | b"/healthz" => Route::NotAllowed("GET, HEAD"),
+        b"/" if reads => Route::Root,
+        b"/docs" if reads => Route::Docs,
+        b"/openapi.json" if reads => Route::OpenApi,
+        b"/contagem-pessoas" | b"/healthz" | b"/" | b"/docs" | b"/openapi.json" => {
+            Route::NotAllowed("GET, HEAD")
+        }
         _ => match path.strip_prefix(b"/pessoas/") {
             None | Some(b"") => Route::Unknown,
             Some(id) if id.contains(&b'/') => Route::Unknown,
@@ -103,7 +117,16 @@ mod tests {
             (Method::Get, "/pessoas/a/b", Route::Unknown),
             (Method::Get, "/Pessoas", Route::Unknown),
             (Method::Get, "/pessoa%73", Route::Unknown),
-            (Method::Get, "/", Route::Unknown),
+            (Method::Get, "/", Route::Root),
+            (Method::Head, "/?x", Route::Root),
+            (Method::Get, "http://host", Route::Root),
+            (Method::Post, "/", Route::NotAllowed("GET, HEAD")),
+            (Method::Get, "/docs", Route::Docs),
+            (Method::Get, "/docs/", Route::Unknown),
+            (Method::Delete, "/docs", Route::NotAllowed("GET, HEAD")),
+            (Method::Head, "/openapi.json", Route::OpenApi),
+            (Method::Put, "/openapi.json", Route::NotAllowed("GET, HEAD")),
+            (Method::Get, "/openapi.yaml", Route::Unknown),
             (Method::Options, "*", Route::Unknown),
             (Method::Delete, "/pessoas", Route::NotAllowed("GET, HEAD, POST")),
             (Method::Put, "/pessoas/1", Route::NotAllowed("GET, HEAD")),

@@ -8,8 +8,10 @@ use crate::limits::RETRY_AFTER_SECONDS;
 
 /// Media type of every 2xx but the count's, and of `/healthz` whatever its status is.
 pub const JSON: &str = "application/json";
-/// Media type of the count.
+/// Media type of the count, and of what a redirection says.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+/// Media type of the page at `/docs`.
+pub const HTML: &str = "text/html; charset=utf-8";
 /// Media type of every 4xx and 5xx but that of `/healthz` (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
 

@@ -26,7 +26,7 @@ pub enum Progress<T> {
     Partial,
 }
 
-/// A request method (RFC 9110 section 9, RFC 5789); case-sensitive.
+/// A request method (RFC 9110 section 9, RFC 5789, RFC 10008); case-sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Method {
@@ -39,6 +39,7 @@ pub enum Method {
     Options,
     Trace,
     Patch,
+    Query,
     /// Some other token (`501`).
     Unknown,
 }
@@ -258,6 +259,7 @@ fn parse_method(token: &[u8]) -> Method {
         b"OPTIONS" => Method::Options,
         b"TRACE" => Method::Trace,
         b"PATCH" => Method::Patch,
+        b"QUERY" => Method::Query,
         _ => Method::Unknown,
     }
 }

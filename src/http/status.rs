@@ -11,8 +11,8 @@ macro_rules! statuses {
         impl Status {
             $(pub const $name: Self = Self($code);)*
 
-            #[cfg(test)]
-            const ALL: &[Self] = &[$(Self($code)),*];
+            /// Each of them, in ascending order of code.
+            pub const ALL: &[Self] = &[$(Self($code)),*];
 
             /// The reason phrase.
             #[must_use]
@@ -37,6 +37,7 @@ macro_rules! statuses {
 statuses! {
     OK 200 "OK"
     CREATED 201 "Created"
+    SEE_OTHER 303 "See Other"
     BAD_REQUEST 400 "Bad Request"
     NOT_FOUND 404 "Not Found"
     METHOD_NOT_ALLOWED 405 "Method Not Allowed"
@@ -45,7 +46,6 @@ statuses! {
     URI_TOO_LONG 414 "URI Too Long"
     UNPROCESSABLE_CONTENT 422 "Unprocessable Content"
     HEADER_FIELDS_TOO_LARGE 431 "Request Header Fields Too Large"
-    INTERNAL_SERVER_ERROR 500 "Internal Server Error"
     NOT_IMPLEMENTED 501 "Not Implemented"
     SERVICE_UNAVAILABLE 503 "Service Unavailable"
     VERSION_NOT_SUPPORTED 505 "HTTP Version Not Supported"

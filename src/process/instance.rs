@@ -189,9 +189,10 @@ impl Instance {
                     self.serving.push(serving);
                     if self.serving.len() == cores && stopping.is_none() {
                         self.start_accepting()?;
-                        self.announce();
                         let drivers = self.serving.iter().map(|serving| serving.driver.clone());
                         self.plan.board.serves(drivers.collect());
+                        // Whoever reads this line finds the instance ready.
+                        self.announce();
                     }
                 }
                 Ok(Event::Core(core::CoreEvent::Drained)) => {

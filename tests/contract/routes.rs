@@ -11,13 +11,22 @@ const CASES: &[(&str, &str, &str)] = &[
     ("PATCH", "/pessoas?t=a", "405 expected one of the methods GET, HEAD, POST"),
     ("OPTIONS", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
     ("TRACE", "/pessoas", "405 expected one of the methods GET, HEAD, POST"),
+    ("QUERY", "/pessoas?t=a", "405 expected one of the methods GET, HEAD, POST"),
     ("POST", "/pessoas/00000000-0000-0000-0000-000000000000", "405 expected one of the methods GET, HEAD"),
     ("DELETE", "/pessoas/00000000-0000-0000-0000-000000000000", "405 expected one of the methods GET, HEAD"),
     ("PUT", "/pessoas/1", "405 expected one of the methods GET, HEAD"),
     ("POST", "/contagem-pessoas", "405 expected one of the methods GET, HEAD"),
     ("DELETE", "/healthz", "405 expected one of the methods GET, HEAD"),
+    ("POST", "/", "405 expected one of the methods GET, HEAD"),
+    ("POST", "/docs", "405 expected one of the methods GET, HEAD"),
+    ("OPTIONS", "/openapi.json", "405 expected one of the methods GET, HEAD"),
+    // The documentation.
+    ("GET", "/", "303"),
+    ("GET", "/docs", "200"),
+    ("GET", "/docs?x", "200"),
+    ("GET", "/openapi.json", "200"),
     // An unknown path.
-    ("GET", "/", "404 expected /pessoas, /pessoas/:id, /contagem-pessoas or /healthz"),
+    ("GET", "/nowhere", "404 expected /pessoas, /pessoas/:id, /contagem-pessoas, /healthz or /docs"),
     ("GET", "/pessoas/", "400 `t`: expected a search term"),
     ("GET", "/pessoas/?t=nobody-has-this", "200"),
     ("DELETE", "/pessoas/", "405 expected one of the methods GET, HEAD, POST"),
@@ -30,6 +39,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("GET", "/pessoas%3Ft=a", "404 expected /pessoas, "),
     ("GET", "/contagem-pessoas/", "404 expected /pessoas, "),
     ("GET", "/healthz/", "404 expected /pessoas, "),
+    ("GET", "/docs/", "404 expected /pessoas, "),
+    ("GET", "/openapi.yaml", "404 expected /pessoas, "),
     ("DELETE", "/nowhere", "404 expected /pessoas, "),
     ("OPTIONS", "*", "404 expected /pessoas, "),
     // A method no server knows, on any path.
@@ -40,7 +51,7 @@ const CASES: &[(&str, &str, &str)] = &[
     // A target may be a whole URL (RFC 9112 section 3.2.2); its host is not looked at.
     ("GET", "http://localhost/healthz", "200"),
     ("GET", "http://example.com:1/contagem-pessoas?x", "200"),
-    ("GET", "http://localhost", "404 expected /pessoas, "),
+    ("GET", "http://localhost", "303"),
 ];
 
 pub(crate) fn methods_and_paths(world: &World) {
@@ -50,6 +61,7 @@ pub(crate) fn methods_and_paths(world: &World) {
     with_a_slash(world);
     connect(world);
     healthz(world);
+    documentation(world);
 }
 
 /// A create to `/pessoas/` is a create.
@@ -88,12 +100,27 @@ fn check(world: &World, (method, target, expected): &(&str, &str, &str)) {
         if *method == "GET" {
             let head = client.ask("HEAD", target, body);
             assert_eq!((head.status, &head.body[..]), (response.status, &b""[..]));
-            for name in ["Content-Length", "Content-Type", "Allow"] {
+            for name in ["Content-Length", "Content-Type", "Allow", "Location"] {
                 assert_eq!(head.header(name), response.header(name));
             }
         }
     }
     client.expect_alive();
+}
+
+/// The root leads to a page that fetches nothing.
+fn documentation(world: &World) {
+    let root = world.ask("GET", "/", "");
+    assert_eq!((root.status, root.header("Location")), (303, Some("/docs")));
+    let page = world.ask("GET", "/docs", "");
+    assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().starts_with("<!doctype html>") && page.text().ends_with("</html>\n"));
+    for fetched in ["<script", "<img", "src=", "@import", "url(", "//"] {
+        assert!(!page.text().contains(fetched), "{fetched}");
+    }
+    let document = world.ask("GET", "/openapi.json", "");
+    assert_eq!(document.header("Content-Type"), Some("application/json"));
+    assert_eq!(document.json()["info"]["title"], "rinha");
 }
 
 /// 200 once loaded; the document says what serves.

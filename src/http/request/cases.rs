@@ -34,6 +34,7 @@ const REQUEST_LINES: &[(&str, &str)] = &[
     ("DELETE / HTTP/1.1", "Delete Http11 / length=0 keep-alive"),
     ("TRACE / HTTP/1.1", "Trace Http11 / length=0 keep-alive"),
     ("PATCH / HTTP/1.1", "Patch Http11 / length=0 keep-alive"),
+    ("QUERY / HTTP/1.1", "Query Http11 / length=0 keep-alive"),
     ("OPTIONS * HTTP/1.1", "Options Http11 * length=0 keep-alive"),
     ("CONNECT a:80 HTTP/1.1", "Connect Http11 a:80 length=0 close"),
     ("CONNECT [::1]:80 HTTP/1.1", "Connect Http11 [::1]:80 length=0 close"),
