@@ -1,15 +1,11 @@
-//! The README's examples: every command in a `console` block is run as it stands, in order, against one server, and
-//! must print what the README says. Only the port, the ids and the date differ.
-
-#[path = "support/cluster.rs"]
-mod cluster;
-#[path = "support/server.rs"]
-mod server;
+//! The examples: every command in a `console` block is run as it stands, in order, a page against a server with an empty
+//! table, and must print what the page says. Only the port, the ids and the date differ.
 
 use std::process::Command;
 
-use cluster::Cluster;
-use server::{Address, Server};
+use crate::cluster::Cluster;
+use crate::pages::Page;
+use crate::server::{Address, Server};
 
 /// A command and what it prints.
 struct Example {
@@ -17,20 +13,19 @@ struct Example {
     expected: String,
 }
 
-/// The examples of the `console` blocks: a line that starts with `$ ` is a command, the lines below it its output.
-fn examples(markdown: &str) -> Vec<Example> {
+/// The examples of a page: a line that starts with `$ ` is a command, the lines below it its output.
+fn examples(page: &Page) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut inside = false;
-    for line in markdown.lines() {
-        if line.starts_with("```") {
-            inside = line == "```console";
-        } else if !inside {
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            examples.push(Example { command: command.to_owned(), expected: String::new() });
-        } else {
-            let example = examples.last_mut().expect("a block starts with a command");
-            example.expected.push_str(line);
-            example.expected.push('\n');
+    for block in page.blocks().into_iter().filter(|block| block.language == "console") {
+        for (number, line) in block.text.lines().enumerate() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                examples.push(Example { command: command.to_owned(), expected: String::new() });
+            } else {
+                assert!(number > 0, "{}: a block starts with a command", page.path.display());
+                let example = examples.last_mut().expect("a command came before");
+                example.expected.push_str(line);
+                example.expected.push('\n');
+            }
         }
     }
     examples
@@ -68,17 +63,33 @@ fn without_ids(line: &str) -> String {
 }
 
 #[test]
-fn the_examples_print_what_the_readme_says() {
+fn the_examples_print_what_the_pages_say() {
     let cluster = Cluster::start();
-    let server = Server::on(&cluster.config(), &[]);
-    let Address::Tcp(address) = server.tcp() else { panic!("the first listener is TCP") };
-    let examples = examples(include_str!("../README.md"));
-    assert!(examples.len() >= 8, "the README has lost its examples");
-    for Example { command, expected } in examples {
-        let here = command.replace("localhost:9999", &address.to_string());
-        let output = Command::new("sh").args(["-c", &here]).output().expect("a shell");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        let printed = String::from_utf8(output.stdout).expect("UTF-8");
-        assert_eq!(normalized(&printed), normalized(&expected), "{command}");
+    let mut run = 0;
+    for (number, page) in Page::all_kept().iter().enumerate() {
+        let examples = examples(page);
+        if examples.is_empty() {
+            continue;
+        }
+        // A table of its own.
+        let mut database = cluster.config();
+        database.dbname(format!("page{number}"));
+        cluster.query(&format!("create database page{number} encoding 'UTF8' template template0"));
+        let server = Server::on(&database, &["--cores=1"]);
+        let Address::Tcp(address) = server.tcp() else { panic!("the first listener is TCP") };
+        for Example { command, expected } in examples {
+            let here = command.replace("localhost:9999", &address.to_string());
+            let output = Command::new("sh").args(["-c", &here]).output().expect("a shell");
+            let path = page.path.display();
+            assert!(
+                output.status.success(),
+                "{path}: {command}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let printed = String::from_utf8(output.stdout).expect("UTF-8");
+            assert_eq!(normalized(&printed), normalized(&expected), "{path}: {command}");
+            run += 1;
+        }
     }
+    assert!(run >= 10, "the pages have lost their examples");
 }

@@ -1,0 +1,212 @@
+//! The front door: `README.md` is short, its figures are of one run that is kept, and it says in Portuguese what it says
+//! in English. And no page has lines that must be read twice.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use pulldown_cmark::{Event, Tag, TagEnd};
+
+use crate::pages::Page;
+
+const LINES_MAX: usize = 150;
+/// Of a line of prose.
+const CHARS_MAX: usize = 120;
+const PORTUGUESE: &str = "README.pt-BR.md";
+
+#[test]
+fn it_is_short() {
+    for path in ["README.md", PORTUGUESE] {
+        let lines = Page::read(path).text.lines().count();
+        assert!(lines <= LINES_MAX, "{path}: expected at most {LINES_MAX} lines, got {lines}");
+    }
+}
+
+/// Lines of prose; tables, blocks and HTML are as wide as they are.
+#[test]
+fn lines_are_not_too_long() {
+    for page in Page::all_kept() {
+        let mut wide = BTreeSet::new();
+        let line_of = |offset: usize| page.text[..offset].matches('\n').count();
+        let mut depth = 0;
+        for (event, range) in page.events() {
+            let (is_start, is_end) = match event {
+                Event::Start(Tag::Table(_) | Tag::CodeBlock(_) | Tag::HtmlBlock) => (true, false),
+                Event::End(TagEnd::Table | TagEnd::CodeBlock | TagEnd::HtmlBlock) => (false, true),
+                _ => (false, false),
+            };
+            if is_start && depth == 0 {
+                wide.extend(line_of(range.start)..=line_of(range.end.saturating_sub(1)));
+            }
+            depth = depth + usize::from(is_start) - usize::from(is_end);
+        }
+        for (number, line) in page.text.lines().enumerate().filter(|(number, _)| !wide.contains(number)) {
+            let chars = line.chars().count();
+            // What cannot be divided is as long as it is.
+            let whole = !line.trim().trim_start_matches("- ").contains(' ');
+            assert!(
+                chars <= CHARS_MAX || whole,
+                "{}:{}: expected at most {CHARS_MAX} characters, got {chars}",
+                page.path.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+/// What is between the two comments around the figures.
+fn figures(page: &Page) -> &str {
+    let (_, rest) = page.text.split_once("<!-- figures: ").expect("where the figures begin");
+    rest.split_once("<!-- figures: end -->").expect("where they end").0
+}
+
+/// Each figure of the table is in the raw results that are named below it, and so is the command.
+#[test]
+fn its_figures_are_of_one_run_that_is_kept() {
+    let page = Page::read("README.md");
+    let figures = figures(&page);
+    let links = page.links();
+    let results = links
+        .iter()
+        .map(|link| link.target.as_str())
+        .find(|target| target.starts_with("perf/results/") && figures.contains(&format!("({target})")));
+    let results = results.expect("a link to the raw results beside the table");
+    let raw = std::fs::read_to_string(results).unwrap_or_else(|error| panic!("{results}: {error}"));
+    let command = figures.split('`').find(|code| code.starts_with("perf/")).expect("the command");
+    let (_, run) =
+        raw.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("{results}: no {command}"));
+    // Up to the next run, or the end of this one's output.
+    let run = run.split("\n```").next().unwrap_or(run);
+    let there: BTreeSet<String> = numbers(run, '.').into_iter().collect();
+    let cells = figures.lines().filter(|line| line.starts_with('|')).skip(2);
+    let cells = cells.flat_map(|row| row.split('|').skip(2)).flat_map(|cell| numbers(cell, '.'));
+    let cells: Vec<String> = cells.collect();
+    assert!(cells.len() >= 12, "{cells:?}");
+    for number in cells {
+        assert!(there.contains(&number), "README.md: {number} is not in the run of {results}");
+    }
+}
+
+/// The numbers of a text, without the separators of thousands; `point` is what divides off fractions.
+fn numbers(text: &str, point: char) -> Vec<String> {
+    let comma = if point == '.' { ',' } else { '.' };
+    let signs: Vec<char> = text.chars().collect();
+    let digit = |at: usize| signs.get(at).is_some_and(char::is_ascii_digit);
+    let (mut numbers, mut at) = (Vec::new(), 0);
+    while at < signs.len() {
+        if !digit(at) {
+            at += 1;
+            continue;
+        }
+        let mut number = String::new();
+        loop {
+            if digit(at) {
+                number.push(signs[at]);
+            } else if at < signs.len() && signs[at] == point && digit(at + 1) {
+                number.push('.');
+            } else if at < signs.len()
+                && signs[at] == comma
+                && (1..=3).all(|next| digit(at + next))
+                && !digit(at + 4)
+            {
+                // A separator.
+            } else if at < signs.len() && signs[at] == '.' && digit(at + 1) {
+                // A version has points in every language.
+                number.push('.');
+            } else {
+                break;
+            }
+            at += 1;
+        }
+        numbers.push(number);
+    }
+    numbers
+}
+
+/// A page's prose and tables, without blocks, pictures and where links lead.
+fn prose(page: &Page) -> String {
+    let (mut text, mut inside_block) = (String::new(), false);
+    for (event, _) in page.events() {
+        match event {
+            Event::Start(Tag::CodeBlock(_)) => inside_block = true,
+            Event::End(TagEnd::CodeBlock) => inside_block = false,
+            Event::Text(part) if !inside_block => text.push_str(&part),
+            // Code is the same in every language.
+            Event::Code(_) => text.push(' '),
+            Event::SoftBreak | Event::End(TagEnd::TableCell | TagEnd::Paragraph | TagEnd::Heading(_)) => {
+                text.push('\n');
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn both_languages_say_the_same() {
+    let (english, portuguese) = (Page::read("README.md"), Page::read(PORTUGUESE));
+    let commands = |page: &Page| -> Vec<(String, String)> {
+        let blocks = page.blocks().into_iter();
+        blocks.map(|block| (block.language.clone(), without_comments(&block.text))).collect()
+    };
+    assert_eq!(commands(&portuguese), commands(&english), "{PORTUGUESE}: commands");
+    let links = |page: &Page| -> Vec<String> {
+        let links = page.links().into_iter().map(|link| link.target);
+        let mut links: Vec<String> = links.filter(|target| !target.starts_with("README")).collect();
+        links.sort();
+        links
+    };
+    assert_eq!(links(&portuguese), links(&english), "{PORTUGUESE}: links");
+    for (page, other) in [(&english, PORTUGUESE), (&portuguese, "README.md")] {
+        let leads = page.links().iter().any(|link| link.target == other);
+        assert!(leads, "{}: expected a link to {other}", page.path.display());
+    }
+    let codes = |page: &Page| -> Vec<String> {
+        let mut codes: Vec<String> = page
+            .events()
+            .filter_map(|(event, _)| match event {
+                Event::Code(code) => Some(code.to_string()),
+                _ => None,
+            })
+            .collect();
+        codes.sort();
+        codes
+    };
+    assert_eq!(codes(&portuguese), codes(&english), "{PORTUGUESE}: what is code");
+    let mut said = [numbers(&prose(&english), '.'), numbers(&prose(&portuguese), ',')];
+    said.iter_mut().for_each(|numbers| numbers.sort());
+    let [english, portuguese] = said;
+    assert_eq!(portuguese, english, "{PORTUGUESE}: numbers");
+    assert!(english.len() >= 30, "{english:?}");
+}
+
+/// A block without the remarks behind its commands.
+fn without_comments(block: &str) -> String {
+    let lines = block.lines().map(|line| line.split("  #").next().unwrap().trim_end());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn numbers_are_read_in_both_languages() {
+    for (text, point, expected) in [
+        ("19,068 a second, 1.5 CPUs, 2026-11-26", '.', vec!["19068", "1.5", "2026", "11", "26"]),
+        ("19.068 por segundo, 1,5 CPUs, Linux 6.18", ',', vec!["19068", "1.5", "6.18"]),
+        ("1, 2, and 3.", '.', vec!["1", "2", "3"]),
+        ("1,20", '.', vec!["1", "20"]),
+    ] {
+        assert_eq!(numbers(text, point), expected, "{text}");
+    }
+}
+
+/// `CHANGELOG.md` knows the version of the manifest, and every other page that `CONTRIBUTING.md` speaks of is there.
+#[test]
+fn the_change_log_knows_this_version() {
+    let page = Page::read("CHANGELOG.md");
+    let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(page.text.contains(&heading), "CHANGELOG.md: expected{heading}");
+    assert!(page.text.contains("\n## [Unreleased]"), "CHANGELOG.md: expected a place for what comes next");
+    let kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    for kind in page.text.lines().filter_map(|line| line.strip_prefix("### ")) {
+        assert!(kinds.contains(&kind), "CHANGELOG.md: {kind}: expected one of {kinds:?}");
+    }
+    assert!(Path::new("LICENSE").exists());
+}
