@@ -2,7 +2,9 @@
 //! in English. And no page has lines that must be read twice.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use pulldown_cmark::{Event, Tag, TagEnd};
 
@@ -59,31 +61,41 @@ fn figures(page: &Page) -> &str {
     rest.split_once("<!-- figures: end -->").expect("where they end").0
 }
 
-/// Each figure of the table is in the raw results that are named below it, and so is the command.
+/// The table is what `perf/table` makes of the run that is named above it, in the raw results that are named below it.
 #[test]
 fn its_figures_are_of_one_run_that_is_kept() {
-    let page = Page::read("README.md");
-    let figures = figures(&page);
-    let links = page.links();
-    let results = links
-        .iter()
-        .map(|link| link.target.as_str())
-        .find(|target| target.starts_with("perf/results/") && figures.contains(&format!("({target})")));
-    let results = results.expect("a link to the raw results beside the table");
-    let raw = std::fs::read_to_string(results).unwrap_or_else(|error| panic!("{results}: {error}"));
-    let command = figures.split('`').find(|code| code.starts_with("perf/")).expect("the command");
-    let (_, run) =
-        raw.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("{results}: no {command}"));
-    // Up to the next run, or the end of this one's output.
-    let run = run.split("\n```").next().unwrap_or(run);
-    let there: BTreeSet<String> = numbers(run, '.').into_iter().collect();
-    let cells = figures.lines().filter(|line| line.starts_with('|')).skip(2);
-    let cells = cells.flat_map(|row| row.split('|').skip(2)).flat_map(|cell| numbers(cell, '.'));
-    let cells: Vec<String> = cells.collect();
-    assert!(cells.len() >= 12, "{cells:?}");
-    for number in cells {
-        assert!(there.contains(&number), "README.md: {number} is not in the run of {results}");
+    for (path, language) in [("README.md", "en"), (PORTUGUESE, "pt")] {
+        let page = Page::read(path);
+        let figures = figures(&page);
+        let links = page.links();
+        let mut targets = links.iter().map(|link| link.target.as_str());
+        let results = targets
+            .find(|target| target.starts_with("perf/results/") && figures.contains(&format!("({target})")));
+        let results =
+            results.unwrap_or_else(|| panic!("{path}: expected a link to the raw results below the table"));
+        let raw = std::fs::read_to_string(results).unwrap();
+        let command = figures.split('`').find(|code| code.starts_with("perf/")).expect("the command");
+        let run = raw.split_once(&format!("$ {command}\n"));
+        let (_, run) = run.unwrap_or_else(|| panic!("{path}: {results} has no run of {command}"));
+        let run = run.split("\n```").next().unwrap_or(run);
+        let rows: Vec<&str> = figures.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+        assert_eq!(
+            rows.join("\n"),
+            table(language, run).trim_end(),
+            "{path}: perf/table {language}, of {results}"
+        );
     }
+}
+
+/// What `perf/table` makes of the output of `perf/bench`.
+fn table(language: &str, run: &str) -> String {
+    let mut command = Command::new("perf/table");
+    command.arg(language).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut table = command.spawn().expect("perf/table");
+    table.stdin.take().expect("a pipe").write_all(run.as_bytes()).expect("perf/table reads");
+    let output = table.wait_with_output().expect("its end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// The numbers of a text, without the separators of thousands; `point` is what divides off fractions.
