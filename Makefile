@@ -81,7 +81,7 @@ deps:
 		|| { $(own_clusters_only); $(call install,postgresql,no Postgres was found); }
 
 test-deps:
-	@command -v curl >/dev/null || $(call install,curl,the README's examples are run with curl)
+	@command -v curl >/dev/null || $(call install,curl,the examples of the pages are run with curl)
 
 local-deps:
 	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)

@@ -73,11 +73,11 @@ pub(crate) fn check_postgres(composition: &dyn Composition) {
     assert_eq!(query(&composition.database(), settings), expected);
 }
 
-/// The four lines of the README that set a password.
+/// The four lines of the page that set a password.
 pub(crate) fn password() -> Vec<(&'static str, String)> {
-    let readme = fs::read_to_string("README.md").unwrap();
+    let page = fs::read_to_string("docs/compose.md").unwrap();
     let names = ["POSTGRES_PASSWORD", "POSTGRES_HOST_AUTH_METHOD", "POSTGRES_INITDB_ARGS", "DATABASE_URL"];
-    let recipe: Vec<_> = readme
+    let recipe: Vec<_> = page
         .lines()
         .filter_map(|line| line.split_once('='))
         .filter_map(|(name, value)| {

@@ -87,7 +87,7 @@ fn docker() {
             ledger.verify(&containers);
         });
     }
-    step("a password, as the README sets it", || with_a_password(&mut containers));
+    step("a password, as docs/compose.md sets it", || with_a_password(&mut containers));
 }
 
 /// The first start of a cluster with a password.
@@ -121,7 +121,7 @@ fn podman() {
         });
     }
     step("kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
-    step("a password, as the README sets it", || with_a_password(&mut containers));
+    step("a password, as docs/compose.md sets it", || with_a_password(&mut containers));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn local() {
     step("kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
     drop(processes);
 
-    step("a password, as the README sets it", || {
+    step("a password, as docs/compose.md sets it", || {
         let processes = Processes::start_with(&confinement::password());
         processes.wait_until_serving();
         confinement::check_password(&processes);
