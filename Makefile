@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps openapi-deps clean
+.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ fmt: ## Format
 
 bench: deps ## One core against a constant answer and a bare insert loop (needs wrk)
 	perf/ratios
+
+release: ## A release of this commit in target/dist: program, image, parts, licences, sums (ARGS=--help: what can be chosen)
+	@tools/release $(ARGS)
+
+release-deps: deps ## What it needs beside a build
+	@tools/release-deps
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -25,7 +25,7 @@ const EXIT_USAGE: i32 = 2;
 
 /// A people API that acknowledges only what is committed.
 #[derive(Parser, Debug)]
-#[command(name = "rinha", version, args_conflicts_with_subcommands = true)]
+#[command(name = "rinha", version = env!("RINHA_VERSION"), args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<CliCommand>,

@@ -2,13 +2,15 @@
 //! port, broken and mended. `make e2e` runs it on each engine that is there.
 //!
 //! [`composition`] is what is up, and how to look into it; then comes what is asked of it: [`rows`] of the contract,
-//! [`confinement`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
+//! [`confinement`], the [`image`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
 //! questions.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/encrypted.rs"]
+mod encrypted;
 #[path = "../support/load.rs"]
 mod load;
 #[path = "../support/processes.rs"]
@@ -17,6 +19,8 @@ mod processes;
 mod race;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/standby.rs"]
+mod standby;
 
 #[allow(dead_code, reason = "written for the contract's own test")]
 #[path = "../contract/answer.rs"]
@@ -25,6 +29,7 @@ mod answer;
 mod composition;
 mod confinement;
 mod faults;
+mod image;
 mod rows;
 
 use std::time::Instant;
@@ -51,6 +56,10 @@ fn docker() {
     });
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("the image", || image::check(&containers));
+    step("health checks", || image::check_health(&containers));
+    step("a database with a name", || image::check_names(&containers));
+    step("a database with a certificate", || image::check_certificates(&containers));
     step("wrong values", || confinement::check_values(&containers));
     step("haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
     containers.down(&["--volumes"]);
@@ -108,6 +117,10 @@ fn podman() {
     step("up", || containers.up(&[]));
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
+    step("the image", || image::check(&containers));
+    step("health checks", || image::check_health(&containers));
+    step("a database with a name", || image::check_names(&containers));
+    step("a database with a certificate", || image::check_certificates(&containers));
     step("wrong values", || confinement::check_values(&containers));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
