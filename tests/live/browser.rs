@@ -91,18 +91,21 @@ impl Browser {
 
     /// What the expression is on the page.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
-        let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.command("Runtime.evaluate", parameters);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        self.evaluated(expression).unwrap_or_else(|answer| panic!("{expression}: {answer}"))
     }
 
-    /// Waits until the expression is true on the page.
+    fn evaluated(&mut self, expression: &str) -> Result<Value, Value> {
+        let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.command("Runtime.evaluate", parameters);
+        if answer["exceptionDetails"].is_null() { Ok(answer["result"]["value"].clone()) } else { Err(answer) }
+    }
+
+    /// Waits until the expression is true on the page; while a page is on its way, it may have no value at all.
     pub(crate) fn wait_until(&mut self, expression: &str) {
         let began = Instant::now();
-        while self.evaluate(expression) != Value::Bool(true) {
-            let page = self.evaluate("document.body.innerText");
-            assert!(began.elapsed() < TIME_MAX, "expected {expression} of the page:\n{page}");
+        while self.evaluated(expression) != Ok(Value::Bool(true)) {
+            let page = self.evaluated("document.body.innerText");
+            assert!(began.elapsed() < TIME_MAX, "expected {expression} of the page:\n{page:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -27,7 +27,8 @@ const PHONE: (u32, u32) = (360, 800);
 /// Two instances on one database, each the other's peer.
 fn instances(cluster: &Cluster) -> [(Server, String); 2] {
     let ports: [u16; 2] = std::array::from_fn(|_| {
-        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.local_addr().expect("its address").port()
     });
     [(ports[0], ports[1]), (ports[1], ports[0])].map(|(own, peer)| {
         let (admin, peers) = (format!("--admin=127.0.0.1:{own}"), format!("--admin-peers=127.0.0.1:{peer}"));

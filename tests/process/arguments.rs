@@ -5,7 +5,7 @@ use crate::{processes, refused, run};
 
 /// Every flag of the server, its variable, and values that are wrong for it. An empty value is wrong for all flags but the
 /// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
-const FLAGS: [(&str, &str, &[&str]); 9] = [
+const FLAGS: [(&str, &str, &[&str]); 10] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
     (
         "--database-url",
@@ -17,6 +17,7 @@ const FLAGS: [(&str, &str, &[&str]); 9] = [
     ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
     ("--cache-bytes", "CACHE_BYTES", &["lots", "1KiB", "-1", ""]),
     ("--admin", "ADMIN", &["9999", "unix:", "unix:/run/rinha/{core}.sock", "127.0.0.1:99999", ""]),
+    ("--admin-peers", "ADMIN_PEERS", &["9999", "unix:/run/rinha/{core}.sock", "a:1,b:2"]),
     ("--log", "LOG", &["rinha=loud", "a=b=c", "bogus", "info,rinah=debug"]),
     ("--log-format", "LOG_FORMAT", &["xml", ""]),
 ];

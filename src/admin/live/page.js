@@ -12,12 +12,10 @@ const by = (id) => document.getElementById(id);
 
 // Numbers.
 
-/** A rate or a count, as short as it can be read. */
-function number(value) {
-  if (value === null || !Number.isFinite(value)) return "–";
-  if (value > 0 && value < 10) return value.toFixed(1);
-  return Math.round(value).toLocaleString("en-US");
-}
+/** How many. */
+function number(value) { return value.toLocaleString("en-US"); }
+/** A rate or a mean, as short as it can be read. */
+function rounded(value) { return value > 0 && value < 10 ? value.toFixed(1) : number(Math.round(value)); }
 function bytes(value) {
   if (value < 1024) return `${value} B`;
   const units = ["KiB", "MiB", "GiB"];
@@ -29,7 +27,7 @@ function bytes(value) {
 function time(seconds) {
   if (seconds === null) return "–";
   if (seconds === Infinity) return "> 10 s";
-  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
+  if (seconds < 0.0009995) return `${Math.round(seconds * 1e6)} µs`;
   if (seconds < 1) { const ms = seconds * 1000; return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`; }
   return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
 }
@@ -228,23 +226,24 @@ function charts() {
   const top = round(Math.max(10, ...rates.flat().map((value) => value ?? 0)));
   chart("rate-chart", rates, (value) => value / top, [0, top / 2, top], true);
   by("rate-top").textContent = `top line: ${number(top)}/s`;
-  // From 100 us to 10 s, five powers of ten.
-  chart("time-chart", ["p50", "p99", "p999"].map(padded), (value) => Math.log10(Math.max(value, 1e-4) / 1e-4) / 5, [1e-4, 1e-3, 1e-2, 1e-1, 1, 10], false);
-  by("time-top").textContent = "lines: 100 µs, 1, 10, 100 ms, 1, 10 s";
+  // From 10 us to 10 s, six powers of ten.
+  const lines = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10];
+  chart("time-chart", ["p50", "p99", "p999"].map(padded), (value) => Math.log10(Math.max(value, lines[0]) / lines[0]) / 6, lines, false);
+  by("time-top").textContent = "lines: 10 µs, 100 µs, 1 ms .. 10 s";
 }
 
 function tiles(sum) {
   const of = (from, below) => sum.kinds.filter((kind) => kind.status >= from && kind.status < below).reduce((all, kind) => all + kind.rate, 0);
   const all = plus(...sum.kinds.map((kind) => kind.seconds));
-  by("rate").textContent = number(sum.rate);
-  by("created").textContent = number(of(201, 202));
+  by("rate").textContent = rounded(sum.rate);
+  by("created").textContent = rounded(of(201, 202));
   by("p50").textContent = time(quantile(all, 0.5));
   by("p99").textContent = time(quantile(all, 0.99));
-  by("batch").textContent = sum.batches.count ? number(sum.batches.sum / sum.batches.count) : "–";
+  by("batch").textContent = sum.batches.count ? rounded(sum.batches.sum / sum.batches.count) : "–";
   // Each instance holds all of them; one that loads has not seen all.
   by("pessoas").textContent = number(Math.max(0, ...now().map((each) => each.pessoas)));
   const failed = of(500, 600);
-  by("failed").textContent = number(failed);
+  by("failed").textContent = rounded(failed);
   by("failing").classList.toggle("bad", failed > 0);
 }
 
@@ -255,7 +254,7 @@ function requests(sum) {
   table("requests", kinds.map((kind) => [
     [`${kind.method === "_OTHER" ? "other" : kind.method} ${kind.route || "(no route)"}`],
     [String(kind.status), kind.status >= 500 ? "bad" : ""],
-    [number(kind.rate), "n"],
+    [rounded(kind.rate), "n"],
     ...[0.5, 0.95, 0.99, 0.999].map((share) => [time(quantile(kind.seconds, share)), "n"]),
     [number(kind.total), "n faint"],
   ]), "no request yet");
@@ -297,7 +296,7 @@ function meters() {
 function database(sum) {
   table("operations", sum.operations.map((each) => [
     [{ insert: "insert of a batch", fetch: "point reads", count: "count", search: "search", feed: "feed" }[each.name] ?? each.name],
-    [number(each.rate), "n"],
+    [rounded(each.rate), "n"],
     [time(quantile(each.seconds, 0.5)), "n"],
     [time(quantile(each.seconds, 0.99)), "n"],
   ]), "nothing is known yet");
@@ -333,7 +332,7 @@ function list() {
       [nameOf(snapshot)],
       [snapshot.stage, snapshot.stage === "serving" ? "" : "bad"],
       [drivers ? `${drivers}, ${cores} ${cores === 1 ? "core" : "cores"}` : "–"],
-      [change ? number(all.count / change.seconds) : "–", "n"],
+      [change ? rounded(all.count / change.seconds) : "–", "n"],
       [time(quantile(all, 0.99)), "n"],
       [number(snapshot.pessoas), "n"],
       [number(snapshot.connections.used), "n"],
