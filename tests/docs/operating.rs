@@ -91,9 +91,9 @@ fn every_flag_is_there() {
 
 #[test]
 fn every_refusal_is_there() {
-    let source = std::fs::read_to_string("src/admin/exposition.rs").unwrap();
-    let (_, list) = source.split_once("for (reason, count) in [").expect("the list of reasons");
-    let (list, _) = list.split_once("] {").expect("its end");
+    let source = std::fs::read_to_string("src/admin/sums.rs").unwrap();
+    let (_, list) = source.split_once("vec![").expect("the list of reasons");
+    let (list, _) = list.split_once("\n    ]").expect("its end");
     let reasons: Vec<&str> = list.split("(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(reasons.len() >= 10, "{reasons:?}");
     assert_eq!(first_cells(&page().rows("Refusals")), reasons, "docs/operating.md, Refusals");

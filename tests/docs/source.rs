@@ -25,7 +25,7 @@ impl Texts {
         let mut texts = Texts::default();
         let sources = files(Path::new("src"));
         assert!(sources.len() > 100, "expected the server's source");
-        for file in sources {
+        for file in sources.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "rs")) {
             let source = std::fs::read_to_string(&file).unwrap();
             texts.read(file.to_str().expect("names in UTF-8"), &source);
         }
