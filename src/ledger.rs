@@ -52,6 +52,13 @@ pub struct LedgerState {
     pub refused: u64,
 }
 
+impl LedgerState {
+    /// All that is held.
+    pub fn held(&self) -> usize {
+        self.connections + self.received + self.waiting + self.gathered
+    }
+}
+
 impl Ledger {
     /// Nothing is held, and at most `limit` bytes will be.
     pub fn new(limit: usize) -> Rc<Ledger> {

@@ -265,7 +265,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a core has to say what it counted; one that says it later is left out, and named.
 pub const ADMIN_CORE_TIME_MAX: Duration = Duration::from_secs(1);
-/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck.
+/// Questions that one core has not answered: one of each connection and of the live page, and of each that gave up on a core
+/// that is stuck.
 pub const ADMIN_QUESTIONS_MAX: usize = 2 * ADMIN_CONNECTIONS_MAX;
 /// From one event of the live page to the next.
 pub const LIVE_PERIOD: Duration = Duration::from_secs(1);

@@ -163,9 +163,7 @@ fn about_people(families: &mut Families, cores: &[Core<'_>]) {
     let mut complete =
         families.gauge("rinha_search_complete", "1: memory answers searches; 0: the database is asked.");
     for (core, state) in cores {
-        let partition = &state.partition;
-        let answers = partition.memory.complete && partition.loaded && !partition.reloading;
-        complete = complete.size(&[("core", core)], usize::from(answers));
+        complete = complete.size(&[("core", core)], usize::from(state.partition.answers_searches()));
     }
     let mut hops =
         families.counter("rinha_mesh_questions_total", "Questions of a core to another one, by what for.");

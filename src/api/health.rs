@@ -1,6 +1,6 @@
 //! What an instance says of itself in `/healthz`. It reads counters and states; it decides nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -106,8 +106,7 @@ impl Health {
         let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.partition.loaded);
         let serving = loaded && !draining;
         let reloading = cores.iter().any(|core| core.partition.reloading);
-        let age = cores.iter().map(|core| core.partition.age).max_by_key(|age| age.unwrap_or(Duration::MAX));
-        let age = age.flatten();
+        let age = CoreState::oldest(cores);
         let sum = |of: fn(&CoreState) -> usize| cores.iter().map(of).sum();
         let count = |of: fn(&CoreState) -> u64| cores.iter().map(of).sum();
         let mut ledger = LedgerState::default();
@@ -135,9 +134,7 @@ impl Health {
                 bytes: sum(|core| core.partition.memory.total),
                 budget_bytes: self.cache_bytes * self.cpus.len(),
                 bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
-                search_complete: loaded
-                    && !reloading
-                    && cores.iter().all(|core| core.partition.memory.complete),
+                search_complete: loaded && cores.iter().all(|core| core.partition.answers_searches()),
                 age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             },
             connections: Connections {

@@ -43,7 +43,8 @@ pub struct Answered {
     pub persistence: Persistence,
 }
 
-/// Where the answer to one request goes. Every method writes a whole answer, and returns what was answered. It consumes the reply, so that a request gets one answer.
+/// Where the answer to one request goes. Every method writes a whole answer, and returns what was answered. It consumes the
+/// reply, so that a request gets one answer.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     moment: &'a dyn Moment,

@@ -55,6 +55,13 @@ pub struct PartitionState {
     pub lines: Lines,
 }
 
+impl PartitionState {
+    /// Whether memory answers searches; otherwise the database is asked.
+    pub fn answers_searches(&self) -> bool {
+        self.memory.complete && self.loaded && !self.reloading
+    }
+}
+
 /// One core's part.
 pub struct Partition {
     core: usize,

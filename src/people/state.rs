@@ -1,5 +1,7 @@
 //! What one core says of itself.
 
+use std::time::Duration;
+
 use super::partition::PartitionState;
 use crate::ledger::LedgerState;
 
@@ -14,6 +16,14 @@ pub struct CoreState {
     pub ledger: LedgerState,
     /// What it asks the other cores.
     pub mesh: MeshState,
+}
+
+impl CoreState {
+    /// How old the oldest memory of these cores is; `None` while one of them has no answer of the feed.
+    pub fn oldest<'a>(cores: impl IntoIterator<Item = &'a CoreState>) -> Option<Duration> {
+        let ages = cores.into_iter().map(|core| core.partition.age);
+        ages.max_by_key(|age| age.unwrap_or(Duration::MAX)).flatten()
+    }
 }
 
 /// The questions of one core to the others.

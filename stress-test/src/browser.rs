@@ -82,7 +82,8 @@ fn fault(source: &str, made: &str, theme: &str) -> Option<String> {
     (!themed).then(|| format!("{theme}: the page has another theme"))
 }
 
-fn find() -> Option<&'static str> {
+/// The browser of this machine.
+pub fn find() -> Option<&'static str> {
     PROGRAMS
         .into_iter()
         .find(|program| output(Command::new(program).arg("--version"), PICTURE_TIME_MAX).is_ok())

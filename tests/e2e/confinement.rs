@@ -39,7 +39,8 @@ pub(crate) fn check(containers: &Containers) {
         }
         let container = containers.container(service);
         // From outside: the servers' image has no program that could.
-        let written = fs::write(format!("/proc/{pid}/root/written"), "");
+        let root = Path::new("/proc").join(pid.to_string()).join("root");
+        let written = fs::write(root.join("written"), "");
         let refused = written.is_err_and(|why| why.kind() == ErrorKind::ReadOnlyFilesystem);
         assert!(refused, "the root of {service}");
         let networks = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();

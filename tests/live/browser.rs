@@ -5,15 +5,17 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-/// What Chromium is called, in the order of preference.
-const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// Limit of one command to the browser, and of one condition on a page.
-const TIME_MAX: Duration = Duration::from_secs(30);
+/// Limit of one command to the browser.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
+/// Limit of one condition on a page; a chart of a minute is one.
+const CONDITION_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// The browser with one page.
 pub(crate) struct Browser {
@@ -29,10 +31,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts it with an empty page.
     pub(crate) fn start() -> Browser {
-        let program = PROGRAMS
-            .into_iter()
-            .find(|program| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok())
-            .expect("expected Chromium (apt-get install chromium)");
+        let program = stress_test::browser::find().expect("expected Chromium (apt-get install chromium)");
         let profile = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(program)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"])
@@ -54,7 +53,7 @@ impl Browser {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let (socket, _) = tungstenite::connect(&address).expect("the browser's socket");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_read_timeout(Some(TIME_MAX)).expect("a timeout");
+            stream.set_read_timeout(Some(COMMAND_TIME_MAX)).expect("a timeout");
         }
         let mut browser = Browser {
             child,
@@ -105,7 +104,7 @@ impl Browser {
         let began = Instant::now();
         while self.evaluated(expression) != Ok(Value::Bool(true)) {
             let page = self.evaluated("document.body.innerText");
-            assert!(began.elapsed() < TIME_MAX, "expected {expression} of the page:\n{page:?}");
+            assert!(began.elapsed() < CONDITION_TIME_MAX, "expected {expression} of the page:\n{page:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -114,7 +113,7 @@ impl Browser {
     pub(crate) fn picture(&mut self) -> Vec<u8> {
         let parameters = json!({"format": "png", "captureBeyondViewport": true});
         let answer = self.command("Page.captureScreenshot", parameters);
-        base64(answer["data"].as_str().expect("a picture"))
+        BASE64_STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("base64")
     }
 
     fn command(&mut self, method: &str, parameters: Value) -> Value {
@@ -154,19 +153,4 @@ impl Drop for Browser {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        let value = LETTERS.iter().position(|known| *known == letter).expect("base64");
-        bits = bits << 6 | u32::try_from(value).expect("six bits");
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held & 0xff) as u8);
-        }
-    }
-    bytes
 }

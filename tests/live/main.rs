@@ -108,10 +108,12 @@ fn it_shows_what_was_sent_in_every_size_and_colour() {
         ] {
             browser.open(&page, size.0, size.1, dark);
             browser.wait_until("document.getElementById('state').textContent === 'live, 2 instances'");
-            // Long enough for the charts to have something to show in a picture; short enough for a test.
-            let seconds = if std::env::var_os("PICTURES").is_some() && size == DESKTOP { 60 } else { 6 };
             browser.wait_until("document.querySelectorAll('#requests tr').length >= 4");
-            std::thread::sleep(Duration::from_secs(seconds));
+            // Charts of a few seconds; those of a picture that is kept are of a minute.
+            let points = if std::env::var_os("PICTURES").is_some() && size == DESKTOP { 60 } else { 5 };
+            browser.wait_until(&format!(
+                "document.querySelector('#rate-chart .one').getAttribute('d').split('L').length > {points}"
+            ));
             fits(&mut browser, size);
             let background = browser.evaluate("getComputedStyle(document.body).backgroundColor");
             assert_eq!(background == "rgb(15, 19, 24)", dark, "{background}");

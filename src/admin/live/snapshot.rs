@@ -158,27 +158,14 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
             budget_bytes,
             bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
             search_complete: !states.is_empty()
-                && states.iter().all(|core| {
-                    let partition = &core.partition;
-                    partition.memory.complete && partition.loaded && !partition.reloading
-                }),
+                && states.iter().all(|core| core.partition.answers_searches()),
         },
-        ledger: Room {
-            used: sum(|core| {
-                let ledger = &core.ledger;
-                ledger.connections + ledger.received + ledger.waiting + ledger.gathered
-            }),
-            limit: sum(|core| core.ledger.limit),
-        },
+        ledger: Room { used: sum(|core| core.ledger.held()), limit: sum(|core| core.ledger.limit) },
         connections: Room {
             used: sum(|core| core.connections.open),
             limit: sum(|core| core.connections.limit),
         },
-        feed_age_seconds: states
-            .iter()
-            .map(|core| core.partition.age.map(|age| age.as_secs_f64()))
-            .collect::<Option<Vec<f64>>>()
-            .and_then(|ages| ages.into_iter().reduce(f64::max)),
+        feed_age_seconds: CoreState::oldest(states.iter().copied()).map(|age| age.as_secs_f64()),
         refusals: refusals.map(|(reason, count)| Refusals { reason, count }).collect(),
         panics: states.iter().map(|core| core.connections.panics).sum(),
         log_lines_lost: board.lost_lines(),
