@@ -265,8 +265,16 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a core has to say what it counted; one that says it later is left out, and named.
 pub const ADMIN_CORE_TIME_MAX: Duration = Duration::from_secs(1);
-/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck.
+/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck, a
+/// watchdog among them.
 pub const ADMIN_QUESTIONS_MAX: usize = 2 * ADMIN_CONNECTIONS_MAX;
+
+// The supervisor, such as systemd.
+
+/// By how much a start that goes on puts off the supervisor's own bound, again and again.
+pub const START_EXTENSION: Duration = Duration::from_secs(30);
+/// Longest line that a supervisor shows of the server, in bytes.
+pub const NOTIFY_STATUS_BYTES_MAX: usize = 512;
 
 // The log.
 
@@ -338,6 +346,8 @@ pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
 const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
     assert!(2 * ADMIN_CORE_TIME_MAX.as_millis() < ADMIN_TIME_MAX.as_millis());
+    // A core that is late is asked again before the start is given up.
+    assert!(4 * ADMIN_CORE_TIME_MAX.as_millis() < START_EXTENSION.as_millis());
     assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);

@@ -29,7 +29,7 @@ pub(super) async fn answer(board: &Board, started: SystemTime, head: &Head, rece
             written(Status::OK, families::MEDIA_TYPE, None, text.as_bytes(), head_only)
         }
         b"/healthz" => {
-            let silent: Vec<String> = silent(board).await.iter().map(ToString::to_string).collect();
+            let silent: Vec<String> = board.silent().await.iter().map(ToString::to_string).collect();
             match silent.is_empty() {
                 true => plain(Status::OK, "live\n".to_owned()),
                 false => {
@@ -45,15 +45,6 @@ pub(super) async fn answer(board: &Board, started: SystemTime, head: &Head, rece
         }
         _ => plain(Status::NOT_FOUND, "expected /metrics, /healthz or /readyz\n".to_owned()),
     }
-}
-
-/// The cores that run and do not say anything in time. A core that has left in a drain is none of them.
-async fn silent(board: &Board) -> Vec<usize> {
-    if board.stage() == Stage::Draining {
-        return Vec::new();
-    }
-    let asked = board.ask().await;
-    asked.iter().enumerate().filter(|(_, asked)| asked.now.is_none()).map(|(core, _)| core).collect()
 }
 
 /// An answer that says no.

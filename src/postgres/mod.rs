@@ -25,7 +25,8 @@
 //! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one; until then a
 //! `proof` keeps an old one from saying that there is no such row.
 //! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`;
-//! its `cursor` says what it has read, `own` what it need not read, and `bulk` reads what is too much for one answer.
+//! its `progress` says how far a load is, its `cursor` what it has read, `own` what it need not read, and `bulk` reads what
+//! is too much for one answer.
 //! Each thread has its `counters`.
 
 mod aside;
@@ -45,6 +46,7 @@ mod lookout;
 mod outbox;
 mod own;
 mod prepare;
+mod progress;
 mod proof;
 mod queue;
 mod reach;

@@ -1,0 +1,14 @@
+//! A server on a host: what it tells its supervisor, and those who wait for it.
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/processes.rs"]
+mod processes;
+mod progress;
+#[path = "../support/server.rs"]
+mod server;
+#[path = "../support/standby.rs"]
+mod standby;
+mod supervisor;
