@@ -243,6 +243,10 @@ pub const ASIDE_LOCK_TIME_MAX: Duration = Duration::from_millis(2);
 pub const ASIDE_PERIOD: Duration = Duration::from_millis(50);
 /// How many of them are tried at a time, so that they take little from the others.
 pub const ASIDE_TRIES_MAX: usize = 8;
+/// Sessions of one core: commits, reads and searches.
+pub const SESSIONS_PER_CORE: usize = 3;
+/// Sessions of an instance beside those of its cores: the feed, large transactions, and one that looks around.
+pub const SESSIONS_BESIDES: usize = 3;
 /// First pause between attempts to connect; it doubles.
 pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts to connect: the time to notice that the database is back.

@@ -1,9 +1,14 @@
-//! A server on a host: what it tells its supervisor, and those who wait for it.
+//! A server on a host: what a start would do, what it tells its supervisor, and those who wait for it.
 
+#[path = "../support/cgroup.rs"]
+mod cgroup;
+mod check;
 #[path = "../support/cluster.rs"]
 mod cluster;
 #[path = "../support/load.rs"]
 mod load;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "../support/processes.rs"]
 mod processes;
 mod progress;
