@@ -203,6 +203,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// The command line, for whoever describes it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// An empty variable counts as none: that is what compose makes of one that is not set.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let without_empty = |argument: Arg| match argument.get_env() {

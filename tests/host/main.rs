@@ -17,3 +17,4 @@ mod server;
 #[path = "../support/standby.rs"]
 mod standby;
 mod supervisor;
+mod unit;
