@@ -4,10 +4,13 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
+# Where `make install` puts things, and what it takes where it is built already.
+export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
+
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
+.PHONY: help run up down install uninstall test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +24,12 @@ up: ## The whole system on Docker or Podman, what it is given checked first (ARG
 
 down: ## Stop it; the rows stay (ARGS=-v throws them away)
 	@tools/compose down $(ARGS)
+
+install: ## The server, its units, man pages and completions below PREFIX (/usr/local); DESTDIR is honoured
+	@tools/install install $(ARGS)
+
+uninstall: ## Take them away again; /etc/rinha and the rows stay
+	@tools/install uninstall $(ARGS)
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked --workspace $(ARGS)
