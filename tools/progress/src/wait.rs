@@ -13,8 +13,9 @@ use crate::text::{Text, duration, left};
 
 /// Between two looks at how far it is.
 const LIVE_PERIOD: Duration = Duration::from_millis(500);
-/// Seconds between two plain lines, where `PROGRESS_SECONDS` does not say otherwise.
+/// Seconds between two plain lines, where `PROGRESS_SECONDS` does not say otherwise; and where something is counted.
 const PLAIN_SECONDS: u64 = 15;
+const COUNT_SECONDS: u64 = 5;
 /// The end of a file within which its last line is looked for.
 const LAST_LINE_BYTES: u64 = 1024;
 
@@ -52,13 +53,21 @@ type Followed = Arc<Mutex<Option<File>>>;
 impl Wait {
     /// Says again and again what `text` says, from soon on; it is given the time since the beginning. It is asked on a
     /// thread of its own, and its line goes without a trace.
-    pub fn new(who: &'static str, mut text: impl FnMut(Duration) -> Text + Send + 'static) -> Self {
+    pub fn new(who: &'static str, text: impl FnMut(Duration) -> Text + Send + 'static) -> Self {
+        Self::every(PLAIN_SECONDS, who, text)
+    }
+
+    fn every(
+        seconds: u64,
+        who: &'static str,
+        mut text: impl FnMut(Duration) -> Text + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = mpsc::channel();
         let (number, live) = {
             let mut screen = screen();
             (screen.open(), screen.live)
         };
-        let period = if live { LIVE_PERIOD } else { plain_period() };
+        let period = if live { LIVE_PERIOD } else { plain_period(seconds) };
         let began = Instant::now();
         let thread = thread::spawn(move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
@@ -106,7 +115,7 @@ impl Wait {
     /// So many of something, counted by `done`: how many, how many a second, and how long the rest may take.
     pub fn count(who: &'static str, what: impl Into<String>, all: u64, done: &Count) -> Self {
         let (what, done) = (what.into(), done.clone());
-        Self::new(who, move |spent| counted(&what, done.get(), all, spent))
+        Self::every(COUNT_SECONDS, who, move |spent| counted(&what, done.get(), all, spent))
     }
 
     /// From now on the last line of this file, which some program writes, is part of the step's line.
@@ -131,9 +140,9 @@ impl Drop for Wait {
     }
 }
 
-fn plain_period() -> Duration {
+fn plain_period(usual: u64) -> Duration {
     let said = std::env::var("PROGRESS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(said.filter(|seconds| *seconds > 0).unwrap_or(PLAIN_SECONDS))
+    Duration::from_secs(said.filter(|seconds| *seconds > 0).unwrap_or(usual))
 }
 
 fn counted(what: &str, done: u64, all: u64, spent: Duration) -> Text {
