@@ -1,10 +1,11 @@
 //! What is said of a wait, and how it is fitted into a width. All of it is ASCII, so that a character is a column.
 
+use std::fmt;
 use std::time::Duration;
 
-/// The bar takes what is left of the line, within these.
+/// The bar takes what is left of the line, within these. The most is so little that it seldom changes its size.
 const BAR_COLUMNS_MIN: usize = 12;
-const BAR_COLUMNS_MAX: usize = 40;
+const BAR_COLUMNS_MAX: usize = 22;
 /// The least of a further text that is worth showing.
 const NOTE_COLUMNS_MIN: usize = 12;
 /// The most of a further text: it may be a line of some program's output.
@@ -55,13 +56,6 @@ impl Text {
         self
     }
 
-    /// All of it.
-    pub(crate) fn whole(&self) -> String {
-        let line = self.parts.join(BETWEEN);
-        let line = if self.note.is_empty() { line } else { format!("{line}: {}", self.note) };
-        printable(&line)
-    }
-
     /// As much of it as fits into so many columns.
     pub(crate) fn fitted(&self, columns: usize) -> String {
         let mut parts = self.parts.iter().map(|part| printable(part));
@@ -83,6 +77,14 @@ impl Text {
             line = format!("{line} {}", bar(share, room.min(BAR_COLUMNS_MAX)));
         }
         line
+    }
+}
+
+/// All of it but the bar.
+impl fmt::Display for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&printable(&self.parts.join(BETWEEN)))?;
+        if self.note.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.note) }
     }
 }
 
@@ -126,7 +128,7 @@ mod tests {
     fn parts_are_left_out_from_the_end() {
         let text = Text::new("87 of 205 s").and("31204 requests").and("KO 0").share(0.5);
         for (columns, expected) in [
-            (80, "87 of 205 s, 31204 requests, KO 0 [###################...................]"),
+            (80, "87 of 205 s, 31204 requests, KO 0 [##########..........]"),
             (46, "87 of 205 s, 31204 requests, KO 0 [#####.....]"),
             (45, "87 of 205 s, 31204 requests, KO 0"),
             (33, "87 of 205 s, 31204 requests, KO 0"),
@@ -137,7 +139,7 @@ mod tests {
         ] {
             assert_eq!(text.fitted(columns), expected, "{columns}");
         }
-        assert_eq!(text.whole(), "87 of 205 s, 31204 requests, KO 0");
+        assert_eq!(text.to_string(), "87 of 205 s, 31204 requests, KO 0");
     }
 
     #[test]
@@ -156,8 +158,11 @@ mod tests {
     #[test]
     fn nothing_of_another_program_moves_the_cursor() {
         let text = Text::new("up").note("\u{1b}[31m\tné\r\n");
-        assert_eq!(text.whole(), "up: ?[31m?n???");
-        assert_eq!(Text::new("up").note(&"é".repeat(500)).whole().len(), "up: ".len() + NOTE_BYTES_MAX / 2);
+        assert_eq!(text.to_string(), "up: ?[31m?n???");
+        assert_eq!(
+            Text::new("up").note(&"é".repeat(500)).to_string().len(),
+            "up: ".len() + NOTE_BYTES_MAX / 2
+        );
     }
 
     #[test]

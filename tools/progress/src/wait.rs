@@ -77,7 +77,7 @@ impl Wait {
                 if screen.is_top(number) {
                     match live {
                         true => screen.tell(who, &text),
-                        false => screen.line(&format!("{who}: {}", text.whole())),
+                        false => screen.line(&format!("{who}: {text}")),
                     }
                 }
             }
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn what_is_counted_says_how_long_it_takes() {
-        let text = counted("rows", 250, 1000, Duration::from_secs(5)).whole();
+        let text = counted("rows", 250, 1000, Duration::from_secs(5)).to_string();
         assert_eq!(text, "rows 250 of 1000, 50/s, about 15 s left");
-        assert_eq!(counted("rows", 0, 1000, Duration::ZERO).whole(), "rows 0 of 1000, 0/s");
+        assert_eq!(counted("rows", 0, 1000, Duration::ZERO).to_string(), "rows 0 of 1000, 0/s");
     }
 
     #[test]
