@@ -67,11 +67,11 @@ ha-status: ## Who of it is what
 
 stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
 	$(call long_build,target/debug/stress-test)
-	$(CARGO) run --locked --quiet -p stress-test -- run --pictures $(ARGS)
+	$(CARGO) run --locked -p stress-test -- run --pictures $(ARGS)
 
 stress-smoke: deps stress-deps ## The same in 20 s
 	$(call long_build,target/debug/stress-test)
-	$(CARGO) run --locked --quiet -p stress-test -- run --name smoke --seconds 20 $(ARGS)
+	$(CARGO) run --locked -p stress-test -- run --name smoke --seconds 20 $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check
