@@ -71,7 +71,8 @@ pub struct Serve {
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
     cache_bytes: CacheBytes,
 
-    /// Where operators ask for /metrics, /healthz, /readyz and /live: a TCP address, or unix:PATH; without it, nowhere
+    /// Where operators ask for /metrics, /healthz, /readyz and /live: a TCP address, or unix:PATH [default: with a private
+    /// Postgres admin.sock in its data directory; with a database URL none]
     #[arg(long, env = "ADMIN")]
     pub admin: Option<Listen>,
 
@@ -141,11 +142,15 @@ impl Serve {
         }
     }
 
-    /// Refuses values that are wrong here, whatever else happens: the start would only find that out later.
-    fn check(&self) -> Result<(), String> {
+    /// Refuses values that are wrong here, whatever else happens: the start would only find that out later. Fills in what
+    /// follows from other values.
+    fn check(&mut self) -> Result<(), String> {
         // A machine that does not tell its CPUs is no wrong value.
         if let Ok(machine) = Machine::this() {
             machine.choose(&self.cores)?;
+        }
+        if self.admin.is_none() && self.database_url.is_none() {
+            self.admin = Some(self.admin_beside_the_data()?);
         }
         if self.admin.as_ref().is_some_and(Listen::is_one_a_core) {
             return Err("--admin: expected one socket, not one a core".to_owned());
@@ -162,6 +167,14 @@ impl Serve {
         }
     }
 
+    /// Where operators are answered beside the data of a private Postgres.
+    fn admin_beside_the_data(&self) -> Result<Listen, String> {
+        let path = self.data_dir().join(ADMIN_SOCKET);
+        let listen = path.to_str().ok_or_else(|| "expected a path in UTF-8".to_owned());
+        let listen = listen.and_then(|path| format!("unix:{path}").parse::<Listen>());
+        listen.map_err(|why| format!("{}: {why}; give an --admin", path.display()))
+    }
+
     /// The directory of the private Postgres' cluster.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| match nix::unistd::geteuid().is_root() {
@@ -171,6 +184,9 @@ impl Serve {
         })
     }
 }
+
+/// The name of the operators' socket beside the data of a private Postgres.
+const ADMIN_SOCKET: &str = "admin.sock";
 
 /// Refuses a path below or at something that is no directory.
 fn check_data_dir(path: &Path) -> Result<(), String> {
@@ -243,9 +259,12 @@ pub fn read() -> Command {
     };
     let (serve, command) = match cli.command {
         Some(CliCommand::Healthcheck(healthcheck)) => return Command::Healthcheck(healthcheck),
-        Some(CliCommand::Check(check)) => (check.serve.check(), Command::Check(check)),
-        Some(CliCommand::Serve(serve)) => (serve.check(), Command::Serve(serve)),
-        None => (cli.serve.check(), Command::Serve(cli.serve)),
+        Some(CliCommand::Check(mut check)) => (check.serve.check(), Command::Check(check)),
+        Some(CliCommand::Serve(mut serve)) => (serve.check(), Command::Serve(serve)),
+        None => {
+            let mut serve = cli.serve;
+            (serve.check(), Command::Serve(serve))
+        }
     };
     match serve {
         Ok(()) => command,

@@ -5,6 +5,7 @@
 //! data_dir/postgres/        the cluster (PGDATA), of the user that Postgres runs as
 //! data_dir/postgres.tmp-*   a cluster in the making; left only by a crash
 //! data_dir/postgres.log     what initdb and Postgres say; postgres.log.1 is the log before this one
+//! data_dir/admin.sock       where operators are answered, unless --admin says otherwise; the server makes it, not this room
 //! data_dir/socket/          the socket, mode 0700; /tmp/rinha-<device>-<inode>/ when the path would be too long
 //! ```
 

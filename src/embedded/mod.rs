@@ -51,6 +51,26 @@ use crate::limits::{
 /// The process id of a container's init, to which orphans are given.
 const INIT: u32 = 1;
 
+/// A data directory that is this process' own, with nothing in it started.
+#[derive(Debug)]
+pub struct Claim {
+    layout: Layout,
+    lock: Flock<File>,
+}
+
+impl Claim {
+    /// Makes the data directory if need be, and takes it for this process.
+    ///
+    /// # Errors
+    ///
+    /// One clear line: it cannot be made, or another server uses it.
+    pub fn take(data_dir: &Path) -> Result<Claim, EmbeddedError> {
+        let layout = Layout::create(data_dir)?;
+        let lock = layout.lock()?;
+        Ok(Claim { layout, lock })
+    }
+}
+
 /// A running private Postgres. Stopped when dropped.
 #[derive(Debug)]
 pub struct Embedded {
@@ -73,8 +93,16 @@ impl Embedded {
     ///
     /// One clear line; nothing keeps running and the data directory is as it was.
     pub fn start(settings: &Settings) -> Result<Self, EmbeddedError> {
-        let layout = Layout::create(&settings.data_dir)?;
-        let lock = layout.lock()?;
+        Self::start_in(Claim::take(&settings.data_dir)?, settings)
+    }
+
+    /// As [`start`](Self::start), in the data directory of `settings`, which was claimed before.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_in(claim: Claim, settings: &Settings) -> Result<Self, EmbeddedError> {
+        let Claim { layout, lock } = claim;
         layout.log.bound();
         cluster::remove_leftovers(&layout);
         let Found { version, binaries, account } =

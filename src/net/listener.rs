@@ -60,6 +60,7 @@ pub struct Tried {
 }
 
 enum Held {
+    Nothing,
     Tcp { _socket: socket2::Socket },
     Unix { _lock: Lock },
 }
@@ -187,6 +188,18 @@ impl Bound {
         patiently(attempt).map_err(|error| refused(flag, listen, &error))
     }
 
+    /// Looks at what [`bind_for`](Self::bind_for) would find at the path of a unix socket, and touches nothing: for a
+    /// directory that is another lock's.
+    ///
+    /// # Errors
+    ///
+    /// Those of the bind.
+    pub fn look_for(flag: &str, listen: &Listen, path: &Path) -> Result<Tried, String> {
+        let found = SockAddr::unix(path).and_then(|_| look(path));
+        let stale = found.map_err(|error| refused(flag, listen, &error))? == Place::Stale;
+        Ok(Tried { _held: Held::Nothing, name: format!("unix:{}", path.display()), stale })
+    }
+
     fn bind_tcp(listen: &Listen) -> io::Result<Bound> {
         let Listen::Tcp(address) = listen else { unreachable!("called for TCP addresses") };
         let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
@@ -270,8 +283,8 @@ fn refused(flag: &str, listen: &Listen, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!("; another server listens there: stop it or give another {flag}"),
         io::ErrorKind::PermissionDenied => format!("; give another {flag} or run as a user who may"),
-        io::ErrorKind::NotFound => "; its directory does not exist".to_owned(),
-        _ => String::new(),
+        io::ErrorKind::NotFound => format!("; its directory does not exist: make it or give another {flag}"),
+        _ => format!("; give another {flag}"),
     };
     format!("cannot listen on {listen}: {error}{remedy}")
 }

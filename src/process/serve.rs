@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::database::DatabaseServer;
+use super::database::{Chosen, DatabaseServer};
 use super::instance::{Instance, InstancePlan};
 use super::setup::Setup;
 use super::signals::Signals;
@@ -55,9 +55,11 @@ fn run(
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
     let stopping = stop.clone();
     let board = Board::new(sockets.addresses(), lost, move || stopping.is_set());
+    // First: operators are answered in the directory of a private Postgres, which is another server's until it is claimed.
+    let chosen = Chosen::of(serve);
     // From here on operators are told what the server waits for, to its very end.
     let admin = |listen| Admin::start(listen, serve.admin_peers.clone(), Arc::clone(&board));
-    let _admin = serve.admin.as_ref().map(admin).transpose()?;
+    let _admin = serve.admin.as_ref().filter(|_| chosen.is_ok()).map(admin).transpose()?;
 
     supervisor.watch(Arc::clone(&board))?;
     supervisor.waits_for(match &serve.database_url {
@@ -65,7 +67,7 @@ fn run(
         None => "starting the private Postgres",
     });
 
-    let found = DatabaseServer::find(serve, cpus.len(), stop);
+    let found = chosen.and_then(|chosen| DatabaseServer::find(chosen, serve, cpus.len(), stop));
     if let Some(signal) = signals.next() {
         info!(signal, "stopping before the database was there");
         found.into_iter().for_each(DatabaseServer::leave);

@@ -1,5 +1,7 @@
 //! Where the server would listen: whether it may, and who is there.
 
+use std::path::Path;
+
 use super::finding::{Finding, Findings};
 use crate::config::Serve;
 use crate::net::{Bound, Listen, Tried};
@@ -19,7 +21,22 @@ pub(super) fn listen(serve: &Serve, cores: usize, findings: &mut Findings) {
         findings.add(Finding::ok("admin", nowhere, EXPECTED));
         return;
     };
-    findings.add(found("admin", listen, &Bound::try_for("--admin", listen, 0)));
+    let tried = match beside_the_data(serve, listen) {
+        // The start makes the directory, and locks it.
+        Some(path) if path.parent().is_some_and(|data_dir| !data_dir.exists()) => {
+            return findings.add(Finding::ok("admin", format!("{listen} would be made"), EXPECTED));
+        }
+        Some(path) => Bound::look_for("--admin", listen, path),
+        None => Bound::try_for("--admin", listen, 0),
+    };
+    findings.add(found("admin", listen, &tried));
+}
+
+/// The path of a socket in the private Postgres' directory.
+fn beside_the_data<'a>(serve: &Serve, listen: &'a Listen) -> Option<&'a Path> {
+    let Listen::Unix(path) = listen else { return None };
+    let is_private = serve.database_url.is_none();
+    Some(Path::new(path)).filter(|path| is_private && path.parent() == Some(&*serve.data_dir()))
 }
 
 fn found(name: &'static str, listen: &Listen, tried: &Result<Tried, String>) -> Finding {

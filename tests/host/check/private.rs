@@ -40,11 +40,13 @@ fn before_beside_and_after_its_server() {
     said.expect("postgres", "ok", &["postgres", "run as "]);
     said.expect("cluster", "ok", &["would be made"]);
     said.expect("durability", "ok", &["are on"]);
+    said.expect("admin", "ok", &["data/admin.sock would be made"]);
     assert!(!home.data_dir().exists());
 
     let mut server = Server::start(&["--data-dir", &home.data_dir_text()]);
     let holder = format!("process {}", server.pid());
     at(&home.data_dir()).expect("data", "error", &["another rinha server", &holder]);
+    at(&home.data_dir()).expect("admin", "error", &["data/admin.sock", "another server listens there"]);
     assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), "0");
     assert!(!at(&home.data_dir()).of("cluster").1.contains("killed"));
 
@@ -54,6 +56,7 @@ fn before_beside_and_after_its_server() {
     let said = at(&home.data_dir());
     said.expect("data", "ok", &["MiB free"]);
     said.expect("cluster", "ok", &["a server that was killed", &postmaster.to_string(), "taken over"]);
+    said.expect("admin", "ok", &["data/admin.sock: a socket that nobody listens on would be replaced"]);
     assert_eq!(said.code, Some(0), "{said:#?}");
     assert!(runs(postmaster));
 
