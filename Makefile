@@ -31,6 +31,9 @@ install: ## The server, its units, man pages and completions below PREFIX (/usr/
 uninstall: ## Take them away again; /etc/rinha and the rows stay
 	@tools/install uninstall $(ARGS)
 
+live: deps ## The live page of what runs here: its address (METRICS_PORT=9100; ARGS=data/admin.sock: of this server)
+	@tools/live $(ARGS)
+
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked --workspace $(ARGS)
 
