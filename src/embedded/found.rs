@@ -7,6 +7,7 @@ use super::binaries::{self, Binaries};
 use super::error::EmbeddedError;
 use super::layout::cluster_version;
 
+#[derive(Debug)]
 pub(super) struct Found {
     /// What made the cluster; `None` when there is none yet.
     pub(super) version: Option<String>,

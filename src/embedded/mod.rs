@@ -51,23 +51,25 @@ use crate::limits::{
 /// The process id of a container's init, to which orphans are given.
 const INIT: u32 = 1;
 
-/// A data directory that is this process' own, with nothing in it started.
+/// A data directory that is this process' own, and the programs for it; nothing is started.
 #[derive(Debug)]
 pub struct Claim {
     layout: Layout,
     lock: Flock<File>,
+    found: Found,
 }
 
 impl Claim {
-    /// Makes the data directory if need be, and takes it for this process.
+    /// Makes the data directory if need be, takes it for this process, and finds what runs a Postgres there.
     ///
     /// # Errors
     ///
-    /// One clear line: it cannot be made, or another server uses it.
-    pub fn take(data_dir: &Path) -> Result<Claim, EmbeddedError> {
-        let layout = Layout::create(data_dir)?;
+    /// One clear line: it cannot be made, another server uses it, or there is no Postgres for it.
+    pub fn take(settings: &Settings) -> Result<Claim, EmbeddedError> {
+        let layout = Layout::create(&settings.data_dir)?;
         let lock = layout.lock()?;
-        Ok(Claim { layout, lock })
+        let found = Found::look(&layout.pgdata, &layout.data_dir, &settings.search)?;
+        Ok(Claim { layout, lock, found })
     }
 }
 
@@ -93,7 +95,7 @@ impl Embedded {
     ///
     /// One clear line; nothing keeps running and the data directory is as it was.
     pub fn start(settings: &Settings) -> Result<Self, EmbeddedError> {
-        Self::start_in(Claim::take(&settings.data_dir)?, settings)
+        Self::start_in(Claim::take(settings)?, settings)
     }
 
     /// As [`start`](Self::start), in the data directory of `settings`, which was claimed before.
@@ -102,11 +104,9 @@ impl Embedded {
     ///
     /// As [`start`](Self::start).
     pub fn start_in(claim: Claim, settings: &Settings) -> Result<Self, EmbeddedError> {
-        let Claim { layout, lock } = claim;
+        let Claim { layout, lock, found: Found { version, binaries, account } } = claim;
         layout.log.bound();
         cluster::remove_leftovers(&layout);
-        let Found { version, binaries, account } =
-            Found::look(&layout.pgdata, &layout.data_dir, &settings.search)?;
         if version.is_none() {
             tracing::info!(pgdata = %layout.pgdata.display(), user = account.name, "making a Postgres cluster");
             cluster::create(&layout, &account, &binaries, &settings.stop)?;

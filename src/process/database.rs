@@ -39,10 +39,13 @@ pub(super) enum Chosen {
 
 impl Chosen {
     /// The server that `serve` names; without one, a private server, whose directory is claimed.
-    pub(super) fn of(serve: &Serve) -> Result<Chosen, String> {
+    pub(super) fn of(serve: &Serve, cores: usize) -> Result<Chosen, String> {
         match &serve.database_url {
             Some(url) => Ok(Chosen::Remote(url.clone())),
-            None => Claim::take(&serve.data_dir()).map(Chosen::Private).map_err(|error| error.to_string()),
+            None => {
+                let claim = Claim::take(&settings(serve, cores));
+                claim.map(Chosen::Private).map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ fn run(
     let stopping = stop.clone();
     let board = Board::new(sockets.addresses(), lost, move || stopping.is_set());
     // First: operators are answered in the directory of a private Postgres, which is another server's until it is claimed.
-    let chosen = Chosen::of(serve);
+    let chosen = Chosen::of(serve, cpus.len());
     // From here on operators are told what the server waits for, to its very end.
     let admin = |listen| Admin::start(listen, serve.admin_peers.clone(), Arc::clone(&board));
     let _admin = serve.admin.as_ref().filter(|_| chosen.is_ok()).map(admin).transpose()?;
