@@ -10,8 +10,11 @@ mod server;
 
 mod browser;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use browser::Browser;
@@ -27,7 +30,7 @@ const PHONE: (u32, u32) = (360, 800);
 /// Two instances on one database, each the other's peer.
 fn instances(cluster: &Cluster) -> [(Server, String); 2] {
     let ports: [u16; 2] = std::array::from_fn(|_| {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.local_addr().expect("its address").port()
     });
     [(ports[0], ports[1]), (ports[1], ports[0])]
@@ -176,17 +179,76 @@ fn it_says_who_is_away_and_finds_them_again() {
     browser.wait_until(&state("live, 2 instances"));
     drop(first);
     browser.wait_until(&state("not connected, trying again"));
-    // A new process counts from nothing: what the old one had counted is not taken from that.
     let port =
         |address: &str| address.split([':', '/']).nth(4).and_then(|port| port.parse().ok()).expect("a port");
-    let first = instance(&cluster, port(&page), port(&other));
+    let _first = instance(&cluster, port(&page), port(&other));
     browser.wait_until(&state("live, 2 instances"));
-    assert_eq!(Pessoa::named("Ana").post_to(&first).status, 201);
-    browser.wait_until(
-        "[...document.querySelectorAll('#requests tr')].some(row => row.textContent.startsWith('POST /pessoas201'))",
+}
+
+/// Behind a balancer another instance goes on where one was lost: what the first had counted is not taken from that.
+#[test]
+#[ignore = "needs Chromium: make live-page"]
+fn another_instance_takes_the_page_over() {
+    let cluster = Cluster::start();
+    let [(older, older_page), (younger, younger_page)] = instances(&cluster);
+    for number in 0..50 {
+        assert_eq!(Pessoa::named(&format!("a{number}")).post_to(&younger).status, 201);
+    }
+    assert_eq!(Pessoa::named("Ana").post_to(&older).status, 201);
+    let address = |page: &str| page["http://".len()..page.len() - "/live".len()].to_owned();
+    let balancer = Balancer::start(address(&younger_page));
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/live", balancer.address), DESKTOP.0, DESKTOP.1, false);
+    let live = "document.getElementById('state').textContent === 'live, 2 instances'";
+    browser.wait_until(live);
+    browser.wait_until("by('pessoas').textContent === '51'");
+    browser.evaluate(
+        "globalThis.seen = []; new MutationObserver(() => seen.push(by('requests').innerText)).observe(by('requests'), {childList: true}); 0",
     );
-    let negative = "[...document.querySelectorAll('#rate, #requests td')].some(cell => cell.textContent.startsWith('-'))";
-    assert_eq!(browser.evaluate(negative), false);
+    browser.wait_until("seen.length > 2");
+    balancer.lead_to(address(&older_page));
+    let rows = browser.evaluate("seen.length").as_u64().expect("a number");
+    browser.wait_until(&format!("seen.length > {}", rows + 4));
+    browser.wait_until(live);
+    assert_eq!(browser.evaluate("seen.filter(text => text.includes('-'))"), serde_json::json!([]));
+    assert_eq!(browser.evaluate("document.querySelectorAll('#instances tr').length"), 2);
+}
+
+/// Leads each connection to one server, and loses all of them when it is to lead elsewhere.
+struct Balancer {
+    address: std::net::SocketAddr,
+    server: Arc<Mutex<String>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Balancer {
+    fn start(server: String) -> Balancer {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = listener.local_addr().expect("its address");
+        let (server, open) = (Arc::new(Mutex::new(server)), Arc::new(Mutex::new(Vec::new())));
+        let balancer = Balancer { address, server: Arc::clone(&server), open: Arc::clone(&open) };
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&*server.lock().expect("a server")) else { continue };
+                let same = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+                open.lock().expect("a list").extend([same(&client), same(&server)]);
+                for (mut from, mut to) in [(same(&client), same(&server)), (server, client)] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        balancer
+    }
+
+    fn lead_to(&self, server: String) {
+        *self.server.lock().expect("a server") = server;
+        for stream in self.open.lock().expect("a list").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
 }
 
 /// A peer that is no instance of this version, or means ill, is said to be away; the others are shown.
@@ -204,8 +266,7 @@ fn it_shows_the_others_whatever_one_says() {
             "requests":[{"method":"GET","route":"/x","status":200,"seconds":{"count":1,"sum":0,"cumulative":[["1",2]]}}]}"#,
     ];
     let peers: Vec<String> = said.iter().map(|body| liar(body)).collect();
-    let admin =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
     let (listen, peers) = (format!("--admin={admin}"), format!("--admin-peers={}", peers.join(",")));
     let server = Server::on(&cluster.config(), &[&listen, &peers, "--cores=1"]);
     assert_eq!(Pessoa::named("Ana").post_to(&server).status, 201);
@@ -225,8 +286,7 @@ fn it_shows_the_others_whatever_one_says() {
 
 /// Something that answers every request with this document.
 fn liar(body: &str) -> String {
-    use std::io::{Read, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = listener.local_addr().expect("its address").to_string();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
