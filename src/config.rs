@@ -39,6 +39,8 @@ enum CliCommand {
     Serve(Serve),
     /// GET /healthz on a listener; exit 0 if it answers 200, else 1
     Healthcheck(Healthcheck),
+    /// What a start with these options would do, and what would stop it; exit 0 if it would succeed, else 1
+    Check(Check),
 }
 
 /// What the server needs to know.
@@ -69,7 +71,8 @@ pub struct Serve {
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
     cache_bytes: CacheBytes,
 
-    /// Where operators ask for /metrics, /healthz, /readyz and /live: a TCP address, or unix:PATH; without it, nowhere
+    /// Where operators ask for /metrics, /healthz, /readyz and /live: a TCP address, or unix:PATH [default: with a private
+    /// Postgres admin.sock in its data directory; with a database URL none]
     #[arg(long, env = "ADMIN")]
     pub admin: Option<Listen>,
 
@@ -94,6 +97,27 @@ pub struct Healthcheck {
     pub listen: Vec<Listen>,
 }
 
+/// What a look at a start needs to know.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// What the start would be told.
+    #[command(flatten)]
+    pub serve: Serve,
+
+    /// How it is shown
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ReportFormat,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A line for each finding.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -101,6 +125,8 @@ pub enum Command {
     Serve(Serve),
     /// Ask a server for its health.
     Healthcheck(Healthcheck),
+    /// Say what a start would do.
+    Check(Check),
 }
 
 impl Serve {
@@ -116,11 +142,15 @@ impl Serve {
         }
     }
 
-    /// Refuses values that are wrong here, whatever else happens: the start would only find that out later.
-    fn check(&self) -> Result<(), String> {
+    /// Refuses values that are wrong here, whatever else happens: the start would only find that out later. Fills in what
+    /// follows from other values.
+    fn check(&mut self) -> Result<(), String> {
         // A machine that does not tell its CPUs is no wrong value.
         if let Ok(machine) = Machine::this() {
             machine.choose(&self.cores)?;
+        }
+        if self.admin.is_none() && self.database_url.is_none() {
+            self.admin = Some(self.admin_beside_the_data()?);
         }
         if self.admin.as_ref().is_some_and(Listen::is_one_a_core) {
             return Err("--admin: expected one socket, not one a core".to_owned());
@@ -137,6 +167,14 @@ impl Serve {
         }
     }
 
+    /// Where operators are answered beside the data of a private Postgres.
+    fn admin_beside_the_data(&self) -> Result<Listen, String> {
+        let path = self.data_dir().join(ADMIN_SOCKET);
+        let listen = path.to_str().ok_or_else(|| "expected a path in UTF-8".to_owned());
+        let listen = listen.and_then(|path| format!("unix:{path}").parse::<Listen>());
+        listen.map_err(|why| format!("{}: {why}; give an --admin", path.display()))
+    }
+
     /// The directory of the private Postgres' cluster.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| match nix::unistd::geteuid().is_root() {
@@ -146,6 +184,9 @@ impl Serve {
         })
     }
 }
+
+/// The name of the operators' socket beside the data of a private Postgres.
+const ADMIN_SOCKET: &str = "admin.sock";
 
 /// Refuses a path below or at something that is no directory.
 fn check_data_dir(path: &Path) -> Result<(), String> {
@@ -188,6 +229,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// The command line, for whoever describes it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// An empty variable counts as none: that is what compose makes of one that is not set.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let without_empty = |argument: Arg| match argument.get_env() {
@@ -211,13 +257,17 @@ pub fn read() -> Command {
         }
         Err(error) => refuse(&one_line(&error.to_string())),
     };
-    let serve = match cli.command {
+    let (serve, command) = match cli.command {
         Some(CliCommand::Healthcheck(healthcheck)) => return Command::Healthcheck(healthcheck),
-        Some(CliCommand::Serve(serve)) => serve,
-        None => cli.serve,
+        Some(CliCommand::Check(mut check)) => (check.serve.check(), Command::Check(check)),
+        Some(CliCommand::Serve(mut serve)) => (serve.check(), Command::Serve(serve)),
+        None => {
+            let mut serve = cli.serve;
+            (serve.check(), Command::Serve(serve))
+        }
     };
-    match serve.check() {
-        Ok(()) => Command::Serve(serve),
+    match serve {
+        Ok(()) => command,
         Err(why) => refuse(&why),
     }
 }

@@ -6,9 +6,14 @@ use std::time::Instant;
 use tracing::{error, warn};
 
 use crate::config::Serve;
-use crate::embedded::{Embedded, Settings, Stop};
+use crate::embedded::{Claim, Embedded, Settings, Stop};
 use crate::limits::CONNECT_BACKOFF_MAX;
 use crate::postgres::Source;
+
+/// What a private server is started with.
+pub(super) fn settings(serve: &Serve, cores: usize) -> Settings {
+    Settings::new(serve.data_dir()).for_cores(cores)
+}
 
 /// The Postgres server of an instance.
 pub(super) enum DatabaseServer {
@@ -24,14 +29,41 @@ pub(super) struct Private {
     retry_at: Instant,
 }
 
-impl DatabaseServer {
-    /// The server that `serve` names; without one, a private server, which is started here.
-    pub(super) fn find(serve: &Serve, cores: usize, stop: &Stop) -> Result<DatabaseServer, String> {
-        if let Some(url) = &serve.database_url {
-            return Ok(DatabaseServer::Remote(url.clone()));
+/// The server that an instance is to work with, before anything is started or asked.
+pub(super) enum Chosen {
+    /// Somebody else's, by its URL.
+    Remote(String),
+    /// This process' own, in a directory that nobody else uses from now on.
+    Private(Box<Claim>),
+}
+
+impl Chosen {
+    /// The server that `serve` names; without one, a private server, whose directory is claimed.
+    pub(super) fn of(serve: &Serve, cores: usize) -> Result<Chosen, String> {
+        match &serve.database_url {
+            Some(url) => Ok(Chosen::Remote(url.clone())),
+            None => {
+                let claim = Claim::take(&settings(serve, cores));
+                claim.map(Box::new).map(Chosen::Private).map_err(|error| error.to_string())
+            }
         }
-        let settings = Settings::new(serve.data_dir()).for_cores(cores).until(stop);
-        let postgres = Embedded::start(&settings).map_err(|error| error.to_string())?;
+    }
+}
+
+impl DatabaseServer {
+    /// The chosen server; a private one is started here.
+    pub(super) fn find(
+        chosen: Chosen,
+        serve: &Serve,
+        cores: usize,
+        stop: &Stop,
+    ) -> Result<DatabaseServer, String> {
+        let claim = match chosen {
+            Chosen::Remote(url) => return Ok(DatabaseServer::Remote(url)),
+            Chosen::Private(claim) => claim,
+        };
+        let postgres = Embedded::start_in(*claim, &settings(serve, cores).until(stop))
+            .map_err(|error| error.to_string())?;
         Ok(DatabaseServer::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
     }
 

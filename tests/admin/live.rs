@@ -2,7 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use rinha::limits::{LIVE_PEER_TIME_MAX, LIVE_SNAPSHOT_BYTES_MAX, LIVE_WATCHERS_MAX};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::signal::Signal;
+use rinha::limits::{
+    ADMIN_TIME_MAX, LIVE_PEER_TIME_MAX, LIVE_PEERS_MAX, LIVE_PERIOD, LIVE_SNAPSHOT_BYTES_MAX,
+    LIVE_WATCHERS_MAX,
+};
 use serde_json::Value;
 
 use crate::Watched;
@@ -99,31 +106,121 @@ fn watchers_are_few_and_in_nobodys_way() {
     assert_eq!(Connection::open(&watched.admin).ask("POST", "/live/events", "").status, 405);
 }
 
+/// A stream that is read goes on, however long an answer may take otherwise.
+#[test]
+fn a_stream_that_is_read_does_not_end() {
+    let cluster = Cluster::start();
+    let watched = Watched::start(&cluster, &[]);
+    let mut watcher = Watcher::start(&watched.admin);
+    let began = Instant::now();
+    let events = 3 + ADMIN_TIME_MAX.as_secs() / LIVE_PERIOD.as_secs();
+    for _ in 0..events {
+        watcher.0.forget();
+        watcher.wait_for("an event", |_| true);
+    }
+    assert!(began.elapsed() > ADMIN_TIME_MAX, "{events} events in {:?}", began.elapsed());
+}
+
+/// Who takes no event, however many places it has, loses them.
+#[test]
+fn who_reads_too_slowly_is_closed() {
+    let cluster = Cluster::start();
+    // Long events, so that sockets' buffers are soon full: each is a few megabytes.
+    let answer = answer_of(&"x".repeat(LIVE_SNAPSHOT_BYTES_MAX - 1024));
+    let peers = vec![liar(answer, &Arc::default()); LIVE_PEERS_MAX].join(",");
+    let watched = Watched::start(&cluster, &["--admin-peers", &peers]);
+    let mut slow: Vec<Watcher> = (0..LIVE_WATCHERS_MAX).map(|_| Watcher::start(&watched.admin)).collect();
+    wait_until("places that are taken", || watched.ask("/live/events").status == 503);
+    wait_until("a place", || {
+        let mut next = Watcher::start(&watched.admin);
+        next.head().starts_with("HTTP/1.1 200 OK")
+    });
+    // What was sent before is still there; then comes the end, in the middle of an event.
+    wait_until("ends", || slow.iter_mut().any(|watcher| watcher.0.read_once().is_err()));
+    assert_eq!(watched.ask("/readyz").status, 200);
+}
+
+/// Peers are asked once a period while somebody watches, however many do, and never while nobody does.
+#[test]
+fn nothing_is_gathered_for_nobody_and_once_for_all() {
+    let cluster = Cluster::start();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let peer = liar(answer_of("{}"), &asked);
+    let watched = Watched::start(&cluster, &["--admin-peers", &peer]);
+    assert_eq!(watched.ask("/live").status, 200);
+    assert_eq!(watched.ask("/live/now").status, 200);
+    std::thread::sleep(2 * LIVE_PERIOD);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody watches");
+    let began = Instant::now();
+    let mut watchers: Vec<Watcher> = (0..5).map(|_| Watcher::start(&watched.admin)).collect();
+    for _ in 0..4 {
+        for watcher in &mut watchers {
+            watcher.0.forget();
+            watcher.wait_for("an event", |_| true);
+        }
+    }
+    let count = asked.load(Ordering::SeqCst);
+    // The first is at once.
+    let periods = usize::try_from(began.elapsed().as_millis() / LIVE_PERIOD.as_millis()).expect("few") + 2;
+    assert!((2..=periods).contains(&count), "{count} in {periods} periods");
+    drop(watchers);
+    let mut before = usize::MAX;
+    wait_until("an end of the questions", || {
+        let count = asked.load(Ordering::SeqCst);
+        std::thread::sleep(2 * LIVE_PERIOD);
+        std::mem::replace(&mut before, count) == count
+    });
+}
+
+/// Who watches sees the end come, and does not put it off.
+#[test]
+fn a_drain_is_shown_and_not_held_up() {
+    let cluster = Cluster::start();
+    let mut watched = Watched::start(&cluster, &["--cores=1"]);
+    let mut client = watched.server.connect();
+    assert!(client.is_alive());
+    let mut watcher = Watcher::start(&watched.admin);
+    watcher.wait_for("an event", |event| snapshot(event, 0).is_some_and(|now| now["stage"] == "serving"));
+    watched.server.signal(Signal::SIGTERM);
+    watcher.wait_for("a drain", |event| snapshot(event, 0).is_some_and(|now| now["stage"] == "draining"));
+    drop(client);
+    assert_eq!(watched.server.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+/// An answer with this body.
+fn answer_of(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// The address of something that answers everybody so, and counts them; with nothing it never answers.
+fn liar(answer: Vec<u8>, asked: &Arc<AtomicUsize>) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("its address").to_string();
+    let asked = Arc::clone(asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            asked.fetch_add(1, Ordering::SeqCst);
+            if answer.is_empty() {
+                std::mem::forget(stream);
+                continue;
+            }
+            // Who closes with unread bytes resets the connection. The server may be gone before it has all.
+            let mut request = [0; 1024];
+            let _ = (&stream).read(&mut request).and_then(|_| (&stream).write_all(&answer));
+        }
+    });
+    address
+}
+
 /// A peer that is not there, that does not answer, that sends too much or something else, costs one line.
 #[test]
 fn peers_that_are_away_or_lie() {
-    use std::io::{Read, Write};
     let cluster = Cluster::start();
     let other = Watched::start(&cluster, &[]);
-    let liar = |answer: Vec<u8>| {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-        let address = listener.local_addr().expect("its address").to_string();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if answer.is_empty() {
-                    std::mem::forget(stream);
-                    continue;
-                }
-                // Who closes with unread bytes resets the connection. The server may be gone before it has all.
-                let mut request = [0; 1024];
-                let _ = (&stream).read(&mut request).and_then(|_| (&stream).write_all(&answer));
-            }
-        });
-        address
-    };
+    let liar = |answer: Vec<u8>| liar(answer, &Arc::default());
     let nobody = crate::processes::Child::free_port();
     let body = "\n\ndata: x\n\n";
-    let lines = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let peers = [
         match &other.admin {
             Address::Tcp(address) => address.to_string(),
@@ -133,7 +230,7 @@ fn peers_that_are_away_or_lie() {
         liar(Vec::new()),
         liar(vec![b'x'; 2 * LIVE_SNAPSHOT_BYTES_MAX]),
         liar(b"SSH-2.0-OpenSSH_9\r\n".to_vec()),
-        liar(lines.into_bytes()),
+        liar(answer_of(body)),
         "unix:/nowhere/admin.sock".to_owned(),
     ];
     let watched = Watched::start(&cluster, &["--admin-peers", &peers.join(",")]);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use rinha::limits::UNIX_PATH_MAX;
 
 use crate::cluster::{Cluster, query};
 use crate::load::{Pessoa, wait_until};
-use crate::processes::Child;
+use crate::processes::{Child, Home};
 use crate::server::{Address, Connection, Server, binary, database_url};
 use crate::{Watched, admin_of, unix_socket};
 
@@ -110,4 +111,63 @@ fn on_a_unix_socket_that_goes_with_the_server() {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
     assert!(!path.exists());
+}
+
+/// A server with a private Postgres has its socket beside the data, without being told; it is one server's at a time.
+#[test]
+fn beside_the_data_of_a_private_postgres() {
+    let home = Home::new();
+    let start = |arguments: &[&str]| {
+        Server::start(&[&["--cores=1", "--data-dir", &home.data_dir_text()], arguments].concat())
+    };
+    let socket = home.data_dir().join("admin.sock");
+    let admin = Address::Unix(socket.clone());
+    let mut server = start(&[]);
+    assert_eq!(ready(&admin), (200, "serving".to_owned()));
+    let page = Connection::open(&admin).ask("GET", "/live", "");
+    assert!(page.text().contains("<title>rinha, live</title>"));
+
+    // The data are what the second one is refused for: another --admin would not help it.
+    let said = refused(&["--listen=127.0.0.1:0", "--data-dir", &home.data_dir_text()], 1);
+    assert!(said.contains("another rinha server") && !said.contains("--admin"), "{said}");
+    assert_eq!(ready(&admin), (200, "serving".to_owned()));
+
+    // What a killed server leaves there is replaced; a stop leaves nothing.
+    server.kill();
+    assert!(socket.exists());
+    let mut server = start(&[]);
+    assert_eq!(ready(&admin), (200, "serving".to_owned()));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+    assert!(!socket.exists());
+
+    let mut server = start(&["--admin=127.0.0.1:0"]);
+    assert_eq!(ready(&admin_of(&server)), (200, "serving".to_owned()));
+    assert!(!socket.exists());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+
+    std::fs::write(&socket, "precious").expect("a file");
+    let said = refused(&["--listen=127.0.0.1:0", "--data-dir", &home.data_dir_text()], 1);
+    assert!(said.contains("admin.sock") && said.contains("give another --admin"), "{said}");
+    assert_eq!(std::fs::read(&socket).expect("the file"), b"precious");
+
+    let long = home.path().join("x".repeat(UNIX_PATH_MAX));
+    let said = refused(&["--listen=127.0.0.1:0", "--data-dir", long.to_str().expect("UTF-8")], 2);
+    assert!(said.contains("admin.sock") && said.contains("give an --admin"), "{said}");
+
+    // Somebody else's database has no directory of this server's.
+    let cluster = Cluster::start();
+    let server = Server::on(&cluster.config(), &["--cores=1"]);
+    assert!(server.events().iter().all(|event| event["message"] != "operators are answered"));
+}
+
+/// What a server says that does not start with these arguments: one line.
+fn refused(arguments: &[&str], code: i32) -> String {
+    let mut command = binary();
+    let output = command.args(arguments).stderr(std::process::Stdio::piped()).output().expect("a process");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
 }

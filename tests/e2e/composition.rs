@@ -32,21 +32,26 @@ const PROJECT: &str = "rinha-e2e";
 pub(crate) const IMAGE: &str = "localhost/rinha-e2e:latest";
 /// Below the range from which clients' ports are taken.
 const PORT: u16 = 19_999;
+/// The same for operators.
+pub(crate) const METRICS_PORT: u16 = 19_998;
 /// The variables of compose.yml, which the machine's environment must not decide.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 18] = [
     "API_CORES",
     "API_CPUS",
     "API_MEMORY",
     "DATABASE_URL",
     "DRIVER",
+    "GRAFANA_PORT",
     "HAPROXY_CPUS",
     "HAPROXY_MEMORY",
     "LOG",
+    "METRICS_PORT",
     "POSTGRES_CPUS",
     "POSTGRES_HOST_AUTH_METHOD",
     "POSTGRES_INITDB_ARGS",
     "POSTGRES_MEMORY",
     "POSTGRES_PASSWORD",
+    "PROMETHEUS_PORT",
     "SECURITY_OPT",
     "VOLUME_LABEL",
 ];
@@ -211,7 +216,7 @@ impl Containers {
 
     /// Removes the containers; the volumes too when told so.
     pub(crate) fn down(&self, arguments: &[&str]) {
-        self.compose(&[&["down"], arguments].concat());
+        self.compose(&[&["--profile", "live", "down"], arguments].concat());
     }
 
     /// A command of Compose; what it printed.
@@ -235,7 +240,8 @@ impl Containers {
         for name in VARIABLES {
             command.env_remove(name);
         }
-        command.env("PORT", PORT.to_string()).env("IMAGE", IMAGE);
+        command.env("PORT", PORT.to_string()).env("METRICS_PORT", METRICS_PORT.to_string());
+        command.env("IMAGE", IMAGE);
         // With the usual interval `up --wait` would wait long for the first check.
         command.env("HEALTH_INTERVAL", "5s");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -309,7 +315,7 @@ impl Drop for Containers {
             // What the services said may tell why.
             eprintln!("{}", self.try_compose(&["logs", "--tail", "30"]).unwrap_or_else(|why| why));
         }
-        if let Err(why) = self.try_compose(&["down", "--volumes"]) {
+        if let Err(why) = self.try_compose(&["--profile", "live", "down", "--volumes"]) {
             eprintln!("{why}");
         }
     }
@@ -335,7 +341,8 @@ impl Processes {
         for name in VARIABLES {
             command.env_remove(name);
         }
-        command.env("PORT", PORT.to_string()).arg("--directory").arg(directory.path());
+        command.env("PORT", PORT.to_string()).env("METRICS_PORT", METRICS_PORT.to_string());
+        command.arg("--directory").arg(directory.path());
         command.arg("--api").arg(release.join("rinha")).envs(variables.iter().cloned());
         let child = command.spawn().expect("the release build: make e2e makes it");
         Processes { child, directory }

@@ -2,7 +2,7 @@
 //! port, broken and mended. `make e2e` runs it on each engine that is there.
 //!
 //! [`composition`] is what is up, and how to look into it; then comes what is asked of it: [`rows`] of the contract,
-//! [`confinement`], the [`image`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
+//! [`confinement`], the [`image`], [`operators`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
 //! questions.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
@@ -30,6 +30,7 @@ mod composition;
 mod confinement;
 mod faults;
 mod image;
+mod operators;
 mod rows;
 
 use std::time::Instant;
@@ -57,6 +58,7 @@ fn docker() {
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
     step("the image", || image::check(&containers));
+    step("the live page", || operators::check(&containers));
     step("health checks", || image::check_health(&containers));
     step("a database with a name", || image::check_names(&containers));
     step("a database with a certificate", || image::check_certificates(&containers));
@@ -118,6 +120,7 @@ fn podman() {
     the_rows(&containers);
     step("confinement", || confinement::check(&containers));
     step("the image", || image::check(&containers));
+    step("the live page", || operators::check(&containers));
     step("health checks", || image::check_health(&containers));
     step("a database with a name", || image::check_names(&containers));
     step("a database with a certificate", || image::check_certificates(&containers));
@@ -143,6 +146,7 @@ fn local() {
     step("haproxy.cfg", confinement::haproxy_takes_its_configuration_here);
     let processes = Processes::start();
     step("up", || processes.wait_until_serving());
+    step("the live page", operators::look);
     the_rows(&processes);
     drop(processes);
 

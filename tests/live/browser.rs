@@ -79,13 +79,18 @@ impl Browser {
             "Emulation.setDeviceMetricsOverride",
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
         );
+        self.colour(dark);
+        self.command("Page.navigate", json!({"url": url}));
+    }
+
+    /// Light or dark, while a page is shown.
+    pub(crate) fn colour(&mut self, dark: bool) {
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]);
         self.command("Emulation.setEmulatedMedia", json!({"features": features}));
-        self.command("Page.navigate", json!({"url": url}));
     }
 
     /// What the expression is on the page.
@@ -101,10 +106,15 @@ impl Browser {
 
     /// Waits until the expression is true on the page; while a page is on its way, it may have no value at all.
     pub(crate) fn wait_until(&mut self, expression: &str) {
+        self.wait_for(expression, TIME_MAX);
+    }
+
+    /// The same, for longer.
+    pub(crate) fn wait_for(&mut self, expression: &str, time_max: Duration) {
         let began = Instant::now();
         while self.evaluated(expression) != Ok(Value::Bool(true)) {
             let page = self.evaluated("document.body.innerText");
-            assert!(began.elapsed() < CONDITION_TIME_MAX, "expected {expression} of the page:\n{page:?}");
+            assert!(began.elapsed() < time_max, "expected {expression} of the page:\n{page:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

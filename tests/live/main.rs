@@ -10,9 +10,12 @@ mod server;
 
 mod browser;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use browser::Browser;
 use cluster::Cluster;
@@ -21,20 +24,23 @@ use nix::sys::signal::Signal;
 use server::Server;
 
 /// Width and height of a screen.
-const DESKTOP: (u32, u32) = (1200, 900);
+const DESKTOP: (u32, u32) = (1120, 900);
 const PHONE: (u32, u32) = (360, 800);
 
 /// Two instances on one database, each the other's peer.
 fn instances(cluster: &Cluster) -> [(Server, String); 2] {
     let ports: [u16; 2] = std::array::from_fn(|_| {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.local_addr().expect("its address").port()
     });
-    [(ports[0], ports[1]), (ports[1], ports[0])].map(|(own, peer)| {
-        let (admin, peers) = (format!("--admin=127.0.0.1:{own}"), format!("--admin-peers=127.0.0.1:{peer}"));
-        let server = Server::on(&cluster.config(), &[&admin, &peers, "--cores=2"]);
-        (server, format!("http://127.0.0.1:{own}/live"))
-    })
+    [(ports[0], ports[1]), (ports[1], ports[0])]
+        .map(|(own, peer)| (instance(cluster, own, peer), format!("http://127.0.0.1:{own}/live")))
+}
+
+/// One of them, with the ports of its operators and of the other's.
+fn instance(cluster: &Cluster, own: u16, peer: u16) -> Server {
+    let (admin, peers) = (format!("--admin=127.0.0.1:{own}"), format!("--admin-peers=127.0.0.1:{peer}"));
+    Server::on(&cluster.config(), &[&admin, &peers, "--cores=2"])
 }
 
 struct Ends<'a>(&'a AtomicBool);
@@ -45,19 +51,29 @@ impl Drop for Ends<'_> {
     }
 }
 
+/// Clients of each server.
+const CLIENTS: usize = 12;
+
+/// The load comes and goes once a minute.
+fn pause(elapsed: Duration) -> Duration {
+    let turn = elapsed.as_secs_f64() / 60.0 * std::f64::consts::TAU;
+    Duration::from_secs_f64(0.030 + 0.024 * turn.cos())
+}
+
 /// Answers of every kind at both, for as long as `run` takes.
 fn under_load<T>(servers: [&Server; 2], run: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for (number, server) in servers.into_iter().enumerate() {
-            for client in 0..4 {
+            for client in 0..CLIENTS {
                 let done = &done;
                 scope.spawn(move || {
                     let mut connection = server.connect();
-                    let mut count = 0;
+                    let (mut count, began) = (0, Instant::now());
                     while !done.load(Ordering::Relaxed) {
-                        let name = format!("p{number}{client}{count}");
-                        let answer = Pessoa::named(&name).post(&mut connection).expect("an answer");
+                        let name = format!("p{number}-{client}-{count}");
+                        let pessoa = Pessoa::named(&name);
+                        let answer = pessoa.post(&mut connection).expect("an answer");
                         assert_eq!(answer.status, 201, "{}", answer.text());
                         let path = answer.header("Location").expect("a location").to_owned();
                         for _ in 0..4 {
@@ -65,8 +81,11 @@ fn under_load<T>(servers: [&Server; 2], run: impl FnOnce() -> T) -> T {
                         }
                         assert_eq!(connection.ask("GET", &format!("/pessoas?t={name}"), "").status, 200);
                         assert_eq!(connection.ask("GET", "/pessoas", "").status, 400);
+                        if count % 8 == 0 {
+                            assert_eq!(pessoa.post(&mut connection).expect("an answer").status, 422);
+                        }
                         count += 1;
-                        std::thread::sleep(Duration::from_millis(5));
+                        std::thread::sleep(pause(began.elapsed()));
                     }
                 });
             }
@@ -106,14 +125,17 @@ fn it_shows_what_was_sent_in_every_size_and_colour() {
             ("phone", PHONE, false),
             ("phone-dark", PHONE, true),
         ] {
-            browser.open(&page, size.0, size.1, dark);
+            // The colour may change under an open page, as it does in the evening.
+            match dark {
+                false => browser.open(&page, size.0, size.1, dark),
+                true => browser.colour(dark),
+            }
             browser.wait_until("document.getElementById('state').textContent === 'live, 2 instances'");
             browser.wait_until("document.querySelectorAll('#requests tr').length >= 4");
-            // Charts of a few seconds; those of a picture that is kept are of a minute.
-            let points = if std::env::var_os("PICTURES").is_some() && size == DESKTOP { 60 } else { 5 };
-            browser.wait_until(&format!(
-                "document.querySelector('#rate-chart .one').getAttribute('d').split('L').length > {points}"
-            ));
+            // A picture is to show a whole chart, a test only that it is drawn.
+            let seconds = if std::env::var_os("PICTURES").is_some() && size == DESKTOP { 178 } else { 4 };
+            let drawn = format!("drawn.good.filter(value => value !== null).length >= {seconds}");
+            browser.wait_for(&drawn, Duration::from_secs(30 + 2 * seconds));
             fits(&mut browser, size);
             let background = browser.evaluate("getComputedStyle(document.body).backgroundColor");
             assert_eq!(background == "rgb(15, 19, 24)", dark, "{background}");
@@ -138,7 +160,7 @@ fn it_shows_what_was_sent_in_every_size_and_colour() {
 #[ignore = "needs Chromium: make live-page"]
 fn it_says_who_is_away_and_finds_them_again() {
     let cluster = Cluster::start();
-    let [(first, page), (second, _)] = instances(&cluster);
+    let [(first, page), (second, other)] = instances(&cluster);
     let mut browser = Browser::start();
     browser.open(&page, DESKTOP.0, DESKTOP.1, false);
     let state = |text: &str| format!("document.getElementById('state').textContent.startsWith('{text}')");
@@ -157,4 +179,121 @@ fn it_says_who_is_away_and_finds_them_again() {
     browser.wait_until(&state("live, 2 instances"));
     drop(first);
     browser.wait_until(&state("not connected, trying again"));
+    let port =
+        |address: &str| address.split([':', '/']).nth(4).and_then(|port| port.parse().ok()).expect("a port");
+    let _first = instance(&cluster, port(&page), port(&other));
+    browser.wait_until(&state("live, 2 instances"));
+}
+
+/// Behind a balancer another instance goes on where one was lost: what the first had counted is not taken from that.
+#[test]
+#[ignore = "needs Chromium: make live-page"]
+fn another_instance_takes_the_page_over() {
+    let cluster = Cluster::start();
+    let [(older, older_page), (younger, younger_page)] = instances(&cluster);
+    for number in 0..50 {
+        assert_eq!(Pessoa::named(&format!("a{number}")).post_to(&younger).status, 201);
+    }
+    assert_eq!(Pessoa::named("Ana").post_to(&older).status, 201);
+    let address = |page: &str| page["http://".len()..page.len() - "/live".len()].to_owned();
+    let balancer = Balancer::start(address(&younger_page));
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/live", balancer.address), DESKTOP.0, DESKTOP.1, false);
+    let live = "document.getElementById('state').textContent === 'live, 2 instances'";
+    browser.wait_until(live);
+    browser.wait_until("by('pessoas').textContent === '51'");
+    browser.evaluate(
+        "globalThis.seen = []; new MutationObserver(() => seen.push(by('requests').innerText)).observe(by('requests'), {childList: true}); 0",
+    );
+    browser.wait_until("seen.length > 2");
+    balancer.lead_to(address(&older_page));
+    let rows = browser.evaluate("seen.length").as_u64().expect("a number");
+    browser.wait_until(&format!("seen.length > {}", rows + 4));
+    browser.wait_until(live);
+    assert_eq!(browser.evaluate("seen.filter(text => text.includes('-'))"), serde_json::json!([]));
+    assert_eq!(browser.evaluate("document.querySelectorAll('#instances tr').length"), 2);
+}
+
+/// Leads each connection to one server, and loses all of them when it is to lead elsewhere.
+struct Balancer {
+    address: std::net::SocketAddr,
+    server: Arc<Mutex<String>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Balancer {
+    fn start(server: String) -> Balancer {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = listener.local_addr().expect("its address");
+        let (server, open) = (Arc::new(Mutex::new(server)), Arc::new(Mutex::new(Vec::new())));
+        let balancer = Balancer { address, server: Arc::clone(&server), open: Arc::clone(&open) };
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&*server.lock().expect("a server")) else { continue };
+                let same = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+                open.lock().expect("a list").extend([same(&client), same(&server)]);
+                for (mut from, mut to) in [(same(&client), same(&server)), (server, client)] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        balancer
+    }
+
+    fn lead_to(&self, server: String) {
+        *self.server.lock().expect("a server") = server;
+        for stream in self.open.lock().expect("a list").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// A peer that is no instance of this version, or means ill, is said to be away; the others are shown.
+#[test]
+#[ignore = "needs Chromium: make live-page"]
+fn it_shows_the_others_whatever_one_says() {
+    let cluster = Cluster::start();
+    let said = [
+        "{}",
+        "[]",
+        "null",
+        "not JSON",
+        r#"{"addresses":["x"],"requests":[],"uptime_seconds":1}"#,
+        r#"{"addresses":["<img src=x onerror=alert(1)>"],"version":"1","stage":"serving","uptime_seconds":1,"drivers":[],"silent":[],
+            "requests":[{"method":"GET","route":"/x","status":200,"seconds":{"count":1,"sum":0,"cumulative":[["1",2]]}}]}"#,
+    ];
+    let peers: Vec<String> = said.iter().map(|body| liar(body)).collect();
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let (listen, peers) = (format!("--admin={admin}"), format!("--admin-peers={}", peers.join(",")));
+    let server = Server::on(&cluster.config(), &[&listen, &peers, "--cores=1"]);
+    assert_eq!(Pessoa::named("Ana").post_to(&server).status, 201);
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{admin}/live"), DESKTOP.0, DESKTOP.1, false);
+    browser.wait_until(&format!(
+        "document.getElementById('state').textContent === 'live, {0} of {1} instances away'",
+        said.len(),
+        said.len() + 1
+    ));
+    browser.wait_until("document.getElementById('pessoas').textContent === '1'");
+    browser
+        .wait_until("document.getElementById('notes').textContent.includes('what it said is no snapshot')");
+    assert_eq!(browser.evaluate("document.querySelectorAll('img').length"), 0);
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+/// Something that answers every request with this document.
+fn liar(body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("its address").to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // The server may be gone before it has all.
+            let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(answer.as_bytes()));
+        }
+    });
+    address
 }

@@ -42,6 +42,7 @@ pub(super) struct Live {
     started: SystemTime,
     peers: Vec<Listen>,
     places: Arc<Semaphore>,
+    /// The last one, as it is sent: written once for all.
     events: watch::Sender<Arc<str>>,
     somebody: Notify,
 }
@@ -86,7 +87,8 @@ impl Live {
                 self.somebody.notified().await;
             }
             let next = Instant::now() + LIVE_PERIOD;
-            self.events.send_replace(self.event().await.into());
+            let event = format!("data: {}\n\n", self.event().await);
+            self.events.send_replace(event.into());
             sleep_until(next).await;
         }
     }
@@ -108,7 +110,7 @@ impl Live {
                         return Ok(());
                     }
                     let event = Arc::clone(&events.borrow_and_update());
-                    in_time(stream.write_all(format!("data: {event}\n\n").as_bytes())).await?;
+                    in_time(stream.write_all(event.as_bytes())).await?;
                 }
                 // Its end; whoever watches has nothing to say.
                 read = stream.read(&mut received) => return read.map(drop),

@@ -77,6 +77,29 @@ function quantile(histogram, share) {
   return Infinity;
 }
 
+// What a snapshot is. A peer's comes from elsewhere, so one that is none must not keep the others from being shown.
+
+const LIST_MAX = 10000;
+const text = (value) => typeof value === "string";
+const quantity = (value) => Number.isFinite(value);
+const flag = (value) => typeof value === "boolean";
+const known = (is) => (value) => value === null || is(value);
+const list = (is) => (value) => Array.isArray(value) && value.length <= LIST_MAX && value.every(is);
+const pair = (value) => Array.isArray(value) && value.length === 2 && value.every(quantity);
+const record = (members) => (value) => typeof value === "object" && value !== null && Object.entries(members).every(([name, is]) => is(value[name]));
+const histogram = record({ count: quantity, sum: quantity, cumulative: list(pair) });
+const room = { used: quantity, limit: quantity };
+const isSnapshot = record({
+  addresses: list(text), version: text, stage: text, uptime_seconds: quantity, drivers: list(text), silent: list(quantity),
+  requests: list(record({ method: text, route: text, status: quantity, seconds: histogram })),
+  operations: list(record({ name: text, seconds: histogram })),
+  batches: histogram, queues: list(record({ name: text, ...room })), pessoas: quantity,
+  cache: record({ bytes: quantity, budget_bytes: quantity, bodies_dropped: quantity, search_complete: flag }),
+  ledger: record(room), connections: record(room), feed_age_seconds: known(quantity),
+  refusals: list(record({ reason: text, count: quantity })), panics: quantity, log_lines_lost: quantity,
+  database: record({ connected: flag, durable: flag, address: text, timeline: known(quantity) }),
+});
+
 // What was told: for each instance its last snapshots, newest last.
 
 const instances = new Map();
@@ -175,25 +198,35 @@ function key(id, names) {
     by(id).append(entry);
   }
 }
-/** Draws curves, each of CHART_SECONDS values or null where nothing is known; `place` puts a value between 0 and 1. */
-function chart(id, curves, place, grid, filled) {
+/**
+ * Draws curves, each of CHART_SECONDS values or null where nothing is known. `place` puts a value between 0 and 1; `grid` has
+ * the values of lines, each with its label.
+ */
+function chart(name, curves, place, grid, filled) {
   const [width, height] = [600, 180];
   const x = (index) => (index * width / (CHART_SECONDS - 1)).toFixed(1);
-  const y = (value) => (height - 2 - Math.max(0, Math.min(1, place(value))) * (height - 6)).toFixed(1);
-  const shapes = grid.map((value) => shape("line", { x1: 0, x2: width, y1: y(value), y2: y(value), class: "grid" }));
+  // Room above and below for half a line and half a label.
+  const y = (value) => (height - 6 - Math.max(0, Math.min(1, place(value))) * (height - 12)).toFixed(1);
+  const shapes = grid.map(([value]) => shape("line", { x1: 0, x2: width, y1: y(value), y2: y(value), class: "grid" }));
+  by(`${name}-ticks`).replaceChildren(...grid.map(([value, text]) => {
+    const tick = document.createElement("span");
+    tick.textContent = text;
+    tick.style.top = `${y(value) / height * 100}%`;
+    return tick;
+  }));
   for (const [index, values] of curves.entries()) {
     let path = "", area = "", began = null;
     for (const [at, value] of values.entries()) {
       if (value === null) { began = null; continue; }
       path += `${began === null ? "M" : "L"}${x(at)},${y(value)}`;
-      if (began === null) { began = at; area += `M${x(at)},${height}`; }
+      if (began === null) { began = at; area += `M${x(at)},${y(-Infinity)}`; }
       area += `L${x(at)},${y(value)}`;
-      if ((values[at + 1] ?? null) === null) area += `L${x(at)},${height}Z`;
+      if ((values[at + 1] ?? null) === null) area += `L${x(at)},${y(-Infinity)}Z`;
     }
     if (filled && index === 0) shapes.push(shape("path", { d: area, class: "area" }));
     shapes.push(shape("path", { d: path, class: `curve ${["one", "two", "three"][index]}` }));
   }
-  by(id).replaceChildren(...shapes);
+  by(`${name}-chart`).replaceChildren(...shapes);
 }
 
 const drawn = { good: [], client: [], server: [], p50: [], p99: [], p999: [] };
@@ -211,12 +244,12 @@ function round(value) {
 
 function charts() {
   const second = together(false);
-  const known = [...instances.values()].some((history) => history.change(false));
+  const isKnown = [...instances.values()].some((history) => history.change(false));
   const of = (from, below) => second.kinds.filter((kind) => kind.status >= from && kind.status < below);
   const rate = (kinds) => kinds.reduce((sum, kind) => sum + kind.rate, 0);
-  remember("good", known ? rate(of(200, 400)) : null);
-  remember("client", known ? rate(of(400, 500)) : null);
-  remember("server", known ? rate(of(500, 600)) : null);
+  remember("good", isKnown ? rate(of(200, 400)) : null);
+  remember("client", isKnown ? rate(of(400, 500)) : null);
+  remember("server", isKnown ? rate(of(500, 600)) : null);
   const all = plus(...second.kinds.map((kind) => kind.seconds));
   for (const [name, share] of [["p50", 0.5], ["p99", 0.99], ["p999", 0.999]]) {
     const value = all.count ? quantile(all, share) : null;
@@ -224,12 +257,11 @@ function charts() {
   }
   const rates = ["good", "client", "server"].map(padded);
   const top = round(Math.max(10, ...rates.flat().map((value) => value ?? 0)));
-  chart("rate-chart", rates, (value) => value / top, [0, top / 2, top], true);
-  by("rate-top").textContent = `top line: ${number(top)}/s`;
+  chart("rate", rates, (value) => value / top, [0, top / 2, top].map((value) => [value, number(value)]), true);
   // From 10 us to 10 s, six powers of ten.
-  const lines = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10];
-  chart("time-chart", ["p50", "p99", "p999"].map(padded), (value) => Math.log10(Math.max(value, lines[0]) / lines[0]) / 6, lines, false);
-  by("time-top").textContent = "lines: 10 µs, 100 µs, 1 ms .. 10 s";
+  const [least, lines] = [1e-5, ["10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]];
+  const power = (value) => Math.log10(Math.max(value, least) / least) / 6;
+  chart("time", ["p50", "p99", "p999"].map(padded), power, lines.map((text, index) => [least * 10 ** index, text]), false);
 }
 
 function tiles(sum) {
@@ -317,7 +349,7 @@ function database(sum) {
 /** The last part of the first address: `api1-0.sock`, `0.0.0.0:9999`. */
 const nameOf = (snapshot) => (snapshot.addresses[0] ?? "?").split("/").at(-1);
 
-function list() {
+function rows() {
   const notes = [];
   table("instances", [...instances].map(([peer, history]) => {
     const snapshot = history.now;
@@ -353,10 +385,10 @@ function list() {
     const refused = snapshot.refusals.filter((each) => each.count > 0);
     if (refused.length) notes.push(`${name}: refused since its start: ${refused.map((each) => `${each.reason} ${number(each.count)}`).join(", ")}`);
   }
-  const known = by("notes");
+  const shown = by("notes");
   // A screen reader hears what is new, not the same each second.
-  if (notes.join("\n") !== [...known.children].map((each) => each.textContent).join("\n")) {
-    known.replaceChildren(...notes.map((text) => { const note = document.createElement("li"); note.textContent = text; return note; }));
+  if (notes.join("\n") !== [...shown.children].map((each) => each.textContent).join("\n")) {
+    shown.replaceChildren(...notes.map((text) => { const note = document.createElement("li"); note.textContent = text; return note; }));
   }
 }
 
@@ -370,8 +402,7 @@ function take(event) {
     try {
       if (snapshot === null) throw new Error(away ?? "no reason was given");
       const told = JSON.parse(snapshot);
-      nameOf(told);
-      if (!Array.isArray(told.requests) || typeof told.uptime_seconds !== "number") throw new Error("what it said is no snapshot");
+      if (!isSnapshot(told)) throw new Error("what it said is no snapshot; is it of another version?");
       history.add(at, told);
       history.name = nameOf(told);
     } catch (error) {
@@ -385,7 +416,7 @@ function take(event) {
   requests(sum);
   meters();
   database(sum);
-  list();
+  rows();
 }
 
 // Listening.
@@ -398,6 +429,8 @@ function state(text, lost) {
 }
 function listen() {
   const source = new EventSource("live/events");
+  // Behind a balancer another instance may answer now, to which the others have other names.
+  source.onopen = () => instances.clear();
   source.onmessage = (message) => {
     heard = Date.now();
     try {

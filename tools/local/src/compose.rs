@@ -19,6 +19,8 @@ pub(crate) struct Compose {
     pub(crate) services: BTreeMap<String, Service>,
     /// The balancer's port on this machine.
     pub(crate) port: Port,
+    /// The port for operators.
+    pub(crate) operators: Port,
 }
 
 /// One service.
@@ -57,6 +59,9 @@ struct File {
 
 #[derive(Deserialize)]
 struct Raw {
+    /// Only if somebody asks for one of these.
+    #[serde(default)]
+    profiles: Vec<String>,
     image: String,
     build: Option<Value>,
     #[serde(default)]
@@ -106,7 +111,11 @@ impl Compose {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut value: Value = serde_yaml_ng::from_str(&interpolate(&text, &variables)?)?;
         value.apply_merge()?;
-        let file: File = serde_yaml_ng::from_value(value)?;
+        let mut file: File = serde_yaml_ng::from_value(value)?;
+        let operators = file.services.get("operators").and_then(|raw| Port::published(raw.ports.first()?));
+        let operators = operators
+            .ok_or("METRICS_PORT: expected a port such as 9100 that a service operators publishes")?;
+        file.services.retain(|_, raw| raw.profiles.is_empty());
         let mut port = None;
         let built: Vec<_> =
             file.services.values().filter(|raw| raw.build.is_some()).map(|raw| raw.image.clone()).collect();
@@ -129,7 +138,7 @@ impl Compose {
         balancer.environment.insert("PORT".to_owned(), port.number.to_string());
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         balancer.environment.insert("ADDRESS".to_owned(), address);
-        Ok(Compose { services, port })
+        Ok(Compose { services, port, operators })
     }
 
     /// The names of the services, each after those it depends on.

@@ -11,12 +11,14 @@
 //!
 //! [`compose`] reads the file, [`port`] is the balancer's, [`place`] has the directory, [`left`] ends what an earlier
 //! topology left, by [`process`], [`command`] says what is run for a service, [`initdb`] makes the database, [`cgroup`]
-//! sets its limits, and [`topology`] runs it until [`stop`]; [`health`] says when everything is ready.
+//! sets its limits, and [`topology`] runs it until [`stop`]; [`health`] says when everything is ready, and [`forward`] leads
+//! to the live page.
 
 mod cgroup;
 mod command;
 mod compose;
 mod error;
+mod forward;
 mod health;
 mod initdb;
 mod left;
@@ -111,5 +113,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     let limits = if limited { "limits of compose.yml" } else { "no limits" };
     let files = place.directory.display();
     say(&format!("ready on port {}, {limits}, files in {files}", compose.port.number));
+    lead_to_the_live_page(&place, compose.operators.number);
     topology.keep()
+}
+
+/// A second topology finds the port taken, and goes on without.
+fn lead_to_the_live_page(place: &Place, port: u16) {
+    match forward::start(port, &place.volume("sockets").join("operators.sock")) {
+        Ok(address) => say(&format!("live page: http://{address}/live")),
+        Err(error) => say(&format!("no live page: port {port}: {error}; set another METRICS_PORT")),
+    }
 }

@@ -395,3 +395,37 @@ fn an_interrupted_first_start_leaves_no_half_cluster() {
     }
     drop(Local::ready(place.path(), port));
 }
+
+/// Operators have a port of this machine alone; a second topology finds it taken, and serves without.
+#[test]
+fn the_live_page_has_a_port_that_may_be_taken() {
+    if !can_run() {
+        return;
+    }
+    let (place, second_place) = (place(), place());
+    let operators = free_port().to_string();
+    let variables = [("METRICS_PORT", operators.as_str())];
+    let start = |place: &TempDir| {
+        let mut local = Local::start(place.path(), free_port(), &variables, &[]);
+        local.wait_until_ready();
+        local
+    };
+    let first = start(&place);
+    let page = format!("live page: http://127.0.0.1:{operators}/live");
+    wait_until("its live page", || first.said().contains(&page));
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{operators}")).expect("the port");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a limit");
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    assert!(get("/live").contains("<title>rinha, live</title>"));
+    assert!(get("/api2/metrics").contains("rinha_stage{stage=\"serving\"} 1\n"));
+    assert!(get("/metrics").contains("haproxy_backend_http_responses_total"));
+    let second = start(&second_place);
+    let taken = format!("no live page: port {operators}: ");
+    wait_until("a word about the port", || second.said().contains(&taken));
+    assert!(health(second.port));
+}
