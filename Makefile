@@ -4,10 +4,13 @@ CARGO ?= cargo
 # Nothing is installed that is there already. Root installs by itself, anyone else through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
+# Where `make install` puts things, and what it takes where it is built already.
+export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
+
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
+.PHONY: help run up down install uninstall test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +24,12 @@ up: ## The whole system on Docker or Podman, what it is given checked first (ARG
 
 down: ## Stop it; the rows stay (ARGS=-v throws them away)
 	@tools/compose down $(ARGS)
+
+install: ## The server, its units, man pages and completions below PREFIX (/usr/local); DESTDIR is honoured
+	@tools/install install $(ARGS)
+
+uninstall: ## Take them away again; /etc/rinha and the rows stay
+	@tools/install uninstall $(ARGS)
 
 test: deps test-deps ## All tests, against the real binary and real Postgres clusters
 	$(CARGO) test --locked --workspace $(ARGS)
@@ -58,11 +67,11 @@ ha-status: ## Who of it is what
 
 stress: deps stress-deps ## The contest's 205 s by Gatling against compose.yml, the verdict, a report (ARGS=--help: what can be changed)
 	$(call long_build,target/debug/stress-test)
-	$(CARGO) run --locked --quiet -p stress-test -- run --pictures $(ARGS)
+	$(CARGO) run --locked -p stress-test -- run --pictures $(ARGS)
 
 stress-smoke: deps stress-deps ## The same in 20 s
 	$(call long_build,target/debug/stress-test)
-	$(CARGO) run --locked --quiet -p stress-test -- run --name smoke --seconds 20 $(ARGS)
+	$(CARGO) run --locked -p stress-test -- run --name smoke --seconds 20 $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check

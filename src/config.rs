@@ -39,6 +39,8 @@ enum CliCommand {
     Serve(Serve),
     /// GET /healthz on a listener; exit 0 if it answers 200, else 1
     Healthcheck(Healthcheck),
+    /// What a start with these options would do, and what would stop it; exit 0 if it would succeed, else 1
+    Check(Check),
 }
 
 /// What the server needs to know.
@@ -94,6 +96,27 @@ pub struct Healthcheck {
     pub listen: Vec<Listen>,
 }
 
+/// What a look at a start needs to know.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// What the start would be told.
+    #[command(flatten)]
+    pub serve: Serve,
+
+    /// How it is shown
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ReportFormat,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A line for each finding.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -101,6 +124,8 @@ pub enum Command {
     Serve(Serve),
     /// Ask a server for its health.
     Healthcheck(Healthcheck),
+    /// Say what a start would do.
+    Check(Check),
 }
 
 impl Serve {
@@ -188,6 +213,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// The command line, for whoever describes it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// An empty variable counts as none: that is what compose makes of one that is not set.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let without_empty = |argument: Arg| match argument.get_env() {
@@ -211,13 +241,14 @@ pub fn read() -> Command {
         }
         Err(error) => refuse(&one_line(&error.to_string())),
     };
-    let serve = match cli.command {
+    let (serve, command) = match cli.command {
         Some(CliCommand::Healthcheck(healthcheck)) => return Command::Healthcheck(healthcheck),
-        Some(CliCommand::Serve(serve)) => serve,
-        None => cli.serve,
+        Some(CliCommand::Check(check)) => (check.serve.check(), Command::Check(check)),
+        Some(CliCommand::Serve(serve)) => (serve.check(), Command::Serve(serve)),
+        None => (cli.serve.check(), Command::Serve(cli.serve)),
     };
-    match serve.check() {
-        Ok(()) => Command::Serve(serve),
+    match serve {
+        Ok(()) => command,
         Err(why) => refuse(&why),
     }
 }

@@ -243,6 +243,10 @@ pub const ASIDE_LOCK_TIME_MAX: Duration = Duration::from_millis(2);
 pub const ASIDE_PERIOD: Duration = Duration::from_millis(50);
 /// How many of them are tried at a time, so that they take little from the others.
 pub const ASIDE_TRIES_MAX: usize = 8;
+/// Sessions of one core: commits, reads and searches.
+pub const SESSIONS_PER_CORE: usize = 3;
+/// Sessions of an instance beside those of its cores: the feed, large transactions, and one that looks around.
+pub const SESSIONS_BESIDES: usize = 3;
 /// First pause between attempts to connect; it doubles.
 pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts to connect: the time to notice that the database is back.
@@ -265,7 +269,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a core has to say what it counted; one that says it later is left out, and named.
 pub const ADMIN_CORE_TIME_MAX: Duration = Duration::from_secs(1);
-/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck.
+/// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck, a
+/// watchdog among them.
 pub const ADMIN_QUESTIONS_MAX: usize = 2 * ADMIN_CONNECTIONS_MAX;
 /// From one event of the live page to the next.
 pub const LIVE_PERIOD: Duration = Duration::from_secs(1);
@@ -279,6 +284,13 @@ pub const LIVE_PEERS_MAX: usize = 15;
 pub const LIVE_PEER_TIME_MAX: Duration = Duration::from_millis(1500);
 /// Of what another instance says; its own is a tenth of that.
 pub const LIVE_SNAPSHOT_BYTES_MAX: usize = 256 * 1024;
+
+// The supervisor, such as systemd.
+
+/// By how much a start that goes on puts off the supervisor's own bound, again and again.
+pub const START_EXTENSION: Duration = Duration::from_secs(30);
+/// Longest line that a supervisor shows of the server, in bytes.
+pub const NOTIFY_STATUS_BYTES_MAX: usize = 512;
 
 // The log.
 
@@ -352,6 +364,8 @@ const _: () = {
     assert!(2 * ADMIN_CORE_TIME_MAX.as_millis() < ADMIN_TIME_MAX.as_millis());
     // A peer of which a core stands still says so.
     assert!(ADMIN_CORE_TIME_MAX.as_millis() < LIVE_PEER_TIME_MAX.as_millis());
+    // A core that is late is asked again before the start is given up.
+    assert!(4 * ADMIN_CORE_TIME_MAX.as_millis() < START_EXTENSION.as_millis());
     assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);

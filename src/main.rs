@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use rinha::config::{self, Command};
+use rinha::config::{self, Command, ReportFormat};
 use rinha::process;
 
 #[global_allocator]
@@ -19,11 +19,26 @@ fn give_back() {
 
 fn main() -> ExitCode {
     match config::read() {
-        Command::Healthcheck(healthcheck) => match healthcheck.listen.first().map(process::check) {
+        Command::Healthcheck(healthcheck) => match healthcheck.listen.first().map(process::healthcheck) {
             Some(Ok(())) => ExitCode::SUCCESS,
             Some(Err(why)) => fail(&why),
             None => fail("expected a listener to ask"),
         },
+        Command::Check(check) => {
+            let report = process::check(&check.serve);
+            let said = match check.format {
+                ReportFormat::Text => Ok(report.text()),
+                ReportFormat::Json => report.json(),
+            };
+            match said {
+                Ok(text) => {
+                    // Whoever closed stdout still has the exit status.
+                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    if report.would_start() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(why) => fail(&why),
+            }
+        }
         Command::Serve(serve) => {
             let log = match process::start_log(&serve.log, serve.log_format) {
                 Ok(log) => log,

@@ -76,7 +76,7 @@ pub(super) async fn answer(
             written(Status::OK, families::MEDIA_TYPE, None, &text)
         }
         Asked::Live => {
-            let silent: Vec<String> = silent(board).await.iter().map(ToString::to_string).collect();
+            let silent: Vec<String> = board.silent().await.iter().map(ToString::to_string).collect();
             match silent.is_empty() {
                 true => plain(Status::OK, "live\n"),
                 false => {
@@ -103,15 +103,6 @@ pub(super) async fn answer(
             None => plain(Status::SERVICE_UNAVAILABLE, "too many watch the live page, try again\n"),
         },
     }
-}
-
-/// The cores that run and do not say anything in time. A core that has left in a drain is none of them.
-async fn silent(board: &Board) -> Vec<usize> {
-    if board.stage() == Stage::Draining {
-        return Vec::new();
-    }
-    let asked = board.ask().await;
-    asked.iter().enumerate().filter(|(_, asked)| asked.now.is_none()).map(|(core, _)| core).collect()
 }
 
 /// An answer that says no.

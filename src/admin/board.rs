@@ -1,5 +1,6 @@
 //! Where the process writes what an operator may know, and the way to ask the cores. It decides nothing.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -29,6 +30,22 @@ impl Stage {
             Stage::Loading => "loading",
             Stage::Serving => "serving",
             Stage::Draining => "draining",
+        }
+    }
+}
+
+/// How far the load of the table is.
+pub struct Loading {
+    rows: u64,
+    /// By the table's statistics.
+    expected: Option<u64>,
+}
+
+impl fmt::Display for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expected.filter(|&expected| expected >= self.rows) {
+            Some(expected) => write!(f, "loading: {} of about {expected} rows", self.rows),
+            None => write!(f, "loading: {} rows", self.rows),
         }
     }
 }
@@ -144,6 +161,23 @@ impl Board {
             Asked { now, last: last.clone() }
         };
         said.into_iter().zip(last.iter_mut()).map(remember).collect()
+    }
+
+    /// The cores that run and do not say anything in time. A core that has left in a drain is none of them.
+    pub async fn silent(&self) -> Vec<usize> {
+        if self.stage() == Stage::Draining {
+            return Vec::new();
+        }
+        let asked = self.ask().await;
+        asked.iter().enumerate().filter(|(_, asked)| asked.now.is_none()).map(|(core, _)| core).collect()
+    }
+
+    /// How far the first load of the table is; `None` before the threads run.
+    pub fn loading(&self) -> Option<Loading> {
+        self.read(|watched| Loading {
+            rows: watched.counters.iter().map(|counters| counters.rows_fed()).sum(),
+            expected: watched.counters.iter().find_map(|counters| counters.expected_rows()),
+        })
     }
 
     /// A core whose ring is full is not asked: it has not answered for long.

@@ -30,6 +30,13 @@ const NAMES: [&str; 17] = [
 #[derive(Clone, Debug)]
 pub struct LogFilter(pub String);
 
+impl LogFilter {
+    /// Whether anything lets a warning through.
+    pub fn lets_warnings_through(&self) -> bool {
+        EnvFilter::new(&self.0).max_level_hint().is_none_or(|most| most >= LevelFilter::WARN)
+    }
+}
+
 impl FromStr for LogFilter {
     type Err = String;
 

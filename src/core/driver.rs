@@ -50,6 +50,8 @@ pub struct Chosen {
     pub kind: DriverKind,
     /// Why this one, and how it is set up.
     pub reason: String,
+    /// A ring with fewer entries than it should have, because no more memory could be locked.
+    pub small: bool,
 }
 
 /// A runtime for the current thread.
@@ -71,8 +73,8 @@ impl Driver {
             return epoll("asked for".to_owned());
         }
         match uring(completion_entries(connections)) {
-            Ok((runtime, reason)) => {
-                Ok((Driver::IoUring(runtime), Chosen { kind: DriverKind::IoUring, reason }))
+            Ok((runtime, reason, small)) => {
+                Ok((Driver::IoUring(runtime), Chosen { kind: DriverKind::IoUring, reason, small }))
             }
             Err(error) if wanted == Wanted::IoUring => {
                 Err(io::Error::new(error.kind(), format!("--driver io_uring: {}", explain(&error))))
@@ -129,15 +131,15 @@ impl Flags {
 
 fn epoll(reason: String) -> io::Result<(Driver, Chosen)> {
     let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-    Ok((Driver::Epoll(runtime), Chosen { kind: DriverKind::Epoll, reason }))
+    Ok((Driver::Epoll(runtime), Chosen { kind: DriverKind::Epoll, reason, small: false }))
 }
 
 /// Builds a runtime on io_uring. It asks for fewer flags when the kernel does not know them (`EINVAL`), and for fewer
 /// entries when so much memory may not be locked (`ENOMEM`). Any other refusal is final.
-fn uring(mut completions: u32) -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String)> {
+fn uring(mut completions: u32) -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, String, bool)> {
     try_a_ring()?;
     let mut flags = Flags::LADDER.into_iter().peekable();
-    let mut entries = RING_ENTRIES;
+    let (mut entries, mut small) = (RING_ENTRIES, false);
     let mut steps = String::new();
     loop {
         let rung = *flags.peek().expect("the ladder's last rung returns");
@@ -151,7 +153,7 @@ fn uring(mut completions: u32) -> io::Result<(Runtime<TimeDriver<IoUringDriver>>
         match built {
             Ok(runtime) => {
                 let ring = format!("{}, {entries} entries, {completions} completions", rung.name());
-                return Ok((runtime, ring + &steps));
+                return Ok((runtime, ring + &steps, small));
             }
             Err(error) => match error.raw_os_error() {
                 Some(nix::libc::EINVAL) if !matches!(rung, Flags::None) => {
@@ -161,12 +163,12 @@ fn uring(mut completions: u32) -> io::Result<(Runtime<TimeDriver<IoUringDriver>>
                 // Twice the entries is the kernel's own choice: what does not fit goes its slow way.
                 Some(nix::libc::ENOMEM) if completions > 2 * entries => {
                     let _ = write!(steps, "; no memory could be locked for {completions} completions");
-                    completions = 2 * entries;
+                    (completions, small) = (2 * entries, true);
                 }
                 Some(nix::libc::ENOMEM) if entries > RING_ENTRIES_MIN => {
                     let _ = write!(steps, "; no memory could be locked for {entries} entries");
                     entries /= 2;
-                    completions = 2 * entries;
+                    (completions, small) = (2 * entries, true);
                 }
                 _ => return Err(error),
             },

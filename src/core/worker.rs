@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use monoio::time::sleep;
 use tokio::sync::oneshot;
 
-use super::driver::{Chosen, Driver, Wanted};
-use super::topology;
+use super::begin::{Begun, begin};
+use super::driver::{Chosen, Wanted};
 use crate::api::{Api, DriverState, Health, Requests, Series};
 use crate::channel::ring;
 use crate::ledger::Ledger;
@@ -105,10 +105,8 @@ pub struct Serving {
 ///
 /// One line: the driver was refused or a socket cannot listen.
 pub fn run(plan: CorePlan, tell: impl Fn(CoreEvent) + 'static) -> Result<(), String> {
-    let cpu = plan.cpus[plan.core];
-    let pinned = topology::pin(cpu).map_err(|errno| format!("not pinned to CPU {cpu}: {errno}"));
-    let (mut driver, chosen) =
-        Driver::build(plan.driver, plan.connections_max).map_err(|error| error.to_string())?;
+    let Begun { mut driver, chosen, pinned } =
+        begin(plan.cpus[plan.core], plan.driver, plan.connections_max)?;
     let nonblocking = driver.needs_nonblocking();
     let result = driver.block_on(core(plan, chosen, nonblocking, pinned, Rc::new(tell)));
     // Tasks may still wait on this driver, so it is not dropped: the process is about to exit, and the kernel cleans

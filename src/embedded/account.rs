@@ -57,13 +57,16 @@ impl Account {
         }
     }
 
-    /// A command as this user, in a directory that everyone may enter, with English messages and without the settings
-    /// that a shell's `PG*` variables would bring along.
+    /// A command as this user, in a directory that everyone may enter, with English messages, without the settings that a
+    /// shell's `PG*` variables would bring along, and without the supervisor of this process.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
         for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"PG") {
+            // It would tell the supervisor, as if it were the server, that it is ready.
+            let of_supervisor =
+                matches!(name.to_str(), Some("NOTIFY_SOCKET" | "WATCHDOG_USEC" | "WATCHDOG_PID"));
+            if of_supervisor || name.as_encoded_bytes().starts_with(b"PG") {
                 command.env_remove(name);
             }
         }

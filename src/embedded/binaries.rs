@@ -15,6 +15,21 @@ pub(super) struct Binaries {
     pub(super) postgres: PathBuf,
 }
 
+impl Binaries {
+    /// What the program says of its version, such as `15.18 (Debian 15.18-0+deb12u1)`; empty when it says nothing.
+    pub(super) fn version(&self) -> String {
+        let output = said(&self.postgres).unwrap_or_default();
+        let version = output.split_once(") ").map_or(output.as_str(), |(_, version)| version);
+        version.trim().to_owned()
+    }
+}
+
+/// The answer to `--version`.
+fn said(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// The directories where distributions keep one `bin` per version: parent, prefix of the version's directory.
 const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
@@ -79,8 +94,7 @@ fn major_of(candidate: &Binaries) -> Option<u32> {
     if !candidate.initdb.is_file() || !candidate.postgres.is_file() {
         return None;
     }
-    let output = Command::new(&candidate.postgres).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let major = parse_version(&String::from_utf8_lossy(&output.stdout))?;
+    let major = parse_version(&said(&candidate.postgres)?)?;
     (major >= POSTGRES_MAJOR_MIN).then_some(major)
 }
 

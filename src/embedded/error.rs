@@ -181,7 +181,7 @@ pub enum EmbeddedError {
 
 /// With less free than one WAL segment, the full disk is the reason, whatever Postgres said: its log may be on that
 /// disk.
-const FREE_MIB_MIN: u64 = 16;
+pub(super) const FREE_MIB_MIN: u64 = 16;
 
 impl EmbeddedError {
     /// The error of a write that was refused with `cause`. A full disk has an error of its own.
@@ -214,7 +214,7 @@ impl EmbeddedError {
 }
 
 /// Space that a user without privileges may still take, in MiB.
-fn free_mib(directory: &Path) -> Option<u64> {
+pub(super) fn free_mib(directory: &Path) -> Option<u64> {
     let disk = statvfs(directory).ok()?;
     Some(disk.blocks_available().saturating_mul(disk.fragment_size()) >> 20)
 }

@@ -17,7 +17,7 @@ use std::process;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use super::account::Account;
 use super::error::{EmbeddedError, SHARED_MEMORY};
@@ -40,8 +40,22 @@ pub(super) struct Layout {
 impl Layout {
     /// Makes the data directory if need be.
     pub(super) fn create(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        create_reachable(data_dir).map_err(|cause| EmbeddedError::unwritable(data_dir, cause))?;
+        Self::of(data_dir)
+    }
+
+    /// The parts of a data directory that is there, or `None` of one that could be made.
+    pub(super) fn find(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
+        if data_dir.is_dir() {
+            return Self::of(data_dir).map(Some);
+        }
+        may_add_to(nearest(data_dir)).map_err(|cause| EmbeddedError::unwritable(data_dir, cause))?;
+        Ok(None)
+    }
+
+    /// The parts of a data directory that is there.
+    fn of(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let unwritable = |cause| EmbeddedError::unwritable(data_dir, cause);
-        create_reachable(data_dir).map_err(unwritable)?;
         let data_dir = data_dir.canonicalize().map_err(unwritable)?;
         let metadata = fs::metadata(&data_dir).map_err(unwritable)?;
         let tag = format!("rinha-{:x}-{:x}", metadata.dev(), metadata.ino());
@@ -61,7 +75,7 @@ impl Layout {
 
     /// Takes the directory for this process. The kernel lets go of the lock when the process ends, however it ends.
     pub(super) fn lock(&self) -> Result<Flock<File>, EmbeddedError> {
-        let path = self.data_dir.join("rinha.lock");
+        let path = self.lock_path();
         let unwritable = |cause| EmbeddedError::unwritable(&path, cause);
         // The file is not truncated here: until it is locked, its content is another server's.
         let file = OpenOptions::new()
@@ -75,6 +89,31 @@ impl Layout {
         lock.set_len(0).map_err(unwritable)?;
         writeln!(lock, "{}", process::id()).map_err(unwritable)?;
         Ok(lock)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.data_dir.join("rinha.lock")
+    }
+
+    /// Whether [`lock`](Self::lock) would take the directory, and this process could write what a start writes there. It
+    /// makes nothing.
+    pub(super) fn try_out(&self) -> Result<(), EmbeddedError> {
+        let path = self.lock_path();
+        let unwritable = |cause| EmbeddedError::unwritable(&path, cause);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => drop(self.wait_for_lock(&path, file)?),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(unwritable(cause)),
+        }
+        let log = &self.log.0;
+        if log.exists() {
+            eaccess(log, AccessFlags::W_OK).map_err(|errno| EmbeddedError::unwritable(log, errno.into()))?;
+        }
+        // What is not there is made.
+        match [&path, log, &self.pgdata, &self.socket_dir].into_iter().find(|part| !part.exists()) {
+            Some(missing) => may_add_to(nearest(missing)).map_err(unwritable),
+            None => Ok(()),
+        }
     }
 
     /// Waits a moment for a server that is just exiting, or for a child that this process is just starting, which
@@ -109,24 +148,6 @@ impl Layout {
         }
     }
 
-    /// The version that made the cluster; none when there is no cluster yet.
-    pub(super) fn cluster_version(&self) -> Result<Option<String>, EmbeddedError> {
-        match fs::read_to_string(self.pgdata.join("PG_VERSION")) {
-            Ok(version) => return Ok(Some(version.trim().to_owned())),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
-                return Err(EmbeddedError::NotACluster { pgdata: self.pgdata.clone() });
-            }
-            Err(cause) => return Err(EmbeddedError::unwritable(&self.pgdata, cause)),
-        }
-        // An empty directory is as good as none, because the rename of a new cluster replaces it.
-        let taken = fs::read_dir(&self.pgdata).is_ok_and(|mut entries| entries.next().is_some());
-        if taken {
-            return Err(EmbeddedError::NotACluster { pgdata: self.pgdata.clone() });
-        }
-        Ok(None)
-    }
-
     /// Makes the socket's directory, private to the user: whoever may connect is the superuser.
     pub(super) fn prepare_socket_dir(&self, account: &Account) -> Result<(), EmbeddedError> {
         let directory = &self.socket_dir;
@@ -136,7 +157,14 @@ impl Layout {
             }
             _ => {}
         }
-        // Someone else may have taken the name in /tmp. A symbolic link is looked at itself, not its target.
+        self.check_socket_dir(account)?;
+        account.own(directory)
+    }
+
+    /// Refuses a socket's directory that is not the user's alone: someone else may have taken the name in /tmp.
+    pub(super) fn check_socket_dir(&self, account: &Account) -> Result<(), EmbeddedError> {
+        let directory = &self.socket_dir;
+        // A symbolic link is looked at itself, not its target.
         let metadata =
             fs::symlink_metadata(directory).map_err(|cause| EmbeddedError::unwritable(directory, cause))?;
         let ours = [account.uid.as_raw(), geteuid().as_raw()].contains(&metadata.uid());
@@ -146,7 +174,7 @@ impl Layout {
                 user: account.name.clone(),
             });
         }
-        account.own(directory)
+        Ok(())
     }
 
     /// Removes the socket and its lock file, which a power cut or a copy of a live directory leaves: Postgres refuses to
@@ -175,6 +203,36 @@ impl Layout {
             let _ = fs::remove_dir(&self.socket_dir);
         }
     }
+}
+
+/// The version that made a cluster; none when there is no cluster yet.
+pub(super) fn cluster_version(pgdata: &Path) -> Result<Option<String>, EmbeddedError> {
+    match fs::read_to_string(pgdata.join("PG_VERSION")) {
+        Ok(version) => return Ok(Some(version.trim().to_owned())),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
+            return Err(EmbeddedError::NotACluster { pgdata: pgdata.to_path_buf() });
+        }
+        Err(cause) => return Err(EmbeddedError::unwritable(pgdata, cause)),
+    }
+    // An empty directory is as good as none, because the rename of a new cluster replaces it.
+    let taken = fs::read_dir(pgdata).is_ok_and(|mut entries| entries.next().is_some());
+    if taken {
+        return Err(EmbeddedError::NotACluster { pgdata: pgdata.to_path_buf() });
+    }
+    Ok(None)
+}
+
+/// The nearest directory that is there, on the way up from a path.
+pub(super) fn nearest(path: &Path) -> &Path {
+    let there = path.ancestors().find(|ancestor| ancestor.is_dir());
+    // The last ancestor of a relative path is empty.
+    there.unwrap_or(if path.is_absolute() { Path::new("/") } else { Path::new(".") })
+}
+
+/// Asks the kernel whether this process may make something in a directory.
+fn may_add_to(directory: &Path) -> io::Result<()> {
+    Ok(eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 /// Where Postgres puts the socket.

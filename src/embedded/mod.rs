@@ -1,9 +1,9 @@
 //! The private Postgres: the installed binaries, run on a cluster of the server's own, reached by a unix socket only.
 //! It knows no SQL and nothing of the server. Its calls block, so they are for the main thread.
 //!
-//! Read in this order: `layout` (the data directory), `binaries`, `account` (who runs it), `cluster` (initdb and the
-//! settings), `processes` (which processes are ours), and then this file: how they make a start, a take-over, a restart
-//! and a stop.
+//! Read in this order: `layout` (the data directory), `binaries`, `account` (who runs it), `found` (what of them a start
+//! finds), `cluster` (initdb and the settings), `processes` (which processes are ours), and then this file: how they make a
+//! start, a take-over, a restart and a stop. `prospect` says what a start would do, and does nothing.
 //!
 //! A server that was killed leaves its postmaster behind, with every row it acknowledged. The next start takes it over
 //! when it answers and was started with the same settings, and otherwise stops it and starts its own.
@@ -12,9 +12,11 @@ mod account;
 mod binaries;
 mod cluster;
 mod error;
+mod found;
 mod inherit;
 mod layout;
 mod processes;
+mod prospect;
 mod settings;
 mod wait;
 
@@ -29,11 +31,13 @@ use nix::sys::signal::Signal;
 
 pub use self::binaries::default_search;
 pub use self::error::EmbeddedError;
+pub use self::prospect::{Directory, Programs, Prospect, look};
 pub use self::settings::{DATABASE, Settings, USER};
 pub use self::wait::Stop;
 
 use self::account::Account;
 use self::binaries::Binaries;
+use self::found::Found;
 use self::layout::Layout;
 use self::processes::{PidFile, PidHolder, Postmaster};
 use self::settings::PORT;
@@ -73,10 +77,8 @@ impl Embedded {
         let lock = layout.lock()?;
         layout.log.bound();
         cluster::remove_leftovers(&layout);
-        let version = layout.cluster_version()?;
-        let binaries = binaries::find(&settings.search, &layout.pgdata, version.as_deref())?;
-        let account = Account::choose(&layout.pgdata, version.is_some())?;
-        account.check_reach(&binaries.postgres, &layout.data_dir)?;
+        let Found { version, binaries, account } =
+            Found::look(&layout.pgdata, &layout.data_dir, &settings.search)?;
         if version.is_none() {
             tracing::info!(pgdata = %layout.pgdata.display(), user = account.name, "making a Postgres cluster");
             cluster::create(&layout, &account, &binaries, &settings.stop)?;
@@ -203,16 +205,9 @@ impl Embedded {
 
     /// Looks for the orphan of a killed server, and adopts or stops it.
     fn take_over(&mut self) -> Result<(), EmbeddedError> {
-        let Some(file) = PidFile::read(&self.layout.pgdata) else {
-            return Ok(());
-        };
-        match self.identify(&file) {
-            PidHolder::OurPostmaster => self.adopt(file),
-            PidHolder::AnyPostmaster => Err(EmbeddedError::ForeignPostmaster {
-                pid: file.pid.as_raw(),
-                pgdata: self.layout.pgdata.clone(),
-            }),
-            _ => Ok(()),
+        match processes::orphan(&self.layout, self.account.uid)? {
+            Some(file) => self.adopt(file),
+            None => Ok(()),
         }
     }
 
@@ -247,12 +242,7 @@ impl Embedded {
     }
 
     fn identify(&self, file: &PidFile) -> PidHolder {
-        match processes::identify(file.pid, &self.layout.tag, self.account.uid) {
-            PidHolder::AnyPostmaster if processes::runs_elsewhere(file.pid, &self.layout.pgdata) => {
-                PidHolder::Unrelated
-            }
-            holder => holder,
-        }
+        processes::holder(file, &self.layout, self.account.uid)
     }
 
     /// Keeps the orphan if it runs with this server's settings and answers, else stops it. One whose cluster was moved away

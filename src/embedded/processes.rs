@@ -27,6 +27,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, Uid};
 
+use super::error::EmbeddedError;
 use super::layout::{Layout, socket_path};
 use crate::limits::{EMBEDDED_COMMAND_LINE_BYTES, EMBEDDED_POLL_PERIOD, EMBEDDED_PROBE_TIME_MAX};
 
@@ -198,6 +199,30 @@ pub(super) fn runs_elsewhere(pid: Pid, pgdata: &Path) -> bool {
         directory.is_absolute().then(|| same(directory))?
     };
     same(&process.join("cwd")).or_else(by_argument) == Some(false)
+}
+
+/// Who has the pid of a cluster's pid file.
+pub(super) fn holder(file: &PidFile, layout: &Layout, uid: Uid) -> PidHolder {
+    match identify(file.pid, &layout.tag, uid) {
+        PidHolder::AnyPostmaster if runs_elsewhere(file.pid, &layout.pgdata) => PidHolder::Unrelated,
+        holder => holder,
+    }
+}
+
+/// The postmaster that a server which was killed left running.
+///
+/// # Errors
+///
+/// Somebody else started it.
+pub(super) fn orphan(layout: &Layout, uid: Uid) -> Result<Option<PidFile>, EmbeddedError> {
+    let Some(file) = PidFile::read(&layout.pgdata) else { return Ok(None) };
+    match holder(&file, layout, uid) {
+        PidHolder::OurPostmaster => Ok(Some(file)),
+        PidHolder::AnyPostmaster => {
+            Err(EmbeddedError::ForeignPostmaster { pid: file.pid.as_raw(), pgdata: layout.pgdata.clone() })
+        }
+        _ => Ok(None),
+    }
 }
 
 fn identify_command(name: &str, command_line: &[u8], tag: &str) -> PidHolder {

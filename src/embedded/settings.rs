@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::binaries::default_search;
 use super::wait::Stop;
+use crate::limits::SESSIONS_PER_CORE;
 
 /// The superuser of the cluster.
 pub const USER: &str = "rinha";
@@ -12,8 +13,6 @@ pub const DATABASE: &str = "postgres";
 /// Not a TCP port: only a part of the socket's name.
 pub(super) const PORT: u16 = 5432;
 
-/// Connections of one core: commits, reads and searches.
-const CONNECTIONS_PER_CORE: usize = 3;
 /// Connections for the feed, another instance, and people with `psql`.
 const CONNECTIONS_BESIDES: u32 = 30;
 /// The least `max_connections`, however few the cores.
@@ -57,7 +56,7 @@ impl Settings {
     /// Makes room for an instance with so many cores, and for others besides.
     #[must_use]
     pub fn for_cores(mut self, cores: usize) -> Self {
-        let own = u32::try_from(cores * CONNECTIONS_PER_CORE).unwrap_or(u32::MAX);
+        let own = u32::try_from(cores * SESSIONS_PER_CORE).unwrap_or(u32::MAX);
         self.max_connections = CONNECTIONS_MIN.max(own.saturating_add(CONNECTIONS_BESIDES));
         self
     }

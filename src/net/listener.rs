@@ -47,14 +47,53 @@ struct Lock {
     /// Held as long as this lives, and let go of after the file is removed.
     _file: Flock<File>,
     path: PathBuf,
+    /// Whether the file stays when it is let go of.
+    stays: bool,
+}
+
+/// An address that could be bound. It is held until this is dropped, which leaves everything as it was.
+pub struct Tried {
+    _held: Held,
+    name: String,
+    /// A server that crashed left its socket there.
+    stale: bool,
+}
+
+enum Held {
+    Tcp { _socket: socket2::Socket },
+    Unix { _lock: Lock },
+}
+
+impl Tried {
+    /// The address as text.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a server that crashed left its socket there, which the next one replaces.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+}
+
+/// What is at the path of a unix socket that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Free,
+    /// A socket that no one listens on; a server that crashed leaves one.
+    Stale,
 }
 
 impl Lock {
-    /// Takes the lock of a socket's path.
-    fn of(socket: &Path) -> io::Result<Lock> {
+    fn path(socket: &Path) -> PathBuf {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
-        let path = PathBuf::from(path);
+        PathBuf::from(path)
+    }
+
+    /// Takes the lock of a socket's path.
+    fn of(socket: &Path) -> io::Result<Lock> {
+        let path = Lock::path(socket);
         loop {
             let file = File::options().write(true).create(true).truncate(false).open(&path)?;
             let file =
@@ -65,7 +104,7 @@ impl Lock {
             // Its holder removes the file before it lets go: this may be a lock on a file that nobody else will find.
             let metadata = file.metadata()?;
             if device_and_inode(&path).is_ok_and(|found| found == (metadata.dev(), metadata.ino())) {
-                return Ok(Lock { _file: file, path });
+                return Ok(Lock { _file: file, path, stays: false });
             }
         }
     }
@@ -73,7 +112,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        if !self.stays
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(%error, path = %self.path.display(), "removing a lock file");
         }
     }
@@ -112,32 +153,38 @@ impl Bound {
     ///
     /// One line that names the address and what is wrong with it.
     pub fn bind_for(flag: &str, listen: &Listen, core: usize) -> Result<Bound, String> {
-        let began = Instant::now();
-        let bound = loop {
-            let bound = match listen {
-                Listen::Tcp(_) => Bound::bind_tcp(listen),
-                Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
-            };
-            match bound {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < BIND_TIME_MAX => {
-                    std::thread::sleep(BIND_PAUSE);
-                }
-                bound => break bound,
+        let bind = || match listen {
+            Listen::Tcp(_) => Bound::bind_tcp(listen),
+            Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+        };
+        patiently(bind).map_err(|error| refused(flag, listen, &error))
+    }
+
+    /// Tries what [`bind_for`](Self::bind_for) does, and leaves nothing behind: of a unix socket only the lock is taken, as
+    /// a stale socket is another one's to replace.
+    ///
+    /// # Errors
+    ///
+    /// Those of the bind.
+    pub fn try_for(flag: &str, listen: &Listen, core: usize) -> Result<Tried, String> {
+        let attempt = || match listen {
+            Listen::Tcp(_) => {
+                let bound = Bound::bind_tcp(listen)?;
+                let name = bound.name();
+                Ok(Tried { _held: Held::Tcp { _socket: bound.socket }, name, stale: false })
+            }
+            Listen::Unix(pattern) => {
+                let path = Listen::unix_path(pattern, core);
+                let was_there = Lock::path(&path).exists();
+                let mut lock = Lock::of(&path)?;
+                lock.stays = was_there;
+                SockAddr::unix(&path)?;
+                let stale = look(&path)? == Place::Stale;
+                let name = format!("unix:{}", path.display());
+                Ok(Tried { _held: Held::Unix { _lock: lock }, name, stale })
             }
         };
-        bound.map_err(|error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    format!("; another server listens there: stop it or give another {flag}")
-                }
-                io::ErrorKind::PermissionDenied => {
-                    format!("; give another {flag} or run as a user who may")
-                }
-                io::ErrorKind::NotFound => "; its directory does not exist".to_owned(),
-                _ => String::new(),
-            };
-            format!("cannot listen on {listen}: {error}{remedy}")
-        })
+        patiently(attempt).map_err(|error| refused(flag, listen, &error))
     }
 
     fn bind_tcp(listen: &Listen) -> io::Result<Bound> {
@@ -158,7 +205,9 @@ impl Bound {
     /// Binds without monoio, which would set SO_REUSEPORT: Linux refuses that on unix sockets since 6.12.
     fn bind_unix(listen: &Listen, path: PathBuf) -> io::Result<Bound> {
         let lock = Lock::of(&path)?;
-        remove_stale(&path)?;
+        if look(&path)? == Place::Stale {
+            fs::remove_file(&path)?;
+        }
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         let path = UnixPath { file: device_and_inode(&path)?, path, _lock: lock };
@@ -204,16 +253,39 @@ impl Drop for UnixPath {
     }
 }
 
-/// Removes a socket that no one listens on; a server that crashed leaves one.
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// Tries as long as another process may be about to let go of the address.
+fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < BIND_TIME_MAX => {
+                std::thread::sleep(BIND_PAUSE);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn refused(flag: &str, listen: &Listen, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("; another server listens there: stop it or give another {flag}"),
+        io::ErrorKind::PermissionDenied => format!("; give another {flag} or run as a user who may"),
+        io::ErrorKind::NotFound => "; its directory does not exist".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot listen on {listen}: {error}{remedy}")
+}
+
+/// What is at a path, if it may be taken.
+fn look(path: &Path) -> io::Result<Place> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Free),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"))
         }
         Ok(_) if is_listened_on(path)? => Err(io::ErrorKind::AddrInUse.into()),
-        Ok(_) => fs::remove_file(path),
+        Ok(_) => Ok(Place::Stale),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one thread of the database side counts: how long its statements took, and what went wrong. Others read it while it
 //! counts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::role::Role;
@@ -55,6 +56,8 @@ pub struct Counters {
     pub(super) rows_fed: Shared,
     /// How often the feed read the whole table.
     pub(super) loads: Shared,
+    /// Rows that the load under way is expected to have; 0: nobody knows.
+    expected: AtomicU64,
 }
 
 impl Default for Counters {
@@ -66,6 +69,7 @@ impl Default for Counters {
             warnings: Shared::default(),
             rows_fed: Shared::default(),
             loads: Shared::default(),
+            expected: AtomicU64::default(),
         }
     }
 }
@@ -86,6 +90,16 @@ impl Counters {
 
     pub(super) fn lost(&self, role: Role) {
         self.losses[role as usize].add(1);
+    }
+
+    /// A load begins that should have so many rows, if that is known.
+    pub(super) fn expect(&self, rows: Option<u64>) {
+        self.expected.store(rows.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// About how many rows the last load was expected to have, by the table's statistics.
+    pub fn expected_rows(&self) -> Option<u64> {
+        Some(self.expected.load(Ordering::Relaxed)).filter(|&rows| rows > 0)
     }
 
     /// How long the statements of `operation` took.

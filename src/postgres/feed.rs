@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
@@ -40,6 +40,7 @@ use super::fanout::{Fanout, Fed, Owners};
 use super::history::Identity;
 use super::lookout;
 use super::own::{Ended, FeedNotice, OwnCommits, own_commits};
+use super::progress::Progress;
 use super::session::Session;
 use super::source::Source;
 use super::sql::{self, Server, Xid8};
@@ -47,9 +48,6 @@ use crate::channel::ring;
 use crate::limits::{FEED_GAP, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX};
 use crate::metrics::Count;
 use crate::pessoa::Record;
-
-/// How often a long load says how far it is.
-const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// The ends of the feed that the cores and their Postgres threads hold, in the order of the cores.
 pub struct FeedLinks {
@@ -263,18 +261,16 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         server: &Server,
     ) -> Result<bool, Failure> {
         let Some(Following { cursor: cursor @ None, .. }) = &mut self.following else { return Ok(false) };
-        let began = Instant::now();
-        let (mut rows, mut said) = (0_u64, began);
+        let expected = session.expected_rows().await?;
+        self.counters.expect(expected);
+        let mut progress = Progress::begin(expected);
         let seen = session.load(server, async |record| {
-            rows += 1;
-            if said.elapsed() >= PROGRESS_PERIOD {
-                said = Instant::now();
-                info!(rows, elapsed = ?began.elapsed(), "loading");
-            }
+            progress.row();
             self.cores.row(record, self.served).await;
             self.counters.rows_fed.add(1);
         });
         *cursor = Some(Cursor::new(seen.await?));
+        progress.end(self.served);
         self.counters.loads.add(1);
         self.cores.wake_all();
         Ok(true)

@@ -24,8 +24,9 @@
 //! A session is made by `reach`, over a `socket` or TCP, by `tls` if need be: to one of the addresses of the `source`, where
 //! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one; until then a
 //! `proof` keeps an old one from saying that there is no such row.
-//! `prepare` runs before all of this, and the [`feed`] beside it, which reaches the cores by the `fanout`;
-//! its `cursor` says what it has read, `own` what it need not read, and `bulk` reads what is too much for one answer.
+//! `prepare` runs before all of this, or only `prospect`, which says what a start would do, and the [`feed`] beside it, which reaches the cores by the `fanout`;
+//! its `progress` says how far a load is, its `cursor` what it has read, `own` what it need not read, and `bulk` reads what
+//! is too much for one answer.
 //! Each thread has its `counters`.
 
 mod aside;
@@ -45,7 +46,9 @@ mod lookout;
 mod outbox;
 mod own;
 mod prepare;
+mod progress;
 mod proof;
+mod prospect;
 mod queue;
 mod reach;
 mod read;
@@ -67,5 +70,7 @@ pub use handle::{Create, Database, Learnt, Lines, Unanswered, Waiting};
 pub use history::Identity;
 pub use own::FeedNotice;
 pub use prepare::{ServerFacts, StartError, prepare_database};
+pub use prospect::{Prospect, Protection, look};
 pub use source::{Seen, Source};
+pub use sql::schema::Schema;
 pub use thread::{Link, spawn};

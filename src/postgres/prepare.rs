@@ -77,7 +77,8 @@ pub fn prepare_database(source: &Source) -> Result<ServerFacts, StartError> {
     LocalSet::new().block_on(&runtime, wait)
 }
 
-enum Preparation {
+#[derive(Debug)]
+pub(super) enum Preparation {
     /// Waiting helps.
     Away(String),
     /// Waiting helps only while the server is being set up.
@@ -87,6 +88,13 @@ enum Preparation {
 }
 
 async fn prepare(source: &Source) -> Result<ServerFacts, Preparation> {
+    let session = meet(source).await?;
+    has_sessions(source, &session).await?;
+    in_time(STATEMENT_TIME_MAX, apply(&session)).await
+}
+
+/// The primary that a start works with.
+pub(super) async fn meet(source: &Source) -> Result<Reached, Preparation> {
     reach(source, "start").await.map_err(refusal)?;
     // After a failover an old primary may be the first to answer.
     if let Some(foreign) = lookout::look(source).await
@@ -96,17 +104,19 @@ async fn prepare(source: &Source) -> Result<ServerFacts, Preparation> {
             "{foreign} is another cluster than the others; expected one primary and its standbys"
         )));
     }
-    let session = reach(source, "start").await.map_err(refusal)?;
+    reach(source, "start").await.map_err(refusal)
+}
+
+/// Whether each connection has a server session of its own.
+pub(super) async fn has_sessions(source: &Source, session: &Reached) -> Result<(), Preparation> {
     let another = reach(source, "start").await.map_err(refusal)?;
     in_time(STATEMENT_TIME_MAX, async {
         Ok(sql::schema::sessions_are_own(&session.client, &another.client).await?)
     })
-    .await?;
-    drop(another);
-    in_time(STATEMENT_TIME_MAX, apply(&session)).await
+    .await
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     time_max: Duration,
     work: impl Future<Output = Result<T, Preparation>>,
 ) -> Result<T, Preparation> {
@@ -117,13 +127,17 @@ async fn in_time<T>(
 
 async fn apply(session: &Reached) -> Result<ServerFacts, Preparation> {
     let facts = sql::schema::apply(&session.client).await?;
-    if facts.encoding != "UTF8" {
+    takes_every_character(&facts.encoding)?;
+    Ok(ServerFacts { version: facts.version, durable: facts.fsync && facts.full_page_writes })
+}
+
+pub(super) fn takes_every_character(encoding: &str) -> Result<(), Preparation> {
+    if encoding != "UTF8" {
         return Err(Preparation::Unusable(format!(
-            "its encoding is {}, expected UTF8 (create the database with ENCODING 'UTF8')",
-            facts.encoding
+            "its encoding is {encoding}, expected UTF8 (create the database with ENCODING 'UTF8')"
         )));
     }
-    Ok(ServerFacts { version: facts.version, durable: facts.durable })
+    Ok(())
 }
 
 impl From<sql::schema::Unfit> for Preparation {

@@ -140,8 +140,12 @@ impl Source {
 
     /// What the process knows of the primary at the moment.
     pub fn seen(&self) -> Seen {
-        let address = &self.0.addresses[self.0.last_good.load(Ordering::Relaxed)];
-        Seen { history: self.0.history.current(), address: address.to_string() }
+        Seen { history: self.0.history.current(), address: self.address().to_string() }
+    }
+
+    /// The address that a session was last made with.
+    pub(super) fn address(&self) -> &Address {
+        &self.0.addresses[self.0.last_good.load(Ordering::Relaxed)]
     }
 
     pub(super) fn was_good(&self, address: usize) {

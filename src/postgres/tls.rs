@@ -33,12 +33,21 @@ enum Mode {
 }
 
 /// How connections are encrypted.
-pub(super) struct Tls(MakeRustlsConnect);
+pub(super) struct Tls {
+    connect: MakeRustlsConnect,
+    /// Who is believed, for people.
+    trust: &'static str,
+}
 
 impl Tls {
     /// `None`: connections are not encrypted.
     pub(super) fn new(wish: &Wish) -> Result<Option<Tls>, String> {
         let provider = Arc::new(ring::default_provider());
+        let named = match wish.mode {
+            Mode::Require if wish.root.is_none() => "whoever answers is believed",
+            Mode::Disable | Mode::Require | Mode::VerifyCa => "the certificate is verified, its name is not",
+            Mode::VerifyFull => "the certificate and its name are verified",
+        };
         let trust = match wish.mode {
             Mode::Disable if wish.root.is_some() => {
                 return Err(
@@ -57,11 +66,16 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }))
             .with_no_client_auth();
-        Ok(Some(Tls(MakeRustlsConnect::new(config))))
+        Ok(Some(Tls { connect: MakeRustlsConnect::new(config), trust: named }))
     }
 
     pub(super) fn connector(&self) -> MakeRustlsConnect {
-        self.0.clone()
+        self.connect.clone()
+    }
+
+    /// Who is believed, for people.
+    pub(super) fn trust(&self) -> &'static str {
+        self.trust
     }
 }
 

@@ -10,6 +10,11 @@ use crate::embedded::{Embedded, Settings, Stop};
 use crate::limits::CONNECT_BACKOFF_MAX;
 use crate::postgres::Source;
 
+/// What a private server is started with.
+pub(super) fn settings(serve: &Serve, cores: usize) -> Settings {
+    Settings::new(serve.data_dir()).for_cores(cores)
+}
+
 /// The Postgres server of an instance.
 pub(super) enum DatabaseServer {
     /// Somebody else's, by its URL.
@@ -30,8 +35,8 @@ impl DatabaseServer {
         if let Some(url) = &serve.database_url {
             return Ok(DatabaseServer::Remote(url.clone()));
         }
-        let settings = Settings::new(serve.data_dir()).for_cores(cores).until(stop);
-        let postgres = Embedded::start(&settings).map_err(|error| error.to_string())?;
+        let postgres =
+            Embedded::start(&settings(serve, cores).until(stop)).map_err(|error| error.to_string())?;
         Ok(DatabaseServer::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
     }
 

@@ -1,19 +1,32 @@
 //! The limit on open files, and how many connections it leaves room for.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tracing::warn;
 
 use crate::limits::{CONNECTIONS_MAX, FILE_RESERVE, FILE_RESERVE_PER_CORE};
 
-/// Raises the soft limit on open files to the hard one, and returns how many connections each core then has room for.
-pub(super) fn raise_limit(cores: usize) -> Result<usize, String> {
+/// What the limit on open files allows.
+pub(super) struct Files {
+    /// Open files of the process.
+    pub(super) files: usize,
+    /// Connections of each core.
+    pub(super) connections: usize,
+    /// Why the limit could not be raised, if so.
+    pub(super) not_raised: Option<String>,
+}
+
+/// Raises the soft limit on open files to the hard one.
+///
+/// # Errors
+///
+/// One line: it leaves no room for a connection.
+pub(super) fn raise_limit(cores: usize) -> Result<Files, String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| format!("getrlimit: {errno}"))?;
-    let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(errno) => {
-            warn!(%errno, soft, "the limit on open files could not be raised");
-            soft
-        }
+    let (files, not_raised) = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => (hard, None),
+        Err(errno) => (
+            soft,
+            Some(format!("the limit on open files could not be raised from {soft} to {hard}: {errno}")),
+        ),
     };
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let reserve = FILE_RESERVE + cores * FILE_RESERVE_PER_CORE;
@@ -21,6 +34,6 @@ pub(super) fn raise_limit(cores: usize) -> Result<usize, String> {
         0 => Err(format!(
             "expected to be allowed more than {reserve} open files, got {files} (raise ulimit -n)"
         )),
-        connections => Ok(connections),
+        connections => Ok(Files { files, connections, not_raised }),
     }
 }

@@ -12,6 +12,7 @@ use super::database::DatabaseServer;
 use super::events::{Event, Events};
 use super::signals::Signals;
 use super::sockets::Sockets;
+use super::supervisor::Supervisor;
 use crate::admin::{Board, Watched};
 use crate::channel::ring;
 use crate::core::{self, CorePlan, Order, Serving, Wanted};
@@ -48,6 +49,8 @@ pub(super) struct InstancePlan {
     pub(super) private: bool,
     /// Where operators read what the instance is.
     pub(super) board: Arc<Board>,
+    /// Who is told when it serves, and when it stops.
+    pub(super) supervisor: Supervisor,
 }
 
 /// The running threads, and what was heard of them.
@@ -193,6 +196,7 @@ impl Instance {
                         self.plan.board.serves(drivers.collect());
                         // Whoever reads this line finds the instance ready.
                         self.announce();
+                        self.plan.supervisor.ready(&self.what_serves());
                     }
                 }
                 Ok(Event::Core(core::CoreEvent::Drained)) => {
@@ -205,6 +209,7 @@ impl Instance {
                 Ok(Event::Signal(signal)) => match stopping {
                     None => {
                         info!(signal, "stopping: answering what was received");
+                        self.plan.supervisor.stopping("answering what was received");
                         stopping = Some(Instant::now());
                         self.drain();
                     }
@@ -256,6 +261,16 @@ impl Instance {
         for accepting in self.accepting.drain(..) {
             std::thread::spawn(move || accepting.drain());
         }
+    }
+
+    /// What a supervisor shows of the running server.
+    fn what_serves(&self) -> String {
+        let (cores, driver) = (self.serving.len(), self.serving[0].driver.kind.name());
+        format!(
+            "serving {} on {cores} cores by {driver}; {} rows were loaded",
+            self.addresses.join(","),
+            self.rows
+        )
     }
 
     fn announce(&mut self) {

@@ -3,12 +3,36 @@
 
 use crate::limits::{CORE_BYTES, LEDGER_BYTES_DEFAULT, LEDGER_BYTES_MIN, PROCESS_BYTES};
 
+/// How the memory limit is shared out.
+pub(super) struct Budget {
+    /// Bytes; `None`: no limit is known.
+    pub(super) limit: Option<usize>,
+    /// For pessoas and their index, on all cores together.
+    pub(super) cache: usize,
+    /// What each core may hold for its clients.
+    pub(super) ledger: usize,
+    /// Whether all of it is below the limit. The least that serves is given even where it is not.
+    pub(super) fits: bool,
+}
+
+impl Budget {
+    pub(super) fn share(limit: Option<usize>, cache: usize, cores: usize) -> Budget {
+        let ledger = ledger_bytes(limit, cache, cores);
+        let all = taken(cache, cores) + ledger * cores;
+        Budget { limit, cache, ledger, fits: limit.is_none_or(|limit| all <= limit) }
+    }
+}
+
+/// What is taken before anything is held for a client.
+fn taken(cache: usize, cores: usize) -> usize {
+    cache + PROCESS_BYTES + cores * CORE_BYTES
+}
+
 /// Bytes that each of `cores` cores may hold for its clients, beside a cache of `cache` bytes in all. A quarter of what is
 /// left goes to the allocator, whose blocks are larger than what was asked for.
-pub(super) fn ledger_bytes(limit: Option<usize>, cache: usize, cores: usize) -> usize {
+fn ledger_bytes(limit: Option<usize>, cache: usize, cores: usize) -> usize {
     let Some(limit) = limit else { return LEDGER_BYTES_DEFAULT };
-    let taken = cache + PROCESS_BYTES + cores * CORE_BYTES;
-    let left = limit.saturating_sub(taken) / 4 * 3;
+    let left = limit.saturating_sub(taken(cache, cores)) / 4 * 3;
     (left / cores).clamp(LEDGER_BYTES_MIN, LEDGER_BYTES_DEFAULT)
 }
 
@@ -32,6 +56,20 @@ mod tests {
         ] {
             let bytes = ledger_bytes(limit.map(|limit: usize| limit * MIB), cache * MIB, cores);
             assert_eq!(bytes / MIB, expected, "{limit:?} {cache} {cores}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_known() {
+        const MIB: usize = 1 << 20;
+        for (limit, cache, cores, fits) in [
+            (None, 1024, 2, true),
+            (Some(512), 256, 2, true),
+            (Some(64), 32, 2, false),
+            (Some(512), 511, 1, false),
+        ] {
+            let budget = Budget::share(limit.map(|limit: usize| limit * MIB), cache * MIB, cores);
+            assert_eq!(budget.fits, fits, "{limit:?} {cache} {cores}");
         }
     }
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::database::DatabaseServer;
-use super::files;
 use super::instance::{Instance, InstancePlan};
-use super::memory;
+use super::setup::Setup;
 use super::signals::Signals;
 use super::sockets::Sockets;
+use super::supervisor::Supervisor;
 use crate::admin::{Admin, Board};
 use crate::config::Serve;
-use crate::core::Machine;
 use crate::embedded::Stop;
 use crate::postgres::{self, ServerFacts, Source};
 
@@ -33,7 +32,10 @@ const SIGNAL_POLL: Duration = Duration::from_millis(20);
 pub fn serve(serve: &Serve, give_back: fn(), lost: Arc<AtomicU64>) -> Result<(), String> {
     let stop = Stop::default();
     let signals = Signals::catch(stop.clone())?;
-    run(serve, give_back, lost, &stop, signals)?;
+    let supervisor = Supervisor::of_environment();
+    let ended = run(serve, give_back, lost, &stop, signals, &supervisor);
+    supervisor.stopping(ended.as_ref().map_or_else(|why| why.as_str(), |()| "stopped"));
+    ended?;
     // Whenever it came, also while the database was being stopped.
     if stop.is_at_once() { Err("stopped at once by a second signal".to_owned()) } else { Ok(()) }
 }
@@ -44,18 +46,24 @@ fn run(
     lost: Arc<AtomicU64>,
     stop: &Stop,
     mut signals: Signals,
+    supervisor: &Supervisor,
 ) -> Result<(), String> {
-    let machine = Machine::this()?;
-    let cpus = machine.choose(&serve.cores)?;
-    let cache_bytes = serve.cache_bytes(&machine);
-    let ledger_bytes = memory::ledger_bytes(machine.memory_limit(), cache_bytes, cpus.len());
-    let connections_max = files::raise_limit(cpus.len())?;
+    let Setup { cpus, memory, files } = Setup::choose(serve)?;
+    if let Some(why) = files.not_raised {
+        warn!("{why}");
+    }
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
     let stopping = stop.clone();
     let board = Board::new(sockets.addresses(), lost, move || stopping.is_set());
     // From here on operators are told what the server waits for, to its very end.
     let admin = |listen| Admin::start(listen, serve.admin_peers.clone(), Arc::clone(&board));
     let _admin = serve.admin.as_ref().map(admin).transpose()?;
+
+    supervisor.watch(Arc::clone(&board))?;
+    supervisor.waits_for(match &serve.database_url {
+        Some(_) => "waiting for the database",
+        None => "starting the private Postgres",
+    });
 
     let found = DatabaseServer::find(serve, cpus.len(), stop);
     if let Some(signal) = signals.next() {
@@ -78,14 +86,16 @@ fn run(
     let plan = InstancePlan {
         cpus,
         driver: serve.driver,
-        cache_bytes,
-        connections_max,
-        ledger_bytes,
+        cache_bytes: memory.cache,
+        connections_max: files.connections,
+        ledger_bytes: memory.ledger,
         give_back,
         server,
         private: serve.database_url.is_none(),
         board,
+        supervisor: supervisor.clone(),
     };
+    supervisor.waits_for("loading");
     let mut started = Instance::start(plan, &source, sockets, signals);
     let outcome = match &mut started {
         Ok(instance) => instance.attend(&mut database),

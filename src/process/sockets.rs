@@ -1,7 +1,20 @@
 //! The listeners of an instance, bound before anything else is started. It accepts nothing.
 
 use crate::channel::ring;
-use crate::net::{Accepted, Acceptor, Bound, Listen};
+use crate::net::{Accepted, Acceptor, Bound, Listen, Tried};
+
+/// Whether each core accepts from a listener of its own there.
+fn has_own(listen: &Listen, cores: usize) -> bool {
+    listen.is_one_a_core() || cores == 1
+}
+
+/// The sockets of an instance: where each is, and for which core its path is.
+fn places(listen: &[Listen], cores: usize) -> impl Iterator<Item = (&Listen, usize)> {
+    listen.iter().flat_map(move |listen| {
+        let sockets = if has_own(listen, cores) { cores } else { 1 };
+        (0..sockets).map(move |core| (listen, core))
+    })
+}
 
 /// The listeners, by who accepts from them.
 pub(super) struct Sockets {
@@ -23,24 +36,26 @@ impl Sockets {
             handed: (0..cores).map(|_| Vec::new()).collect(),
             addresses: Vec::new(),
         };
-        for listen in listen {
-            if listen.is_one_a_core() || cores == 1 {
-                for (core, own) in sockets.own.iter_mut().enumerate() {
-                    let bound = Bound::bind(listen, core)?;
-                    sockets.addresses.push(bound.name());
-                    own.push(bound);
-                }
-            } else {
-                let bound = Bound::bind(listen, 0)?;
-                sockets.addresses.push(bound.name());
-                let (acceptor, receivers) = Acceptor::new(bound, cores);
-                sockets.shared.push(acceptor);
-                for (handed, receiver) in sockets.handed.iter_mut().zip(receivers) {
-                    handed.push(receiver);
-                }
+        for (listen, core) in places(listen, cores) {
+            let bound = Bound::bind(listen, core)?;
+            sockets.addresses.push(bound.name());
+            if has_own(listen, cores) {
+                sockets.own[core].push(bound);
+                continue;
+            }
+            let (acceptor, receivers) = Acceptor::new(bound, cores);
+            sockets.shared.push(acceptor);
+            for (handed, receiver) in sockets.handed.iter_mut().zip(receivers) {
+                handed.push(receiver);
             }
         }
         Ok(sockets)
+    }
+
+    /// Whether [`bind`](Self::bind) could have each of its sockets, with the address that was asked for.
+    pub(super) fn try_out(listen: &[Listen], cores: usize) -> Vec<(&Listen, Result<Tried, String>)> {
+        let places = places(listen, cores);
+        places.map(|(listen, core)| (listen, Bound::try_for("--listen", listen, core))).collect()
     }
 
     /// The addresses of the listeners, as text.

@@ -1,8 +1,8 @@
 //! The contest's stress test: starts a topology, lets Gatling load it, compares what the topology acknowledged with
 //! what it holds, and shows the outcome in one page.
 //!
-//! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`monitor`] watches
-//! the services of the [`target`] by their [`cgroup`]s. The simulation leaves [`records`], by which [`verdict`] knows
+//! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`live`] tells how far it
+//! is and [`monitor`] watches the services of the [`target`] by their [`cgroup`]s. The simulation leaves [`records`], by which [`verdict`] knows
 //! what must be there; [`foreign`] judges a simulation that leaves none. [`run`] does all of that in order and
 //! [`sweep`] does several runs; [`left`] is for the run after one that was killed; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
 //!
@@ -17,6 +17,7 @@ pub mod foreign;
 pub mod gatling;
 pub mod http;
 pub mod left;
+pub mod live;
 pub mod monitor;
 pub mod ports;
 pub mod process;

@@ -308,7 +308,10 @@ fn print(verdict: &Verdict) {
 fn show(page: &Path, pictures: Option<(u32, u32)>) -> Result<()> {
     say(&format!("written: {}", page.display()));
     if let Some((width, height)) = pictures {
-        match browser::pictures(page, width, height) {
+        let taking = out::step("pictures of the page");
+        let taken = browser::pictures(page, width, height);
+        drop(taking);
+        match taken {
             Ok((pictures, faults)) => {
                 pictures.iter().for_each(|picture| say(&format!("written: {}", picture.display())));
                 if !faults.is_empty() {

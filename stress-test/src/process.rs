@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::progress::Wait;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -66,6 +67,15 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
 
 /// As `output`, with `input` on standard input.
 pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result<String> {
+    run(command, input, limit, None)
+}
+
+/// As `output`, and this step tells the last line of standard error meanwhile.
+pub fn output_told(command: &mut Command, limit: Duration, step: &Wait) -> Result<String> {
+    run(command, b"", limit, Some(step))
+}
+
+fn run(command: &mut Command, input: &[u8], limit: Duration, step: Option<&Wait>) -> Result<String> {
     let shown = shown(command);
     // Files, not pipes: a daemon that the child leaves behind would hold a pipe open.
     let (mut out, mut err, mut stdin) = (tempfile::tempfile()?, tempfile::tempfile()?, tempfile::tempfile()?);
@@ -74,6 +84,9 @@ pub fn output_of(command: &mut Command, input: &[u8], limit: Duration) -> Result
     // A process group of its own, here and in `logged`: Ctrl-C reaches this process alone, which decides what ends
     // when.
     command.stdin(stdin).stdout(out.try_clone()?).stderr(err.try_clone()?).process_group(0);
+    if let Some(step) = step {
+        step.follow(err.try_clone()?);
+    }
     let mut child = command.spawn().with_context(|| format!("{shown}: could not start it"))?;
     let status = wait(&mut child, limit).with_context(|| shown.clone())?;
     let printed = text(&mut out)?;

@@ -28,6 +28,21 @@ pub struct Request {
 }
 
 impl Request {
+    /// A line of the records.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        Self::of(&mut line.split('\t'))
+    }
+
+    fn of(columns: &mut Columns<'_>) -> Option<Self> {
+        Some(Self {
+            kind: columns.next()?.to_owned(),
+            began: parse(columns)?,
+            millis: parse(columns)?,
+            status: parse(columns)?,
+            ok: parse(columns)?,
+        })
+    }
+
     /// When its answer was there, in milliseconds since 1970.
     pub fn ended(&self) -> u64 {
         self.began + u64::from(self.millis)
@@ -103,15 +118,7 @@ impl Records {
         let count = fs::read_to_string(records.join("count.tsv")).ok();
         let payloads = fs::read_to_string(run.join("feeders/pessoas-payloads.tsv"))?;
         Ok(Self {
-            requests: lines(&records.join("requests.tsv"), |columns| {
-                Some(Request {
-                    kind: columns.next()?.to_owned(),
-                    began: parse(columns)?,
-                    millis: parse(columns)?,
-                    status: parse(columns)?,
-                    ok: parse(columns)?,
-                })
-            })?,
+            requests: lines(&records.join("requests.tsv"), Request::of)?,
             acknowledged: lines(&records.join("acknowledged.tsv"), |columns| {
                 let at = parse(columns)?;
                 Some(Acknowledged { at, id: columns.next()?.to_owned(), payload: parse(columns)? })

@@ -17,10 +17,11 @@ use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
 use crate::left::Left;
+use crate::live::Live;
 use crate::monitor::{self, GATLING, Monitor, Total};
 use crate::ports::{self, Ports};
 use crate::process::{clean_up, output, undisturbed};
-use crate::progress::say;
+use crate::progress::{say, step};
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::service::Service;
 use crate::target::{Instance, Kind, Target};
@@ -136,9 +137,13 @@ impl Plan {
         as_is: bool,
         left: &mut Left,
     ) -> Result<Run> {
+        let making =
+            step(format!("making {} payloads and {} terms", self.feeders.payloads, self.feeders.terms));
         self.feeders.write(&directory.join("feeders"))?;
-        say("Maven: downloads and compiles what is missing");
+        drop(making);
+        let preparing = step("Maven: downloads and compiles what is missing");
         gatling::prepare()?;
+        drop(preparing);
 
         // Plain processes are reached by loopback, where ports are reused anyway.
         let _ports = if matches!(target, Target::Local(_)) { None } else { self.provide_ports() };
@@ -191,13 +196,15 @@ impl Plan {
     ) -> Result<T> {
         let name = target.name();
         if target.is_running(base) {
-            say(&format!("{name}: an earlier stress test still runs; stopping it"));
+            let _stopping = step(format!("{name}: an earlier stress test still runs; stopping it"));
             target.down()?;
         }
         let mut displaced = target.in_the_way()?;
         if let Some(project) = &displaced {
             left.displace(Some(project.name()))?;
+            let stopping = step(format!("{name}: stopping what runs"));
             target.displace()?;
+            drop(stopping);
             say(&format!("{name}: stopped what ran, its data is kept; it is started again afterwards"));
         } else if left.displaced().is_some() {
             say(&format!("{name}: what a killed run has stopped is started again afterwards"));
@@ -214,7 +221,7 @@ impl Plan {
             if self.keep && measured.is_ok() {
                 return measured;
             }
-            say(&format!("{name}: stopping"));
+            let _stopping = step(format!("{name}: stopping"));
             // An error of the stop must not hide one of the measurement.
             let stopped = clean_up(|| if target.is_running(base) { target.down() } else { Ok(()) });
             measured.and_then(|measured| stopped.map(|()| measured))
@@ -246,13 +253,15 @@ impl Plan {
         let generator = Service { name: GATLING.to_owned(), pid: gatling.pid(), restarts: 0 };
         let samples = directory.join("samples.tsv");
         let monitor = Monitor::start(&[&services[..], &[generator]].concat(), &samples)?;
+        let live = Live::watch(directory, self.load.seconds());
         let report = gatling.finish();
+        live.finish();
         let limits = monitor.stop()?;
         let report = report?;
         // If the services cannot be listed, each counts as restarted; the rest is for the verdict to judge.
         let restarts = monitor::restarts(&services, &target.services().unwrap_or_default());
 
-        say("the verdict: each acknowledged pessoa is asked for");
+        let _judging = step("the verdict: each acknowledged pessoa is asked for");
         let mut samples = monitor::read(&samples)?;
         let (percentiles, statuses, verdict) = if Records::are_in(directory) {
             let records = Records::read(directory)?;

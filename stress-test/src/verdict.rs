@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use ::progress::Count;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::{Address, Client, block_on};
 use crate::process::undisturbed;
+use crate::progress;
 use crate::records::{Acknowledged, Records};
 use crate::target::{Instance, Target};
 
@@ -234,13 +236,14 @@ fn read_back(name: &str, records: &Records, address: &Address) -> Result<Check> 
     let acknowledged = &records.acknowledged;
     let share = acknowledged.len().div_ceil(READERS).max(1);
     let payloads = Rc::new(records.payloads.clone());
+    let (_wait, read) = progress::count(name, acknowledged.len());
     let wrong = block_on(tokio::task::LocalSet::new().run_until(async {
         let readers: Vec<_> = acknowledged
             .chunks(share)
             .map(|part| {
-                let (part, payloads, client) =
-                    (part.to_vec(), Rc::clone(&payloads), Client::new(address.clone()));
-                tokio::task::spawn_local(async move { wrong_ones(client, &part, &payloads).await })
+                let (part, payloads, client, read) =
+                    (part.to_vec(), Rc::clone(&payloads), Client::new(address.clone()), read.clone());
+                tokio::task::spawn_local(async move { wrong_ones(client, &part, &payloads, &read).await })
             })
             .collect();
         let mut wrong = Vec::new();
@@ -255,10 +258,16 @@ fn read_back(name: &str, records: &Records, address: &Address) -> Result<Check> 
 }
 
 /// A sentence for each acknowledged pessoa that is missing or different.
-async fn wrong_ones(mut client: Client, part: &[Acknowledged], payloads: &[Value]) -> Result<Vec<String>> {
+async fn wrong_ones(
+    mut client: Client,
+    part: &[Acknowledged],
+    payloads: &[Value],
+    read: &Count,
+) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for Acknowledged { id, payload, .. } in part {
         undisturbed()?;
+        read.add(1);
         if !is_id(id) {
             wrong.push(format!("{id} is no UUID"));
             continue;

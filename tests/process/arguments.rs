@@ -24,7 +24,9 @@ const FLAGS: [(&str, &str, &[&str]); 10] = [
 
 #[test]
 fn help_and_version_are_complete() {
-    for arguments in [&["--help"][..], &["serve", "--help"], &["-h"], &["help"], &["help", "serve"]] {
+    for arguments in
+        [&["--help"][..], &["serve", "--help"], &["-h"], &["help"], &["help", "serve"], &["check", "--help"]]
+    {
         let mut command = binary();
         command.args(arguments);
         let ended = run(command);
@@ -41,7 +43,9 @@ fn help_and_version_are_complete() {
         {
             assert!(ended.stdout.contains(value), "{value} is not in {}", ended.stdout);
         }
-        if !arguments.contains(&"serve") {
+        if arguments.contains(&"check") {
+            assert!(ended.stdout.contains("--format <"), "{}", ended.stdout);
+        } else if !arguments.contains(&"serve") {
             assert!(
                 ended.stdout.contains("healthcheck") && ended.stdout.contains("serve"),
                 "{}",

@@ -9,6 +9,8 @@ mod hosts;
 mod leaks;
 #[path = "../support/load.rs"]
 mod load;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
 mod pooler;
 #[path = "../support/processes.rs"]
 mod processes;

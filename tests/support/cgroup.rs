@@ -1,5 +1,7 @@
 //! A cgroup with a memory limit, of version 1 or 2, for a server that must not be killed in it.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -37,6 +37,9 @@ pub(crate) fn binary() -> Command {
         "ADMIN_PEERS",
         "LOG",
         "LOG_FORMAT",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
     ] {
         command.env_remove(name);
     }

@@ -41,6 +41,13 @@ macro_rules! seen {
     };
 }
 
+/// About how many rows there are: as dense as they were when the table was last looked through, on the pages that it has
+/// now, which is how the planner guesses. NULL when nobody has looked yet.
+const EXPECTED: &str = "\
+    SELECT CASE WHEN reltuples > 0 AND relpages > 0 \
+           THEN (reltuples::float8 / relpages * pg_relation_size(oid) / current_setting('block_size')::int8)::int8 END \
+    FROM pg_class WHERE oid = to_regclass('pessoas')";
+
 const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[]");
 
 // A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. The first
@@ -183,6 +190,13 @@ impl Session<Feed> {
     /// Who answers this session, and nobody else.
     pub(in crate::postgres) fn server(&self) -> Server {
         Server { identity: self.identity(), mark: Some(self.token().to_owned()) }
+    }
+
+    /// About how many rows a load will have, if the table's statistics tell.
+    pub(in crate::postgres) async fn expected_rows(&self) -> Result<Option<u64>, Failure> {
+        let row = self.bounded(self.client().query_opt(EXPECTED, &[])).await?;
+        let rows: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
     }
 
     /// Gives every committed row to `each`. Returns what showed them.

@@ -40,11 +40,36 @@ const RIGHTS: &str = "\
     SELECT kind FROM unnest(ARRAY['SELECT', 'INSERT']) AS kind \
     WHERE NOT has_table_privilege('pessoas', kind)";
 
+/// Which parts of `schema.sql` are there, in the order of [`PARTS`].
+const THERE: &str = "\
+    SELECT to_regclass('pessoas') IS NOT NULL, to_regclass('pessoas_tx') IS NOT NULL, \
+           to_regclass('pessoas_unlowered') IS NOT NULL, \
+           EXISTS (SELECT FROM pg_trigger \
+                   WHERE tgrelid = to_regclass('pessoas') AND tgname = 'pessoas_tx_is_now')";
+
+/// The parts of `schema.sql`: the table and what belongs to it.
+const PARTS: [&str; 4] = ["pessoas", "pessoas_tx", "pessoas_unlowered", "pessoas_tx_is_now"];
+
+/// Whether this user may change the table that is there.
+const OWNS: &str = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('pessoas')";
+
 /// What `prepare_database` asks.
 pub(in crate::postgres) struct Facts {
     pub(in crate::postgres) version: String,
     pub(in crate::postgres) encoding: String,
-    pub(in crate::postgres) durable: bool,
+    pub(in crate::postgres) fsync: bool,
+    pub(in crate::postgres) full_page_writes: bool,
+}
+
+/// What a start would do to the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// It is there: nothing.
+    There,
+    /// An earlier version made it: these parts would be added.
+    Older(Vec<&'static str>),
+    /// It would be made.
+    Missing,
 }
 
 /// Why a database cannot be worked with.
@@ -64,10 +89,42 @@ impl From<tokio_postgres::Error> for Unfit {
 /// Looks at the table that is there, applies `schema.sql`, one start at a time, and asks what the server is.
 pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> {
     check(client).await?;
+    make(client, "COMMIT").await?;
+    facts(client).await
+}
+
+/// What [`apply`] would do. A schema that is not there is made in a transaction that is undone, as nobody can be in its way;
+/// of one that is there nothing is touched.
+pub(in crate::postgres) async fn try_out(client: &Client) -> Result<Schema, Unfit> {
+    check(client).await?;
+    let there = rows(client, THERE).await?;
+    let is_there = |part: usize| there.first().and_then(|row| row.get(part)) == Some("t");
+    let missing: Vec<&str> =
+        PARTS.into_iter().enumerate().filter(|(part, _)| !is_there(*part)).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        return Ok(Schema::There);
+    }
+    if missing.len() == PARTS.len() {
+        make(client, "ROLLBACK").await?;
+        return Ok(Schema::Missing);
+    }
+    if rows(client, OWNS).await?.first().and_then(|row| row.get(0)) != Some("t") {
+        return Err(Unfit::Lacks(format!(
+            "its table pessoas belongs to another user, and lacks {}; {RIGHTS_EXPECTED}",
+            missing.join(", ")
+        )));
+    }
+    Ok(Schema::Older(missing))
+}
+
+const RIGHTS_EXPECTED: &str = "expected the rights to make what schema.sql makes";
+
+/// Runs `schema.sql` in a transaction that ends as told.
+async fn make(client: &Client, end: &str) -> Result<(), Unfit> {
     // One transaction: the lock ends with it, whatever happens, and whatever is between here and the server.
     let schema = format!(
         "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL client_min_messages = warning; \
-         SELECT pg_advisory_xact_lock({SCHEMA_LOCK}); {SCHEMA}; COMMIT",
+         SELECT pg_advisory_xact_lock({SCHEMA_LOCK}); {SCHEMA}; {end}",
         SCHEMA_LOCK_TIME_MAX.as_millis()
     );
     if let Err(error) = client.batch_execute(&schema).await {
@@ -75,18 +132,61 @@ pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> 
         // The session may be used again: the transaction that failed is still open.
         client.batch_execute("ROLLBACK").await?;
         if failure.sqlstate() == Some("42501") {
-            return Err(Unfit::Lacks(format!(
-                "{failure}; expected the rights to make what schema.sql makes"
-            )));
+            return Err(Unfit::Lacks(format!("{failure}; {RIGHTS_EXPECTED}")));
         }
         return Err(Unfit::Failed(failure));
     }
-    let fsync = show(client, "fsync").await?;
-    let full_page_writes = show(client, "full_page_writes").await?;
+    Ok(())
+}
+
+/// What the server says of itself.
+pub(in crate::postgres) async fn facts(client: &Client) -> Result<Facts, Unfit> {
     Ok(Facts {
         version: show(client, "server_version").await?,
         encoding: show(client, "server_encoding").await?,
-        durable: fsync == "on" && full_page_writes == "on",
+        fsync: show(client, "fsync").await? == "on",
+        full_page_writes: show(client, "full_page_writes").await? == "on",
+    })
+}
+
+/// What a server says beside [`Facts`] of how it would serve.
+pub(in crate::postgres) struct Manners {
+    pub(in crate::postgres) synchronous_commit: String,
+    /// `synchronous_standby_names`.
+    pub(in crate::postgres) standby_names: String,
+    /// Standbys that commits may wait for; `None`: this user may not see them.
+    pub(in crate::postgres) standbys: Option<usize>,
+    /// Transactions are read-only by default.
+    pub(in crate::postgres) read_only: bool,
+    pub(in crate::postgres) connections_max: usize,
+    /// Connections that a user without privileges may still open.
+    pub(in crate::postgres) connections_free: usize,
+}
+
+/// The numbers of connections are those of all users, whom everybody may count. Of a standby others than a monitor see only
+/// that it is there.
+const MANNERS: &str = "\
+    SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+           (SELECT CASE WHEN count(*) = 0 OR count(sync_state) > 0 \
+                        THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END FROM pg_stat_replication), \
+           current_setting('default_transaction_read_only'), \
+           current_setting('max_connections'), \
+           current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8 \
+               - (SELECT sum(numbackends) FROM pg_stat_database)::int8";
+
+/// Asks a server how it would serve.
+pub(in crate::postgres) async fn manners(client: &Client) -> Result<Manners, Unfit> {
+    let answer = rows(client, MANNERS).await?;
+    let cell = |column: usize| answer.first().and_then(|row| row.get(column));
+    let number = |column: usize| cell(column).and_then(|text| text.parse::<i64>().ok());
+    let size = |column: usize| usize::try_from(number(column).unwrap_or(0)).unwrap_or(0);
+    Ok(Manners {
+        synchronous_commit: cell(0).unwrap_or_default().to_owned(),
+        standby_names: cell(1).unwrap_or_default().to_owned(),
+        standbys: number(2).and_then(|count| usize::try_from(count).ok()),
+        read_only: cell(3) == Some("on"),
+        connections_max: size(4),
+        connections_free: size(5),
     })
 }
 

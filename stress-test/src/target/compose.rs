@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow};
 
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
-use crate::process::{clean_up, output, output_of};
+use crate::process::{clean_up, output, output_of, output_told};
+use crate::progress::step;
 
 /// The Compose project of the stress test, so that nobody's database is thrown away but its own, and the project that
 /// compose.yml names.
@@ -132,8 +133,12 @@ impl Project {
     pub(super) fn up(&self) -> Result<()> {
         // An earlier run may have left containers and volumes.
         self.down()?;
-        output(self.compose().arg("build"), UP_TIME_MAX)?;
-        output(self.compose().args(["up", "-d"]), UP_TIME_MAX).map(drop)
+        let name = self.engine_name();
+        let building = step(format!("{name}: building the images; the first time that takes some minutes"));
+        output_told(self.compose().arg("build"), UP_TIME_MAX, &building)?;
+        drop(building);
+        let starting = step(format!("{name}: starting the containers"));
+        output_told(self.compose().args(["up", "-d"]), UP_TIME_MAX, &starting).map(drop)
     }
 
     /// Stops it and throws away its database.

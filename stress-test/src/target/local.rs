@@ -16,8 +16,8 @@ use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
 
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
-use crate::process::{logged, mortal, output, output_of};
-use crate::progress::say;
+use crate::process::{logged, mortal, output, output_of, output_told};
+use crate::progress::step;
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -68,10 +68,10 @@ impl Processes {
             command.env_remove(name);
         }
         let program = Path::new(&target_directory()).join("release/local");
-        if !program.exists() {
-            say("local processes: building them first, which takes some minutes");
-        }
-        output(command.args(build), UP_TIME_MAX)?;
+        let first = if program.exists() { "" } else { "; the first time that takes some minutes" };
+        let building = step(format!("local processes: building{first}"));
+        output_told(command.args(build), UP_TIME_MAX, &building)?;
+        drop(building);
         let mut local = if keep { Command::new(program) } else { mortal(Signal::SIGTERM, program) };
         local.arg("--fresh").arg("--directory").arg(&self.0);
         logged(&mut local, &fs::File::create(log)?)

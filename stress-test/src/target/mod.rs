@@ -16,6 +16,7 @@ use clap::ValueEnum;
 
 use crate::http::{self, Address};
 use crate::process::{tail, terminate, undisturbed};
+use crate::progress::step;
 use compose::{Engine, Project, USUAL};
 use local::Processes;
 use service::{DOWN_TIME_MAX, Service};
@@ -163,7 +164,9 @@ impl Target {
             Target::Local(processes) => Some(processes.start(log, keep)?),
             Target::Unknown => bail!("nothing listens on {base}, and what to start is not known"),
         };
+        let waiting = step(format!("{}: waiting for the first answer", self.name()));
         let ready = self.wait_until_ready(base, started.as_mut(), log);
+        drop(waiting);
         let ready = ready.with_context(|| format!("{}: not ready", self.name()));
         if let (Err(_), Some(mut local)) = (&ready, started) {
             terminate(&mut local, DOWN_TIME_MAX)?;

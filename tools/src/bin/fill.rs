@@ -4,16 +4,22 @@
 //!
 //! For a server's private Postgres the URL is `host=DATA_DIR/socket user=rinha dbname=postgres`, and the table is there
 //! once the server has run. A running server finds the rows by its feed. A second run needs another seed, or meets
-//! the apelidos of the first.
+//! the apelidos of the first. Ctrl-C ends it, and so does an error: it says how many rows are there.
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::io;
+use std::iter;
 use std::pin::pin;
-use std::time::Instant;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use clap::Parser;
 use contest::Random;
+use progress::{Count, Text, Wait, duration, say, show};
 use rinha::people::Minter;
 use rinha::pessoa::{Pessoa, Record};
 use tokio_postgres::NoTls;
@@ -25,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rows of one `COPY`, which is one transaction.
 const COPY_ROWS: usize = 50_000;
+/// How often a signal is looked for.
+const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
 /// The first of 1940 and the last of 2020, in days since 2000-01-01.
 const BIRTH_DAYS: std::ops::Range<i32> = -21_914..7_671;
 
@@ -42,14 +50,49 @@ struct Arguments {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { url, count, seed } = Arguments::parse();
-    let count = usize::try_from(count)?;
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let there = Count::default();
+    let ended = match stopped() {
+        // What was dropped halfway rolls back: its connection ends with this process.
+        Ok(stopped) => tokio::select! {
+            filled = fill(&arguments, &there) => filled,
+            () = stopped => Err("stopped by a signal".into()),
+        },
+        Err(error) => Err(error.into()),
+    };
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    // What the database said is below what its client says.
+    let chain = iter::successors(Some(&*error as &dyn Error), |&error| error.source());
+    let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', ", ");
+    say("fill", &format!("{} of {} pessoas were stored: {error}", there.get(), arguments.count));
+    ExitCode::FAILURE
+}
+
+/// Ends when SIGINT or SIGTERM came.
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    let signalled = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&signalled))?;
+    }
+    Ok(async move {
+        while !signalled.load(Ordering::Relaxed) {
+            tokio::time::sleep(SIGNAL_PERIOD).await;
+        }
+    })
+}
+
+/// Fills the table, and counts in `there` what is committed.
+async fn fill(arguments: &Arguments, there: &Count) -> Result<(), Box<dyn Error>> {
+    let Arguments { url, count, seed } = arguments;
+    let (all, count) = (*count, usize::try_from(*count)?);
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     let mut generator =
-        Generator { random: Random(seed), minter: Minter::new()?, seen: HashSet::with_capacity(count) };
+        Generator { random: Random(*seed), minter: Minter::new()?, seen: HashSet::with_capacity(count) };
+    let sent = Count::default();
     let (mut filled, began) = (0, Instant::now());
+    let wait = Wait::count("fill", "pessoas", all, &sent);
     while filled < count {
         let rows = COPY_ROWS.min(count - filled);
         let sink = client
@@ -71,11 +114,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     &&*record.search_text,
                 ])
                 .await?;
+            sent.add(1);
         }
         copy.finish().await?;
         filled += rows;
+        there.add(rows as u64);
     }
-    println!("fill: {filled} pessoas in {:.1?}", began.elapsed());
+    drop(wait);
+    show(&format!("fill: {filled} pessoas in {:.1?}\n", began.elapsed()));
+    let _wait = Wait::new("fill", |spent| Text::new("ANALYZE").and(duration(spent)));
     client.batch_execute("ANALYZE pessoas").await?;
     Ok(())
 }

@@ -19,10 +19,13 @@ import java.time.Duration;
  */
 final class Recorder implements AutoCloseable {
   private static final Duration COUNT_TIMEOUT = Duration.ofSeconds(30);
+  /** Somebody reads the requests while they are written, to tell how far the load is. */
+  private static final long FLUSH_NANOS = Duration.ofMillis(500).toNanos();
 
   private final Path directory;
   private final BufferedWriter requests;
   private final BufferedWriter acknowledged;
+  private long flushed = System.nanoTime();
 
   Recorder(Path directory) {
     this.directory = directory;
@@ -45,6 +48,7 @@ final class Recorder implements AutoCloseable {
     long millis = answered ? session.getInt("millis") : System.currentTimeMillis() - began;
     int status = answered ? session.getInt("status") : 0;
     write(requests, name + '\t' + began + '\t' + millis + '\t' + status + '\t' + !session.isFailed() + '\n');
+    flush();
   }
 
   void acknowledged(String id, int index) {
@@ -61,6 +65,21 @@ final class Recorder implements AutoCloseable {
       System.err.println("no count: " + error);
     } catch (InterruptedException error) {
       Thread.currentThread().interrupt();
+    }
+  }
+
+  private void flush() {
+    synchronized (requests) {
+      long now = System.nanoTime();
+      if (now - flushed < FLUSH_NANOS) {
+        return;
+      }
+      flushed = now;
+      try {
+        requests.flush();
+      } catch (IOException error) {
+        throw new UncheckedIOException(error);
+      }
     }
   }
 
