@@ -106,7 +106,7 @@ impl Browser {
 
     /// Waits until the expression is true on the page; while a page is on its way, it may have no value at all.
     pub(crate) fn wait_until(&mut self, expression: &str) {
-        self.wait_for(expression, TIME_MAX);
+        self.wait_for(expression, CONDITION_TIME_MAX);
     }
 
     /// The same, for longer.

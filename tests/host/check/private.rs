@@ -42,6 +42,11 @@ fn before_beside_and_after_its_server() {
     said.expect("durability", "ok", &["are on"]);
     said.expect("admin", "ok", &["data/admin.sock would be made"]);
     assert!(!home.data_dir().exists());
+    // One that is there and empty stays empty.
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).expect("a directory");
+    at(&empty).expect("data", "ok", &["MiB free"]);
+    assert_eq!(tree(&empty), []);
 
     let mut server = Server::start(&["--data-dir", &home.data_dir_text()]);
     let holder = format!("process {}", server.pid());
