@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down test e2e ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench deps test-deps local-deps stress-deps openapi-deps clean
+.PHONY: help run up down test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ e2e: deps ## The composition end to end on each engine that is there (ENGINE=doc
 
 openapi: deps openapi-deps ## The documentation: two validators, Schemathesis against the live server, the page in a browser
 	tests/openapi/run
+
+live-page: deps browser-deps ## The live page of two servers in a browser, in every size and colour (PICTURES=docs: leave pictures there)
+	$(CARGO) test --locked --test live -- --ignored --test-threads=1
 
 up-local: deps local-deps ## The topology of compose.yml as plain processes on :9999 (ARGS=--fresh: an empty database)
 	@tools/check local
@@ -71,6 +74,12 @@ fmt: ## Format
 bench: deps ## One core against a constant answer and a bare insert loop (needs wrk)
 	perf/ratios
 
+release: ## A release of this commit in target/dist: program, image, parts, licences, sums (ARGS=--help: what can be chosen)
+	@tools/release $(ARGS)
+
+release-deps: deps ## What it needs beside a build
+	@tools/release-deps
+
 clean: ## Remove what was built
 	$(CARGO) clean
 
@@ -81,7 +90,7 @@ deps:
 		|| { $(own_clusters_only); $(call install,postgresql,no Postgres was found); }
 
 test-deps:
-	@command -v curl >/dev/null || $(call install,curl,the README's examples are run with curl)
+	@command -v curl >/dev/null || $(call install,curl,the examples of the pages are run with curl)
 
 local-deps:
 	@command -v haproxy >/dev/null || $(call install,haproxy,no HAProxy was found)
@@ -93,13 +102,15 @@ openapi-deps:
 	@python3 -c 'import ensurepip' 2>/dev/null || $(call install,python3 python3-venv,no Python with virtual environments was found)
 	@tests/openapi/install
 
+browser-deps:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| ( $(call install,chromium,pages are looked at by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
+		|| echo "make: no browser: reports come without pictures, and the live page is not tested"
+
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
-stress-deps:
+stress-deps: browser-deps
 	@command -v javac >/dev/null || $(call install,default-jdk-headless,Gatling needs a JDK of 17 or newer)
 	@command -v mvn >/dev/null || $(call install,maven,Gatling is run by Maven)
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
-		|| ( $(call install,chromium,the report's pictures are taken by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
-		|| echo "make: no browser: reports come without pictures"
 	@{ docker compose version && docker info; } >/dev/null 2>&1 || command -v podman-compose >/dev/null || $(MAKE) --no-print-directory local-deps
 
 # $(call long_build,program): says that a first build takes its time.

@@ -1,8 +1,10 @@
-//! Makes the API's documentation, `openapi.json` and `docs.html`, out of `openapi.yaml`. It runs before the crate is
-//! compiled and knows nothing of it; whether what it says is so is the business of `tests/openapi`.
+//! Makes the API's documentation, `openapi.json` and `docs.html`, out of `openapi.yaml`, and finds the version that the
+//! program says. It runs before the crate is compiled and knows nothing of it; whether what the documentation says is so
+//! is the business of `tests/openapi`.
 
 mod document;
 mod page;
+mod version;
 
 use std::path::PathBuf;
 use std::{env, error, fs};
@@ -14,5 +16,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("expected OUT_DIR, which cargo sets")?);
     fs::write(out.join("openapi.json"), serde_json::to_string(&document)?)?;
     fs::write(out.join("docs.html"), page::render(&document))?;
-    Ok(())
+    // By which debuggers and profilers find the symbols of a stripped program.
+    println!("cargo::rustc-link-arg-bins=-Wl,--build-id=sha1");
+    version::set()
 }

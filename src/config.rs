@@ -16,7 +16,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 pub use filter::LogFilter;
 
 use crate::core::{Cores, Machine, Wanted};
-use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN};
+use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN, LIVE_PEERS_MAX};
 use crate::net::Listen;
 use crate::postgres::Source;
 
@@ -25,7 +25,7 @@ const EXIT_USAGE: i32 = 2;
 
 /// A people API that acknowledges only what is committed.
 #[derive(Parser, Debug)]
-#[command(name = "rinha", version, args_conflicts_with_subcommands = true)]
+#[command(name = "rinha", version = env!("RINHA_VERSION"), args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<CliCommand>,
@@ -69,9 +69,13 @@ pub struct Serve {
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]
     cache_bytes: CacheBytes,
 
-    /// Where operators ask for /metrics, /healthz and /readyz: a TCP address, or unix:PATH; without it, nowhere
+    /// Where operators ask for /metrics, /healthz, /readyz and /live: a TCP address, or unix:PATH; without it, nowhere
     #[arg(long, env = "ADMIN")]
     pub admin: Option<Listen>,
+
+    /// Where other instances have theirs: /live shows these too; repeatable
+    #[arg(long, env = "ADMIN_PEERS", value_delimiter = ',')]
+    pub admin_peers: Vec<Listen>,
 
     /// What is logged: off, error, warn, info, debug, trace, or a filter such as info,rinha::postgres=debug
     #[arg(long, env = "LOG", default_value = "info")]
@@ -120,6 +124,12 @@ impl Serve {
         }
         if self.admin.as_ref().is_some_and(Listen::is_one_a_core) {
             return Err("--admin: expected one socket, not one a core".to_owned());
+        }
+        if self.admin_peers.len() > LIVE_PEERS_MAX {
+            return Err(format!("--admin-peers: expected at most {LIVE_PEERS_MAX} addresses"));
+        }
+        if self.admin_peers.iter().any(Listen::is_one_a_core) {
+            return Err("--admin-peers: expected one socket of each instance, not one a core".to_owned());
         }
         match &self.database_url {
             Some(url) => Source::parse(url).map(drop).map_err(|why| format!("--database-url: {why}")),

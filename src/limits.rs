@@ -109,7 +109,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// and closed at once.
 pub const REFUSALS_MAX: usize = 16;
 /// File descriptors kept for everything of the process that is not a client connection.
-pub const FILE_RESERVE: usize = 48 + ADMIN_CONNECTIONS_MAX;
+pub const FILE_RESERVE: usize = 48 + ADMIN_CONNECTIONS_MAX + LIVE_WATCHERS_MAX + LIVE_PEERS_MAX;
 /// File descriptors kept besides for each core and its database thread.
 pub const FILE_RESERVE_PER_CORE: usize = 20 + REFUSALS_MAX;
 /// From the first byte of a request to its last (`408`).
@@ -267,6 +267,18 @@ pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
 pub const ADMIN_CORE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Questions that one core has not answered: one of each connection, and of each that gave up on a core that is stuck.
 pub const ADMIN_QUESTIONS_MAX: usize = 2 * ADMIN_CONNECTIONS_MAX;
+/// From one event of the live page to the next.
+pub const LIVE_PERIOD: Duration = Duration::from_secs(1);
+/// Those who watch the live page at once; one more is answered `503` and closed.
+pub const LIVE_WATCHERS_MAX: usize = 16;
+/// How long one who watches may take to read an event; then it is closed.
+pub const LIVE_WRITE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Other instances on a live page.
+pub const LIVE_PEERS_MAX: usize = 15;
+/// How long another instance has to say what it is doing; then it is shown as away.
+pub const LIVE_PEER_TIME_MAX: Duration = Duration::from_millis(1500);
+/// Of what another instance says; its own is a tenth of that.
+pub const LIVE_SNAPSHOT_BYTES_MAX: usize = 256 * 1024;
 
 // The log.
 
@@ -338,6 +350,8 @@ pub const BALANCER_TIME_MAX: Duration = Duration::from_secs(12);
 const _: () = {
     assert!(CORES_MAX <= 1 << u8::BITS);
     assert!(2 * ADMIN_CORE_TIME_MAX.as_millis() < ADMIN_TIME_MAX.as_millis());
+    // A peer of which a core stands still says so.
+    assert!(ADMIN_CORE_TIME_MAX.as_millis() < LIVE_PEER_TIME_MAX.as_millis());
     assert!(CORES_PER_CPU_MAX >= 1 && CORES_PER_CPU_MAX <= CORES_MAX);
     assert!(READ_BUFFER_INITIAL <= READ_BUFFER_MAX);
     assert!(WRITE_BUFFER_KEEP <= WRITE_BUFFER_HIGH);

@@ -3,47 +3,105 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::board::{Board, Stage};
+use super::live::{self, Live, Place};
 use super::{exposition, families};
 use crate::http::{Head, HttpDate, Method, Persistence, ResponseHead, Status, path_and_query, write_head};
 
-/// Media type of everything but the metrics.
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const JSON: &str = "application/json";
 
-/// The answer to a request that was read whole: head and body.
-pub(super) async fn answer(board: &Board, started: SystemTime, head: &Head, received: &[u8]) -> Vec<u8> {
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Metrics,
+    Live,
+    Ready,
+    Page,
+    Style,
+    Script,
+    Now,
+    Events,
+}
+
+/// Every path, and what it asks for.
+const PATHS: [(&str, Asked); 8] = [
+    ("/metrics", Asked::Metrics),
+    ("/healthz", Asked::Live),
+    ("/readyz", Asked::Ready),
+    ("/live", Asked::Page),
+    // Relative links of the page lead here, also behind a balancer that puts a prefix before them.
+    ("/live/page.css", Asked::Style),
+    ("/live/page.js", Asked::Script),
+    ("/live/now", Asked::Now),
+    ("/live/events", Asked::Events),
+];
+
+/// What is sent.
+pub(super) enum Answer {
+    /// Head and body.
+    Bytes(Vec<u8>),
+    /// The events of the live page, to the end of the connection.
+    Events(Place),
+}
+
+/// The answer to a request that was read whole.
+pub(super) async fn answer(
+    board: &Board,
+    live: &Live,
+    started: SystemTime,
+    head: &Head,
+    received: &[u8],
+) -> Answer {
     let (path, _) = path_and_query(&received[head.target.clone()]);
     let head_only = head.method == Method::Head;
-    let plain = |status, text: String| written(status, TEXT, None, text.as_bytes(), head_only);
-    match path {
-        b"/metrics" | b"/healthz" | b"/readyz" if !matches!(head.method, Method::Get | Method::Head) => {
-            written(
-                Status::METHOD_NOT_ALLOWED,
-                TEXT,
-                Some(("Allow", b"GET, HEAD")),
-                b"expected GET or HEAD\n",
-                false,
-            )
-        }
-        b"/metrics" => {
+    let written = |status, content_type, extra, body: &str| {
+        Answer::Bytes(bytes(status, content_type, extra, body.as_bytes(), head_only))
+    };
+    let plain = |status, text: &str| written(status, TEXT, None, text);
+    let Some((_, asked)) = PATHS.iter().find(|(known, _)| known.as_bytes() == path) else {
+        return plain(Status::NOT_FOUND, "expected /metrics, /healthz, /readyz or /live\n");
+    };
+    if !matches!(head.method, Method::Get | Method::Head) {
+        let allow = Some(("Allow", &b"GET, HEAD"[..]));
+        return written(Status::METHOD_NOT_ALLOWED, TEXT, allow, "expected GET or HEAD\n");
+    }
+    // Whatever a proxy or a browser keeps of these is wrong a second later.
+    let fresh = Some(("Cache-Control", &b"no-store"[..]));
+    match asked {
+        Asked::Metrics => {
             let text = exposition::text(board, &board.ask().await, started);
-            written(Status::OK, families::MEDIA_TYPE, None, text.as_bytes(), head_only)
+            written(Status::OK, families::MEDIA_TYPE, None, &text)
         }
-        b"/healthz" => {
+        Asked::Live => {
             let silent: Vec<String> = silent(board).await.iter().map(ToString::to_string).collect();
             match silent.is_empty() {
-                true => plain(Status::OK, "live\n".to_owned()),
+                true => plain(Status::OK, "live\n"),
                 false => {
                     let text = format!("cores that do not answer: {}\n", silent.join(", "));
-                    plain(Status::SERVICE_UNAVAILABLE, text)
+                    plain(Status::SERVICE_UNAVAILABLE, &text)
                 }
             }
         }
-        b"/readyz" => {
+        Asked::Ready => {
             let stage = board.stage();
             let status = if stage == Stage::Serving { Status::OK } else { Status::SERVICE_UNAVAILABLE };
-            plain(status, format!("{}\n", stage.name()))
+            plain(status, &format!("{}\n", stage.name()))
         }
-        _ => plain(Status::NOT_FOUND, "expected /metrics, /healthz or /readyz\n".to_owned()),
+        Asked::Page => {
+            let policy = Some(("Content-Security-Policy", live::POLICY.as_bytes()));
+            written(Status::OK, HTML, policy, live::PAGE)
+        }
+        Asked::Style => written(Status::OK, CSS, fresh, live::STYLE),
+        Asked::Script => written(Status::OK, JAVASCRIPT, fresh, live::SCRIPT),
+        Asked::Now => written(Status::OK, JSON, fresh, &live.now().await),
+        Asked::Events if head_only => written(Status::OK, "text/event-stream", fresh, ""),
+        Asked::Events => match live.enter() {
+            Some(place) => Answer::Events(place),
+            None => plain(Status::SERVICE_UNAVAILABLE, "too many watch the live page, try again\n"),
+        },
     }
 }
 
@@ -58,10 +116,10 @@ async fn silent(board: &Board) -> Vec<usize> {
 
 /// An answer that says no.
 pub(super) fn refused(status: Status, detail: &str) -> Vec<u8> {
-    written(status, TEXT, None, format!("{detail}\n").as_bytes(), false)
+    bytes(status, TEXT, None, format!("{detail}\n").as_bytes(), false)
 }
 
-fn written(
+fn bytes(
     status: Status,
     content_type: &'static str,
     extra: Option<(&'static str, &[u8])>,

@@ -59,6 +59,8 @@ pub struct Watched {
 
 /// What the process shows. It is written by the main thread and read by the admin listener's.
 pub struct Board {
+    /// Where clients connect.
+    addresses: Vec<String>,
     /// Log lines that were lost.
     lost: Arc<AtomicU64>,
     draining: Box<dyn Fn() -> bool + Send + Sync>,
@@ -71,9 +73,14 @@ pub struct Board {
 }
 
 impl Board {
-    /// `lost` counts the log's lost lines, and `draining` says whether the process was told to stop.
-    pub fn new(lost: Arc<AtomicU64>, draining: impl Fn() -> bool + Send + Sync + 'static) -> Arc<Board> {
+    /// Clients connect to `addresses`, `lost` counts the log's lost lines, and `draining` says whether the process was told to stop.
+    pub fn new(
+        addresses: &[String],
+        lost: Arc<AtomicU64>,
+        draining: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Arc<Board> {
         Arc::new(Board {
+            addresses: addresses.to_vec(),
             lost,
             draining: Box::new(draining),
             watched: OnceLock::new(),
@@ -100,6 +107,10 @@ impl Board {
             Some(_) => Stage::Serving,
             None => Stage::Loading,
         }
+    }
+
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     pub(super) fn drivers(&self) -> &[Chosen] {

@@ -9,12 +9,10 @@ use std::time::SystemTime;
 
 use super::board::{Asked, Board, Stage, Watched};
 use super::families::Families;
-use super::process;
-use crate::api::Series;
+use super::{process, sums};
 use crate::limits::{
     COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
 };
-use crate::metrics::{TIME, Tally};
 use crate::people::CoreState;
 use crate::postgres::Operation;
 
@@ -71,12 +69,7 @@ fn about_the_process(families: &mut Families, board: &Board, asked: &[Asked], st
 }
 
 fn about_requests(families: &mut Families, asked: &[Asked]) {
-    let mut sums: BTreeMap<Series, Tally> = BTreeMap::new();
-    for (series, tally) in
-        asked.iter().filter_map(|asked| asked.last.as_ref()).flat_map(|last| &last.requests)
-    {
-        *sums.entry(*series).or_insert_with(|| Tally::empty(&TIME)) += *tally;
-    }
+    let sums = sums::requests(asked);
     let mut family = families.histogram(
         "http_server_request_duration_seconds",
         "From the last byte of a request that was read until its answer is ready to be written.",
@@ -113,27 +106,15 @@ fn about_connections(families: &mut Families, cores: &[Core<'_>]) {
 }
 
 fn about_refusals(families: &mut Families, asked: &[Asked]) {
-    let last: Vec<&CoreState> = asked.iter().filter_map(|asked| Some(&asked.last.as_ref()?.state)).collect();
-    if last.is_empty() {
+    let refusals = sums::refusals(asked);
+    if refusals.is_empty() {
         return;
     }
-    let sum = |of: fn(&CoreState) -> u64| last.iter().map(|state| of(state)).sum();
     let mut family = families.counter(
         "rinha_refusals_total",
         "Requests and connections that were told 503, by what there was no room, no database or no time for.",
     );
-    for (reason, count) in [
-        ("connections", sum(|core| core.connections.refused)),
-        ("memory", sum(|core| core.ledger.refused)),
-        ("mesh_queue", sum(|core| core.mesh.refused)),
-        ("commit_queue", sum(|core| core.partition.lines.commit.refused)),
-        ("read_queue", sum(|core| core.partition.lines.read.refused)),
-        ("search_queue", sum(|core| core.partition.lines.search.refused)),
-        ("commit_timeout", sum(|core| core.partition.lines.commit.timed_out)),
-        ("read_timeout", sum(|core| core.partition.lines.read.timed_out)),
-        ("search_timeout", sum(|core| core.partition.lines.search.timed_out)),
-        ("not_stored", sum(|core| core.partition.lines.not_stored)),
-    ] {
+    for (reason, count) in refusals {
         family = family.count(&[("reason", reason)], count);
     }
 }
@@ -227,23 +208,17 @@ fn about_queues(families: &mut Families, cores: &[Core<'_>]) {
 }
 
 fn about_statements(families: &mut Families, watched: &Watched) {
-    let sum = |of: &dyn Fn(&crate::postgres::Counters) -> Tally| {
-        let mut tallies = watched.counters.iter().map(|counters| of(counters));
-        let mut sum = tallies.next().expect("the feed counts");
-        tallies.for_each(|tally| sum += tally);
-        sum
-    };
     let mut family = families.histogram(
         "db_client_operation_duration_seconds",
         "From sending a statement to its answer; insert is that of a batch, and waits for the disk.",
     );
     for operation in Operation::ALL {
         let labels = [("db_system_name", "postgresql"), ("db_operation_name", operation.name())];
-        family = family.tally(&labels, &sum(&|counters| counters.operation(operation)));
+        family = family.tally(&labels, &sums::operation(watched, operation));
     }
     let _ = families
         .histogram("rinha_commit_batch_rows", "Rows of each batch that was sent to be committed.")
-        .tally(&[], &sum(&|counters| counters.batches()));
+        .tally(&[], &sums::batches(watched));
 }
 
 fn about_the_feed(families: &mut Families, watched: &Watched, cores: &[Core<'_>]) {

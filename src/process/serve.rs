@@ -52,9 +52,10 @@ fn run(
     let connections_max = files::raise_limit(cpus.len())?;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
     let stopping = stop.clone();
-    let board = Board::new(lost, move || stopping.is_set());
+    let board = Board::new(sockets.addresses(), lost, move || stopping.is_set());
     // From here on operators are told what the server waits for, to its very end.
-    let _admin = serve.admin.as_ref().map(|listen| Admin::start(listen, Arc::clone(&board))).transpose()?;
+    let admin = |listen| Admin::start(listen, serve.admin_peers.clone(), Arc::clone(&board));
+    let _admin = serve.admin.as_ref().map(admin).transpose()?;
 
     let found = DatabaseServer::find(serve, cpus.len(), stop);
     if let Some(signal) = signals.next() {

@@ -19,7 +19,9 @@ fn nothing_of_it_is_on_the_public_listener() {
             assert_eq!(watched.server.ask(method, path, "").status, 404, "{method} {path}");
         }
     }
-    for path in ["/pessoas", "/contagem-pessoas", "/pessoas?t=a", "/", "/metricsx", "/metrics/x", "/live"] {
+    for path in
+        ["/pessoas", "/contagem-pessoas", "/pessoas?t=a", "/", "/metricsx", "/metrics/x", "/livex", "/live/x"]
+    {
         let answer = watched.ask(path);
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.text().contains("expected /metrics"), "{}", answer.text());

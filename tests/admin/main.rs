@@ -4,6 +4,7 @@ mod bounds;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod exposition;
+mod live;
 #[path = "../support/load.rs"]
 mod load;
 mod monitoring;

@@ -87,12 +87,17 @@ fn the_balancer_leads_operators_and_no_client() {
     let own = ask(metrics, "/api1/metrics").expect("an answer");
     assert_eq!(own.status, 200);
     assert!(own.text().contains("rinha_pessoas{core=\"0\"} 1\n"), "{}", own.text());
+    let page = ask(metrics, "/live").expect("an answer");
+    assert!(page.text().contains("<title>rinha, live</title>"), "{}", page.text());
+    assert_eq!(ask(metrics, "/live/now").expect("an answer").json()["pessoas"], 1);
     // The other instance is not there.
     assert_eq!(ask(metrics, "/api2/metrics").expect("an answer").status, 503);
     for path in ["/", "/pessoas", "/contagem-pessoas", "/api1/readyz", "/api1/metrics/x", "/readyz"] {
         assert_eq!(ask(metrics, path).expect("an answer").status, 404, "{path}");
     }
-    for path in ["/metrics", "/api1/metrics", "/readyz", "/api1-admin.sock"] {
+    for path in
+        ["/metrics", "/api1/metrics", "/readyz", "/live", "/live/now", "/live/events", "/api1-admin.sock"]
+    {
         assert_eq!(ask(public, path).expect("an answer").status, 404, "{path}");
     }
     let mut exporter = Connection::open(&Address::Tcp(([127, 0, 0, 1], metrics).into()));

@@ -260,7 +260,7 @@ fn clients_for_whom_there_is_no_room() {
         limited.env_remove(name);
     }
     limited
-        .args(["-c", "ulimit -n 120 && exec \"$0\" \"$@\""])
+        .args(["-c", "ulimit -n 160 && exec \"$0\" \"$@\""])
         .arg(command.get_program())
         .args(command.get_args());
     limited.stdin(Stdio::null()).stdout(Stdio::null());

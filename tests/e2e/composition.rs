@@ -29,7 +29,8 @@ pub(crate) const INSTANCES: [&str; 2] = ["api1", "api2"];
 
 /// A project of the test's own, so that it touches no composition of a user's.
 const PROJECT: &str = "rinha-e2e";
-const IMAGE: &str = "localhost/rinha-e2e:latest";
+/// The servers'.
+pub(crate) const IMAGE: &str = "localhost/rinha-e2e:latest";
 /// Below the range from which clients' ports are taken.
 const PORT: u16 = 19_999;
 /// The variables of compose.yml, which the machine's environment must not decide.
@@ -191,7 +192,17 @@ impl Containers {
 
     /// What a service's container said, on both streams.
     pub(crate) fn logs(&self, service: &str) -> String {
-        said(&Command::new(self.engine).args(["logs", &self.container(service)]).output().unwrap())
+        self.logs_of(&self.container(service))
+    }
+
+    /// What a container said, on both streams.
+    pub(crate) fn logs_of(&self, container: &str) -> String {
+        said(&Command::new(self.engine).args(["logs", container]).output().unwrap())
+    }
+
+    /// `docker` or `podman`.
+    pub(crate) fn engine_name(&self) -> &'static str {
+        self.engine
     }
 
     /// Starts these and nothing else.

@@ -2,13 +2,15 @@
 //! port, broken and mended. `make e2e` runs it on each engine that is there.
 //!
 //! [`composition`] is what is up, and how to look into it; then comes what is asked of it: [`rows`] of the contract,
-//! [`confinement`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
+//! [`confinement`], the [`image`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
 //! questions.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/encrypted.rs"]
+mod encrypted;
 #[path = "../support/load.rs"]
 mod load;
 #[path = "../support/processes.rs"]
@@ -17,6 +19,8 @@ mod processes;
 mod race;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/standby.rs"]
+mod standby;
 #[path = "../support/turns.rs"]
 mod turns;
 
@@ -27,6 +31,7 @@ mod answer;
 mod composition;
 mod confinement;
 mod faults;
+mod image;
 mod rows;
 
 use std::time::Instant;
@@ -37,8 +42,8 @@ use faults::Ledger;
 use turns::Turns;
 
 /// How many there are, for those who wait.
-const DOCKER_STEPS: usize = 22;
-const PODMAN_STEPS: usize = 14;
+const DOCKER_STEPS: usize = 26;
+const PODMAN_STEPS: usize = 18;
 const LOCAL_STEPS: usize = 13;
 
 #[test]
@@ -60,6 +65,10 @@ fn docker() {
     });
     the_rows(&mut turns, &containers);
     step(&mut turns, "confinement", || confinement::check(&containers));
+    step(&mut turns, "the image", || image::check(&containers));
+    step(&mut turns, "health checks", || image::check_health(&containers));
+    step(&mut turns, "a database with a name", || image::check_names(&containers));
+    step(&mut turns, "a database with a certificate", || image::check_certificates(&containers));
     step(&mut turns, "wrong values", || confinement::check_values(&containers));
     step(&mut turns, "haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
     containers.down(&["--volumes"]);
@@ -96,7 +105,7 @@ fn docker() {
             ledger.verify(&containers);
         });
     }
-    step(&mut turns, "a password, as the README sets it", || with_a_password(&mut containers));
+    step(&mut turns, "a password, as docs/compose.md sets it", || with_a_password(&mut containers));
     assert!(turns.are_over(), "another number of steps than was told");
 }
 
@@ -119,6 +128,10 @@ fn podman() {
     step(&mut turns, "up", || containers.up(&[]));
     the_rows(&mut turns, &containers);
     step(&mut turns, "confinement", || confinement::check(&containers));
+    step(&mut turns, "the image", || image::check(&containers));
+    step(&mut turns, "health checks", || image::check_health(&containers));
+    step(&mut turns, "a database with a name", || image::check_names(&containers));
+    step(&mut turns, "a database with a certificate", || image::check_certificates(&containers));
     step(&mut turns, "wrong values", || confinement::check_values(&containers));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
@@ -132,7 +145,7 @@ fn podman() {
         });
     }
     step(&mut turns, "kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
-    step(&mut turns, "a password, as the README sets it", || with_a_password(&mut containers));
+    step(&mut turns, "a password, as docs/compose.md sets it", || with_a_password(&mut containers));
     assert!(turns.are_over(), "another number of steps than was told");
 }
 
@@ -159,7 +172,7 @@ fn local() {
     step(&mut turns, "kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
     drop(processes);
 
-    step(&mut turns, "a password, as the README sets it", || {
+    step(&mut turns, "a password, as docs/compose.md sets it", || {
         let processes = Processes::start_with(&confinement::password());
         processes.wait_until_serving();
         confinement::check_password(&processes);

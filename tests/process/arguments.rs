@@ -5,7 +5,7 @@ use crate::{processes, refused, run};
 
 /// Every flag of the server, its variable, and values that are wrong for it. An empty value is wrong for all flags but the
 /// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
-const FLAGS: [(&str, &str, &[&str]); 9] = [
+const FLAGS: [(&str, &str, &[&str]); 10] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
     (
         "--database-url",
@@ -17,6 +17,7 @@ const FLAGS: [(&str, &str, &[&str]); 9] = [
     ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
     ("--cache-bytes", "CACHE_BYTES", &["lots", "1KiB", "-1", ""]),
     ("--admin", "ADMIN", &["9999", "unix:", "unix:/run/rinha/{core}.sock", "127.0.0.1:99999", ""]),
+    ("--admin-peers", "ADMIN_PEERS", &["9999", "unix:/run/rinha/{core}.sock", "a:1,b:2"]),
     ("--log", "LOG", &["rinha=loud", "a=b=c", "bogus", "info,rinah=debug"]),
     ("--log-format", "LOG_FORMAT", &["xml", ""]),
 ];
@@ -59,8 +60,18 @@ fn help_and_version_are_complete() {
         let mut command = binary();
         command.arg(flag);
         let ended = run(command);
-        let version = format!("rinha {}\n", env!("CARGO_PKG_VERSION"));
-        assert_eq!((ended.code, ended.stdout, ended.stderr.as_str()), (Some(0), version, ""));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        let said = ended.stdout.trim_end_matches('\n');
+        let rest = said.strip_prefix(concat!("rinha ", env!("CARGO_PKG_VERSION")));
+        // A release build says the commit too.
+        let commit = rest
+            .unwrap_or_else(|| panic!("{said}"))
+            .strip_prefix(" (")
+            .and_then(|rest| rest.strip_suffix(')'));
+        let digits = commit.map(|commit| commit.trim_end_matches("-dirty"));
+        let hexadecimal =
+            |digits: &str| digits.len() >= 7 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(digits.map_or(rest == Some(""), hexadecimal), "{said}");
     }
 }
 

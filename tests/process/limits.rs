@@ -35,7 +35,7 @@ fn with_files(files: usize, cluster: &Cluster, arguments: &[&str]) -> Server {
 fn one_connection_too_many() {
     each_server(|arguments| {
         let cluster = Cluster::start();
-        let files = 160;
+        let files = 200;
         let server = with_files(files, &cluster, arguments);
         let mut connections: Vec<Connection> = Vec::new();
         let refused = loop {

@@ -3,6 +3,8 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/encrypted.rs"]
+mod encrypted;
 mod hosts;
 mod leaks;
 #[path = "../support/load.rs"]

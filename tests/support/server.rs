@@ -26,9 +26,18 @@ pub(crate) fn binary() -> Command {
     let other = std::env::var_os("RINHA_TEST_BINARY").filter(|path| !path.is_empty());
     let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_rinha").into()));
     // What the machine's environment says must not decide a test.
-    for name in
-        ["LISTEN", "DATABASE_URL", "DATA_DIR", "CORES", "DRIVER", "CACHE_BYTES", "ADMIN", "LOG", "LOG_FORMAT"]
-    {
+    for name in [
+        "LISTEN",
+        "DATABASE_URL",
+        "DATA_DIR",
+        "CORES",
+        "DRIVER",
+        "CACHE_BYTES",
+        "ADMIN",
+        "ADMIN_PEERS",
+        "LOG",
+        "LOG_FORMAT",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -1,0 +1,157 @@
+//! The live page's stream, as bytes; `tests/live` looks at the page itself.
+
+use std::time::{Duration, Instant};
+
+use rinha::limits::{LIVE_PEER_TIME_MAX, LIVE_SNAPSHOT_BYTES_MAX, LIVE_WATCHERS_MAX};
+use serde_json::Value;
+
+use crate::Watched;
+use crate::cluster::Cluster;
+use crate::load::{Pessoa, wait_until};
+use crate::server::{Address, Connection};
+
+/// Somebody who watches.
+struct Watcher(Connection);
+
+impl Watcher {
+    fn start(admin: &Address) -> Watcher {
+        let mut connection = Connection::open(admin);
+        connection.send("GET /live/events HTTP/1.1\r\nHost: a\r\n\r\n");
+        Watcher(connection)
+    }
+
+    fn head(&mut self) -> String {
+        wait_until("a head", || {
+            assert!(self.0.read_once().is_ok(), "the stream goes on");
+            String::from_utf8_lossy(self.0.unread()).contains("\r\n\r\n")
+        });
+        let text = String::from_utf8_lossy(self.0.unread());
+        text.split("\r\n\r\n").next().expect("a head").to_owned()
+    }
+
+    /// The next whole event for which this holds.
+    fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let mut seen = 0;
+        wait_until(what, || {
+            assert!(self.0.read_once().is_ok(), "the stream goes on");
+            let text = String::from_utf8_lossy(self.0.unread()).into_owned();
+            let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+            let events: Vec<Value> = whole
+                .split("\n\n")
+                .filter_map(|event| Some(event.strip_prefix("data: ")?.trim_end_matches('\n')))
+                .map(|data| serde_json::from_str(data).expect("an event is one line of JSON"))
+                .collect();
+            let held = events[seen.min(events.len())..].iter().any(&holds);
+            seen = events.len();
+            held
+        });
+    }
+}
+
+/// The snapshot of one instance of an event.
+fn snapshot(event: &Value, instance: usize) -> Option<Value> {
+    let text = event["instances"][instance]["snapshot"].as_str()?;
+    Some(serde_json::from_str(text).expect("a snapshot is JSON"))
+}
+
+#[test]
+fn events_come_once_a_second_and_say_what_the_metrics_say() {
+    let cluster = Cluster::start();
+    let watched = Watched::start(&cluster, &["--cores=2"]);
+    let mut watcher = Watcher::start(&watched.admin);
+    let head = watcher.head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("\r\nContent-Type: text/event-stream\r\n"), "{head}");
+    assert_eq!(Pessoa::named("Ana").post_to(&watched.server).status, 201);
+    watcher.wait_for("the create in an event", |event| {
+        let now = snapshot(event, 0).expect("it is there");
+        let created = now["requests"].as_array().expect("a list").iter().any(|each| {
+            each["route"] == "/pessoas" && each["status"] == 201 && each["seconds"]["count"] == 1
+        });
+        created
+            && now["pessoas"] == 1
+            && now["stage"] == "serving"
+            && now["drivers"].as_array().unwrap().len() == 2
+    });
+    // Whoever asks once gets the same.
+    let now = watched.ask("/live/now").json();
+    assert_eq!(now["pessoas"], 1);
+    assert_eq!(now["queues"].as_array().map(Vec::len), Some(5));
+    assert!(now["queues"].as_array().unwrap().iter().all(|queue| queue["limit"].as_u64() > Some(0)));
+}
+
+/// Those who watch have places of their own, get them back, and take nobody else's.
+#[test]
+fn watchers_are_few_and_in_nobodys_way() {
+    let cluster = Cluster::start();
+    let watched = Watched::start(&cluster, &[]);
+    let mut watchers: Vec<Watcher> = (0..LIVE_WATCHERS_MAX).map(|_| Watcher::start(&watched.admin)).collect();
+    for watcher in &mut watchers {
+        assert!(watcher.head().contains("text/event-stream"));
+    }
+    let refused = watched.ask("/live/events");
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("too many watch the live page"), "{}", refused.text());
+    assert_eq!(watched.ask("/readyz").status, 200);
+    assert_eq!(watched.ask("/metrics").status, 200);
+    drop(watchers);
+    wait_until("places that are free again", || Watcher::start(&watched.admin).head().contains("200 OK"));
+    assert_eq!(Connection::open(&watched.admin).ask("POST", "/live/events", "").status, 405);
+}
+
+/// A peer that is not there, that does not answer, that sends too much or something else, costs one line.
+#[test]
+fn peers_that_are_away_or_lie() {
+    use std::io::{Read, Write};
+    let cluster = Cluster::start();
+    let other = Watched::start(&cluster, &[]);
+    let liar = |answer: Vec<u8>| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = listener.local_addr().expect("its address").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if answer.is_empty() {
+                    std::mem::forget(stream);
+                    continue;
+                }
+                // Who closes with unread bytes resets the connection. The server may be gone before it has all.
+                let mut request = [0; 1024];
+                let _ = (&stream).read(&mut request).and_then(|_| (&stream).write_all(&answer));
+            }
+        });
+        address
+    };
+    let nobody = crate::processes::Child::free_port();
+    let body = "\n\ndata: x\n\n";
+    let lines = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let peers = [
+        match &other.admin {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => path.display().to_string(),
+        },
+        format!("127.0.0.1:{nobody}"),
+        liar(Vec::new()),
+        liar(vec![b'x'; 2 * LIVE_SNAPSHOT_BYTES_MAX]),
+        liar(b"SSH-2.0-OpenSSH_9\r\n".to_vec()),
+        liar(lines.into_bytes()),
+        "unix:/nowhere/admin.sock".to_owned(),
+    ];
+    let watched = Watched::start(&cluster, &["--admin-peers", &peers.join(",")]);
+    let mut watcher = Watcher::start(&watched.admin);
+    let began = Instant::now();
+    watcher.wait_for("an event with all of them", |event| {
+        let instances = event["instances"].as_array().expect("a list");
+        assert_eq!(instances.len(), 1 + peers.len());
+        assert!(snapshot(event, 0).is_some() && snapshot(event, 1).is_some(), "{event}");
+        let away = |instance: usize| instances[instance]["away"].as_str().unwrap_or_default();
+        assert!(away(2).contains("refused"), "{event}");
+        assert!(away(3).contains("no answer within"), "{event}");
+        assert!(away(4).contains("an answer of more than"), "{event}");
+        assert!(away(5).contains("expected a rinha server's --admin"), "{event}");
+        // What it says stays a text within the event.
+        assert_eq!(instances[6]["snapshot"], body, "{event}");
+        assert!(away(7).contains("No such file"), "{event}");
+        true
+    });
+    assert!(began.elapsed() < 4 * LIVE_PEER_TIME_MAX + Duration::from_secs(5));
+}
