@@ -2,10 +2,10 @@
 //! some seconds, line by line, as the simulation would.
 
 use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,17 @@ done
 printf '%s\t200\t0\n' "$(date +%s%3N)" >"$records/count.tsv"
 : >"$results/contest-1/index.html"
 "#;
+
+/// What was started ends with the test, also where that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // What has ended needs no signal.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A run against something that always counts no rows.
 struct Run {
@@ -80,7 +91,8 @@ impl Run {
         let size = Winsize { ws_row: 24, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         let terminal = openpty(&size, None).expect("a pseudo-terminal");
         let out = terminal.slave.try_clone().expect("the same terminal");
-        let mut child = self.command.stdout(out).stderr(terminal.slave).spawn().expect("the program");
+        let child = self.command.stdout(out).stderr(terminal.slave).spawn().expect("the program");
+        let mut child = Ended(child);
         // It holds the other end too, which would keep it from ever ending.
         drop(self.command);
         let mut master = File::from(terminal.master);
@@ -93,10 +105,10 @@ impl Run {
             if sent.contains(until)
                 && let Some(then) = then.take()
             {
-                then(&self.here, Pid::from_raw(child.id().cast_signed()));
+                then(&self.here, Pid::from_raw(child.0.id().cast_signed()));
             }
         }
-        (child.wait().expect("an end").code(), sent)
+        (child.0.wait().expect("an end").code(), sent)
     }
 }
 
@@ -139,18 +151,19 @@ fn a_pipe_gets_plain_lines() {
     let run = Run::new();
     let mut command = run.command;
     let child = command.env("PROGRESS_SECONDS", "1").stderr(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = child.spawn().expect("the program");
-    let mut err = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut child = Ended(child.spawn().expect("the program"));
+    let mut err = BufReader::new(child.0.stderr.take().expect("a pipe"));
     let (mut told, began) = (String::new(), Instant::now());
     while !told.contains(" requests, KO 0, p99 7 ms") {
         assert!(began.elapsed() < DEADLINE, "{told}");
-        assert!(std::io::BufRead::read_line(&mut err, &mut told).expect("a line") > 0, "{told}");
+        assert!(err.read_line(&mut told).expect("a line") > 0, "{told}");
     }
     fs::write(run.here.path().join("end"), "").expect("a file");
     err.read_to_string(&mut told).expect("lines");
-    let output = child.wait_with_output().expect("an end");
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && out.starts_with("passed   KO = 0: "), "{out}");
+    let mut out = String::new();
+    child.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("lines");
+    let status = child.0.wait().expect("an end");
+    assert!(status.success() && out.starts_with("passed   KO = 0: "), "{out}");
     assert!(!told.contains(|letter: char| letter.is_control() && letter != '\n'), "{told:?}");
     assert!(told.contains(" requests, KO 0, p99 7 ms, 0 201s, "), "{told}");
 }

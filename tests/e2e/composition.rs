@@ -20,6 +20,7 @@ use tokio_postgres::Config;
 use crate::cluster::temporary_directory;
 use crate::processes;
 use crate::server::{Address, Connection};
+use crate::tell;
 
 /// Every service of compose.yml.
 pub(crate) const SERVICES: [&str; 4] = ["haproxy", "api1", "api2", "postgres"];
@@ -168,7 +169,7 @@ impl Containers {
     /// Builds the image, unless BUILD=no says that it is there.
     pub(crate) fn build(&self) {
         match env::var("BUILD").as_deref() {
-            Ok("no") => println!("   BUILD=no: {IMAGE} as it is"),
+            Ok("no") => tell!("   BUILD=no: {IMAGE} as it is"),
             _ => drop(self.compose(&["build"])),
         }
     }

@@ -12,6 +12,7 @@ use tokio_postgres::NoTls;
 use crate::cluster::{block_on, query};
 use crate::composition::{Composition, Containers, INSTANCES, SERVICES, health};
 use crate::rows;
+use crate::tell;
 
 /// The contest's, for all services together.
 const CPUS_MAX: f64 = 1.5;
@@ -62,7 +63,7 @@ pub(crate) fn check_limits(composition: &dyn Composition) {
         let quota = cpu_quota(pid).unwrap_or_else(|| panic!("expected a limit on the CPU of {service}"));
         let bytes = limit(pid, "memory", "memory.max", "memory.limit_in_bytes");
         let bytes = bytes.unwrap_or_else(|| panic!("expected a limit on the memory of {service}"));
-        println!("   {service}: {quota} CPUs, {} MiB", bytes >> 20);
+        tell!("   {service}: {quota} CPUs, {} MiB", bytes >> 20);
         cpus += quota;
         memory += bytes;
     }
@@ -201,7 +202,7 @@ pub(crate) fn check_driver(containers: &Containers, seccomp: &Seccomp) {
     for name in INSTANCES {
         let driver = health(&containers.instance(name)).unwrap()["driver"].take();
         let (driver, reason) = (driver["name"].as_str().unwrap(), driver["reason"].as_str().unwrap());
-        println!("   {name}: {driver}: {reason}");
+        tell!("   {name}: {driver}: {reason}");
         let on_epoll = |errno: &str| driver == "epoll" && reason.contains(errno);
         let (forbidden, hidden) = ("(os error 1)", "(os error 38)");
         let right = match seccomp {

@@ -12,6 +12,7 @@ use crate::composition::{Composition, Containers, INSTANCES, health};
 use crate::load::{Attempt, Fate, Load, Pessoa, seed, verify, wait_until};
 use crate::processes::{runs, send};
 use crate::server::{Address, Connection};
+use crate::tell;
 
 const CLIENTS: usize = 16;
 /// Creates of a steady load, before and after a fault.
@@ -70,7 +71,7 @@ pub(crate) fn kill_instances(composition: &dyn Composition, ledger: &mut Ledger)
         });
         load.wait_for(CREATES);
         let failed = failed(&load) - failed_before;
-        println!("   {name}: back in rotation after {back:?}; {failed} requests failed");
+        tell!("   {name}: back in rotation after {back:?}; {failed} requests failed");
         assert!(back < RECOVERY_MAX);
         // Each client may lose the request that was under way. All later requests went to the other instance.
         assert!(failed <= CLIENTS, "{failed} failed requests of {CLIENTS} clients");
@@ -117,7 +118,7 @@ pub(crate) fn restart_postgres(containers: &Containers, ledger: &mut Ledger) {
             strike();
             let away = wait_until("a database that answers", || answers(containers));
             let again = load.wait_for(CREATES);
-            println!("   {fault}: {away:?} until Postgres answers, {again:?} until {CREATES} more creates");
+            tell!("   {fault}: {away:?} until Postgres answers, {again:?} until {CREATES} more creates");
             assert!(again < RECOVERY_MAX);
         }
         over.store(true, Ordering::Relaxed);
@@ -144,7 +145,7 @@ fn read_until(over: &AtomicBool, address: &Address, known: &[Attempt]) {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    println!("   {reads} reads meanwhile, the slowest in {slowest:?}");
+    tell!("   {reads} reads meanwhile, the slowest in {slowest:?}");
 }
 
 /// Whether the database answers; a container that is not running has no socket.
@@ -158,7 +159,7 @@ pub(crate) fn stop_everything(containers: &Containers, ledger: &mut Ledger) {
     let load = ledger.load(&containers.balancer());
     let began = Instant::now();
     containers.compose(&["stop"]);
-    println!("   stopped in {:?}", began.elapsed());
+    tell!("   stopped in {:?}", began.elapsed());
     for name in INSTANCES {
         let log = containers.logs(name);
         assert!(log.trim_end().ends_with("stopped"), "{name}: {log}");

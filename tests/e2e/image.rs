@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::composition::{Composition, Containers, IMAGE, INSTANCES};
 use crate::encrypted::Encrypted;
 use crate::load::wait_until;
+use crate::tell;
 
 const BYTES_MAX: u64 = 20_000_000;
 const PROGRAM: &str = "/usr/local/bin/rinha";
@@ -18,7 +19,7 @@ const OF_THE_ENGINE: [&str; 4] = ["dev", "proc", "run", "sys"];
 pub(crate) fn check(containers: &Containers) {
     let bytes = containers.engine(&["image", "inspect", "--format", "{{.Size}}", IMAGE]);
     let bytes: u64 = bytes.trim().parse().unwrap();
-    println!("   {bytes} bytes");
+    tell!("   {bytes} bytes");
     assert!(bytes < BYTES_MAX, "expected less than {BYTES_MAX} bytes, got {bytes}");
 
     let root = PathBuf::from(format!("/proc/{}/root", containers.pid(INSTANCES[0])));
@@ -114,7 +115,7 @@ fn expect_said(containers: &Containers, arguments: &[&str], url: &str, expected:
         let said = containers.logs_of(SERVER);
         let line = said.lines().find(|line| line.contains(expected));
         assert!(line.is_some() || state.trim() != "exited", "{url}: expected {expected:?}: {said}");
-        line.inspect(|line| println!("   {url}: {}", line.trim())).is_some()
+        line.inspect(|line| tell!("   {url}: {}", line.trim())).is_some()
     });
 }
 

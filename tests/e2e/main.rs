@@ -21,6 +21,8 @@ mod race;
 mod server;
 #[path = "../support/standby.rs"]
 mod standby;
+#[path = "../support/turns.rs"]
+mod turns;
 
 #[allow(dead_code, reason = "written for the contract's own test")]
 #[path = "../contract/answer.rs"]
@@ -38,14 +40,21 @@ use std::time::Instant;
 use composition::{Composition, Containers, Processes};
 use confinement::Seccomp;
 use faults::Ledger;
+use turns::Turns;
+
+/// How many there are, for those who wait.
+const DOCKER_STEPS: usize = 27;
+const PODMAN_STEPS: usize = 19;
+const LOCAL_STEPS: usize = 14;
 
 #[test]
 #[ignore = "needs a container engine: make e2e"]
 fn docker() {
+    let mut turns = Turns::new("e2e", DOCKER_STEPS);
     let mut containers = Containers::new("docker");
-    step("build", || containers.build());
+    step(&mut turns, "build", || containers.build());
 
-    step("haproxy starts first, postgres last", || {
+    step(&mut turns, "haproxy starts first, postgres last", || {
         containers.start_alone(&["haproxy"]);
         rows::no_server_yet(&containers);
         // The balancer's log has what goes wrong, and nothing else.
@@ -55,50 +64,51 @@ fn docker() {
         containers.wait_until_serving();
         confinement::check_logs(&containers);
     });
-    the_rows(&containers);
-    step("confinement", || confinement::check(&containers));
-    step("the image", || image::check(&containers));
-    step("the live page", || operators::check(&containers));
-    step("health checks", || image::check_health(&containers));
-    step("a database with a name", || image::check_names(&containers));
-    step("a database with a certificate", || image::check_certificates(&containers));
-    step("wrong values", || confinement::check_values(&containers));
-    step("haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
+    the_rows(&mut turns, &containers);
+    step(&mut turns, "confinement", || confinement::check(&containers));
+    step(&mut turns, "the image", || image::check(&containers));
+    step(&mut turns, "the live page", || operators::check(&containers));
+    step(&mut turns, "health checks", || image::check_health(&containers));
+    step(&mut turns, "a database with a name", || image::check_names(&containers));
+    step(&mut turns, "a database with a certificate", || image::check_certificates(&containers));
+    step(&mut turns, "wrong values", || confinement::check_values(&containers));
+    step(&mut turns, "haproxy.cfg", || confinement::haproxy_takes_its_configuration(&containers));
     containers.down(&["--volumes"]);
 
-    step("postgres starts first, haproxy last", || {
+    step(&mut turns, "postgres starts first, haproxy last", || {
         containers.start_alone(&["postgres"]);
         containers.start_alone(&["api2", "api1"]);
         containers.start_alone(&["haproxy"]);
         containers.wait_until_serving();
     });
     let mut ledger = Ledger::new();
-    step("kill -9 of an instance", || faults::kill_instances(&containers, &mut ledger));
-    step("stop of an instance", || faults::stop_an_instance(&containers, &mut ledger));
+    step(&mut turns, "kill -9 of an instance", || faults::kill_instances(&containers, &mut ledger));
+    step(&mut turns, "stop of an instance", || faults::stop_an_instance(&containers, &mut ledger));
 
-    step("down, and up in the order of compose.yml", || {
+    step(&mut turns, "down, and up in the order of compose.yml", || {
         // Without --volumes: the data outlives it.
         containers.down(&[]);
         containers.up(&["--wait"]);
         confinement::check_logs(&containers);
         ledger.verify(&containers);
     });
-    step("restart of Postgres", || faults::restart_postgres(&containers, &mut ledger));
-    step("stop of everything", || faults::stop_everything(&containers, &mut ledger));
+    step(&mut turns, "restart of Postgres", || faults::restart_postgres(&containers, &mut ledger));
+    step(&mut turns, "stop of everything", || faults::stop_everything(&containers, &mut ledger));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
         ("io_uring is hidden", Seccomp::Refusing(nix::libc::ENOSYS)),
         ("the engine's own profile", Seccomp::OfTheEngine),
         ("the profile of compose.yml", Seccomp::OfTheProject),
     ] {
-        step(name, || {
+        step(&mut turns, name, || {
             confinement::choose(&mut containers, &seccomp);
             containers.up(&[]);
             confinement::check_driver(&containers, &seccomp);
             ledger.verify(&containers);
         });
     }
-    step("a password, as docs/compose.md sets it", || with_a_password(&mut containers));
+    step(&mut turns, "a password, as docs/compose.md sets it", || with_a_password(&mut containers));
+    assert!(turns.are_over(), "another number of steps than was told");
 }
 
 /// The first start of a cluster with a password.
@@ -114,73 +124,79 @@ fn with_a_password(containers: &mut Containers) {
 #[test]
 #[ignore = "needs a container engine: make e2e"]
 fn podman() {
+    let mut turns = Turns::new("e2e", PODMAN_STEPS);
     let mut containers = Containers::new("podman");
-    step("build", || containers.build());
-    step("up", || containers.up(&[]));
-    the_rows(&containers);
-    step("confinement", || confinement::check(&containers));
-    step("the image", || image::check(&containers));
-    step("the live page", || operators::check(&containers));
-    step("health checks", || image::check_health(&containers));
-    step("a database with a name", || image::check_names(&containers));
-    step("a database with a certificate", || image::check_certificates(&containers));
-    step("wrong values", || confinement::check_values(&containers));
+    step(&mut turns, "build", || containers.build());
+    step(&mut turns, "up", || containers.up(&[]));
+    the_rows(&mut turns, &containers);
+    step(&mut turns, "confinement", || confinement::check(&containers));
+    step(&mut turns, "the image", || image::check(&containers));
+    step(&mut turns, "the live page", || operators::check(&containers));
+    step(&mut turns, "health checks", || image::check_health(&containers));
+    step(&mut turns, "a database with a name", || image::check_names(&containers));
+    step(&mut turns, "a database with a certificate", || image::check_certificates(&containers));
+    step(&mut turns, "wrong values", || confinement::check_values(&containers));
     for (name, seccomp) in [
         ("io_uring is forbidden", Seccomp::Refusing(nix::libc::EPERM)),
         ("the engine's own profile", Seccomp::OfTheEngine),
     ] {
-        step(name, || {
+        step(&mut turns, name, || {
             containers.down(&["--volumes"]);
             confinement::choose(&mut containers, &seccomp);
             containers.up(&[]);
             confinement::check_driver(&containers, &seccomp);
         });
     }
-    step("kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
-    step("a password, as docs/compose.md sets it", || with_a_password(&mut containers));
+    step(&mut turns, "kill -9 of an instance", || faults::kill_instances(&containers, &mut Ledger::new()));
+    step(&mut turns, "a password, as docs/compose.md sets it", || with_a_password(&mut containers));
+    assert!(turns.are_over(), "another number of steps than was told");
 }
 
 #[test]
 #[ignore = "needs haproxy, and root for the limits: make e2e"]
 fn local() {
-    step("haproxy.cfg", confinement::haproxy_takes_its_configuration_here);
+    let mut turns = Turns::new("e2e", LOCAL_STEPS);
+    step(&mut turns, "haproxy.cfg", confinement::haproxy_takes_its_configuration_here);
     let processes = Processes::start();
-    step("up", || processes.wait_until_serving());
-    step("the live page", operators::look);
-    the_rows(&processes);
+    step(&mut turns, "up", || processes.wait_until_serving());
+    step(&mut turns, "the live page", operators::look);
+    the_rows(&mut turns, &processes);
     drop(processes);
 
     let processes = Processes::start();
-    step("up, with an empty database", || processes.wait_until_serving());
-    if nix::unistd::geteuid().is_root() {
-        step("limits", || confinement::check_limits(&processes));
-    } else {
-        println!("   not checked: the limits, which only root can set");
-    }
-    step("Postgres", || confinement::check_postgres(&processes));
-    step("kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
+    step(&mut turns, "up, with an empty database", || processes.wait_until_serving());
+    step(&mut turns, "limits", || {
+        if nix::unistd::geteuid().is_root() {
+            confinement::check_limits(&processes);
+        } else {
+            tell!("   not checked: the limits, which only root can set");
+        }
+    });
+    step(&mut turns, "Postgres", || confinement::check_postgres(&processes));
+    step(&mut turns, "kill -9 of an instance", || faults::kill_instances(&processes, &mut Ledger::new()));
     drop(processes);
 
-    step("a password, as docs/compose.md sets it", || {
+    step(&mut turns, "a password, as docs/compose.md sets it", || {
         let processes = Processes::start_with(&confinement::password());
         processes.wait_until_serving();
         confinement::check_password(&processes);
     });
+    assert!(turns.are_over(), "another number of steps than was told");
 }
 
-fn the_rows(composition: &dyn Composition) {
-    step("rows of the contract", || rows::main_rows(composition));
-    step("read your write", || rows::read_your_write(composition));
-    step("found by the other instance", || rows::found_by_both(composition));
-    step("one winner an apelido", || rows::one_winner(composition));
-    step("slow bodies", || rows::slow_bodies(composition));
-    step("other protocols", || rows::other_protocols(composition));
+fn the_rows(turns: &mut Turns, composition: &dyn Composition) {
+    step(turns, "rows of the contract", || rows::main_rows(composition));
+    step(turns, "read your write", || rows::read_your_write(composition));
+    step(turns, "found by the other instance", || rows::found_by_both(composition));
+    step(turns, "one winner an apelido", || rows::one_winner(composition));
+    step(turns, "slow bodies", || rows::slow_bodies(composition));
+    step(turns, "other protocols", || rows::other_protocols(composition));
 }
 
 /// Runs a step, and prints its name and how long it took. The last name is that of the step that failed.
-fn step(name: &str, run: impl FnOnce()) {
-    println!("-- {name}");
+fn step(turns: &mut Turns, name: &str, run: impl FnOnce()) {
+    tell!("-- {name}");
     let began = Instant::now();
-    run();
-    println!("   {:.1} s", began.elapsed().as_secs_f64());
+    turns.turn(name, run);
+    tell!("   {:.1} s", began.elapsed().as_secs_f64());
 }

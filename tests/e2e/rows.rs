@@ -8,6 +8,7 @@ use crate::composition::{Composition, INSTANCES};
 use crate::load::wait_until;
 use crate::race::{body, race};
 use crate::server::{Connection, Response};
+use crate::tell;
 
 const ANA: &str = r#"{"apelido":"ana","nome":"Ana Barbosa","nascimento":"1985-09-23","stack":["C#","Node"]}"#;
 const NOBODY: &str = "/pessoas/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c";
@@ -130,7 +131,7 @@ pub(crate) fn found_by_both(composition: &dyn Composition) {
             slowest = slowest.max(began.elapsed());
         }
     }
-    println!("   within {slowest:?}");
+    tell!("   within {slowest:?}");
     assert!(slowest < Duration::from_secs(1), "the contract's promise");
 }
 
@@ -183,7 +184,7 @@ pub(crate) fn slow_bodies(composition: &dyn Composition) {
         pessoa.len()
     ));
     assert_eq!(client.receive().status, 201);
-    println!("   21 requests in {:?}, beside {} slow clients", began.elapsed(), short.len() + long.len());
+    tell!("   21 requests in {:?}, beside {} slow clients", began.elapsed(), short.len() + long.len());
 }
 
 /// HTTP/2 by prior knowledge and a transfer coding that nobody knows are refused, in HTTP/1.1. What the balancer cannot
@@ -197,6 +198,6 @@ pub(crate) fn other_protocols(composition: &dyn Composition) {
     let mut client = Connection::open(&address);
     client.send("POST /pessoas HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow, chunked\r\n\r\n0\r\n\r\n");
     let refused = client.receive();
-    println!("   an unknown transfer coding: {} {:?}", refused.status, refused.header("Content-Type"));
+    tell!("   an unknown transfer coding: {} {:?}", refused.status, refused.header("Content-Type"));
     assert!([400, 422, 501].contains(&refused.status), "{refused:?}");
 }

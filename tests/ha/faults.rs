@@ -12,6 +12,7 @@ use crate::cluster::query;
 use crate::lab::Lab;
 use crate::load::wait_until;
 use crate::processes::send;
+use crate::tell;
 
 /// How long a node that a service manager will start again stays away: longer than Patroni's lock.
 const AWAY: Duration = Duration::from_secs(25);
@@ -154,7 +155,7 @@ fn tell_waiting(lab: &Lab, function: &str) {
              where wait_event = 'SyncRep' and application_name like 'rinha%'"
         ),
     );
-    println!("   {function} on {} backends", told.len());
+    tell!("   {function} on {} backends", told.len());
 }
 
 /// The standbys go without anybody noticing; commits wait; `short` ends such a wait; then the primary is gone with its

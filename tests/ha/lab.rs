@@ -21,6 +21,7 @@ use crate::load::Pessoa;
 use crate::pooler::start_pooler;
 use crate::report::Line;
 use crate::server::{Address, Connection, Server, request};
+use crate::tell;
 
 /// Pessoas that are read all the time.
 const KNOWN: usize = 50;
@@ -62,7 +63,7 @@ impl Lab {
         let mut cluster = Cluster::start(directory.path(), network, programs, true).expect("a cluster");
         let began = Instant::now();
         cluster.wait_until_whole().expect("a whole cluster");
-        println!("whole after {:?}", began.elapsed());
+        tell!("whole after {:?}", began.elapsed());
         let mut lab = Lab {
             instances: Vec::new(),
             helpers: Vec::new(),
@@ -88,7 +89,7 @@ impl Lab {
             start_pooler(&lab.cluster, lab.directory.path(), "session", POOLER_PORT, BALANCER_PORT + 1);
         let last = if pooler.is_some() { POOLER_PORT } else { BALANCER_PORT + 1 };
         if pooler.is_none() {
-            println!(
+            tell!(
                 "SKIPPED: session pooling: no PgBouncer was found (apt-get install pgbouncer); a balancer instead"
             );
         }
@@ -157,11 +158,11 @@ impl Lab {
     /// Whether a server that would share its sessions with others, behind PgBouncer with transaction pooling, refuses to
     /// start and says why.
     pub(crate) fn refuses_transaction_pooling(&mut self) -> bool {
-        println!("-- transaction pooling");
+        tell!("-- transaction pooling");
         let (port, database) = (POOLER_PORT + 1, BALANCER_PORT);
         let directory = self.directory.path();
         let Some(mut pooler) = start_pooler(&self.cluster, directory, "transaction", port, database) else {
-            println!("   SKIPPED: no PgBouncer was found (apt-get install pgbouncer)");
+            tell!("   SKIPPED: no PgBouncer was found (apt-get install pgbouncer)");
             return true;
         };
         let url = self.cluster.url_of(&format!("127.0.0.1:{port}"));
@@ -182,7 +183,7 @@ impl Lab {
             std::thread::sleep(LOOK_PERIOD);
         }
         let refused = server.has_ended() && server.log().iter().any(|line| line.contains("session mode"));
-        println!("   refused: {refused}, {:?}", server.log().last());
+        tell!("   refused: {refused}, {:?}", server.log().last());
         let _ = pooler.kill();
         let _ = pooler.wait();
         refused
@@ -190,7 +191,7 @@ impl Lab {
 
     /// Clients at work, a fault and its end, and what came of it. `fault` returns when everything may mend.
     pub(crate) fn run(&mut self, name: &str, fault: impl FnOnce(&mut Lab, &Clients)) {
-        println!("-- {name}");
+        tell!("-- {name}");
         self.put_primary_at_an_end();
         self.runs += 1;
         let prefix = format!("{:x}.{}", self.seed & 0xFFFF_FFFF, self.runs);
@@ -223,12 +224,12 @@ impl Lab {
             Asked::Create(pessoa) => Some(pessoa.apelido.clone()),
             _ => None,
         }));
-        println!(
+        tell!(
             "   struck at {struck:.1?}, over at {mended:.1?}, whole at {whole:.1?}; {} questions, {} rows",
             history.len(),
             table.len()
         );
-        print!("{}", verdict.explain());
+        progress::show(&verdict.explain());
         self.tell(name, &history, engine, &verdict, (struck, until));
     }
 
@@ -326,7 +327,7 @@ impl Lab {
             let way = if form == "hosts" { &nodes } else { &balancer };
             let line = Line::of((name, form, instances), history, (&nodes, way), (from, to));
             let line = Line { lost: verdict.lost(), wrong: verdict.wrong(), ..line };
-            println!("   {line}");
+            tell!("   {line}");
             self.report.push(line);
         }
     }
@@ -360,6 +361,6 @@ impl Lab {
             }
             Ok(())
         };
-        println!("logs in {}: {:?}", kept.display(), copy());
+        tell!("logs in {}: {:?}", kept.display(), copy());
     }
 }

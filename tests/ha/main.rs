@@ -25,15 +25,18 @@ mod processes;
 mod report;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/turns.rs"]
+mod turns;
 
 use std::env;
 use std::time::Duration;
 
 use ha::programs::Programs;
 
-use faults::FAULTS;
+use faults::{FAULTS, Fault};
 use lab::Lab;
 use report::Line;
+use turns::Turns;
 
 /// Creates are back so soon after the engine.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
@@ -46,16 +49,21 @@ const READS_GAP_MAX: Duration = Duration::from_secs(3);
 fn every_fault() {
     let chosen = env::var("HA_FAULTS").unwrap_or_default();
     let programs = Programs::find().expect("the programs");
-    let mut lab = Lab::start(&programs, load::seed());
-    let refused = lab.refuses_transaction_pooling();
-    for fault in FAULTS {
-        if chosen == "short" && fault.short || chosen.split(',').any(|part| fault.name.contains(part)) {
-            lab.run(fault.name, fault.strike);
-        }
+    let is_chosen = |fault: &&Fault| {
+        chosen == "short" && fault.short || chosen.split(',').any(|part| fault.name.contains(part))
+    };
+    let faults: Vec<&Fault> = FAULTS.iter().filter(is_chosen).collect();
+    let seed = load::seed();
+    let mut turns = Turns::new("ha", faults.len() + 2);
+    let mut lab = turns.turn("three nodes, four instances", || Lab::start(&programs, seed));
+    let refused = turns.turn("transaction pooling", || lab.refuses_transaction_pooling());
+    for fault in faults {
+        turns.turn(fault.name, || lab.run(fault.name, fault.strike));
     }
-    println!("\n{}", Line::head());
+    assert!(turns.are_over(), "another number of turns than was told");
+    tell!("\n{}", Line::head());
     for line in &lab.report {
-        println!("{line}");
+        tell!("{line}");
     }
     assert!(refused, "expected that transaction pooling is refused");
     let failed: Vec<&Line> = lab.report.iter().filter(|line| !is_kept(line)).collect();

@@ -4,8 +4,8 @@
 mod cluster;
 
 use std::fs::File;
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,17 @@ const CLEAR: &str = "\r\x1b[2K";
 /// So many that nobody waits for their end.
 const ENDLESS: &str = "2000000";
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What was started ends with the test, also where that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // What has ended needs no signal.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 fn cluster() -> Cluster {
     let cluster = Cluster::start();
@@ -63,15 +74,16 @@ fn a_pipe_gets_lines_and_the_result_is_as_ever() {
     assert_eq!(rows(&cluster), 100);
 
     let mut endless = fill(&cluster, &[ENDLESS, "2"]);
-    let mut child = endless.env("PROGRESS_SECONDS", "1").stderr(Stdio::piped()).spawn().expect("fill");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("a pipe")));
+    let child = endless.env("PROGRESS_SECONDS", "1").stderr(Stdio::piped()).spawn().expect("fill");
+    let mut child = Ended(child);
+    let mut lines = BufReader::new(child.0.stderr.take().expect("a pipe")).lines();
     let line = lines.next().expect("a line").expect("UTF-8");
     assert!(line.starts_with("fill: pessoas ") && line.contains(&format!(" of {ENDLESS}, ")), "{line}");
     assert!(line.ends_with(" left") && line.contains("/s, about "), "{line}");
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("sent");
+    kill(Pid::from_raw(child.0.id().cast_signed()), Signal::SIGTERM).expect("sent");
     let last = lines.last().expect("a line").expect("UTF-8");
     assert!(last.ends_with(" pessoas were stored: stopped by a signal"), "{last}");
-    assert_eq!(child.wait().expect("an end").code(), Some(1));
+    assert_eq!(child.0.wait().expect("an end").code(), Some(1));
     let stored: usize = last.split(' ').nth(1).and_then(|number| number.parse().ok()).expect("a number");
     assert_eq!(rows(&cluster), 100 + stored, "{last}");
 }
@@ -82,7 +94,7 @@ fn a_terminal_has_one_line_and_is_clean_after_ctrl_c() {
     let size = Winsize { ws_row: 24, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).expect("a pseudo-terminal");
     let mut command = fill(&cluster, &[ENDLESS]);
-    let mut child = command.stdout(Stdio::null()).stderr(terminal.slave).spawn().expect("fill");
+    let mut child = Ended(command.stdout(Stdio::null()).stderr(terminal.slave).spawn().expect("fill"));
     // It holds the other end too, which would keep it from ever ending.
     drop(command);
     let mut master = File::from(terminal.master);
@@ -92,12 +104,12 @@ fn a_terminal_has_one_line_and_is_clean_after_ctrl_c() {
         let read = master.read(&mut bytes).expect("more");
         sent.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("sent");
+    kill(Pid::from_raw(child.0.id().cast_signed()), Signal::SIGINT).expect("sent");
     // Linux says EIO when the other end is closed.
     let mut rest = Vec::new();
     let _ = master.read_to_end(&mut rest);
     sent.push_str(&String::from_utf8_lossy(&rest));
-    assert_eq!(child.wait().expect("an end").code(), Some(1), "{sent:?}");
+    assert_eq!(child.0.wait().expect("an end").code(), Some(1), "{sent:?}");
 
     let drawn: Vec<&str> = sent.split(CLEAR).collect();
     assert!(drawn.iter().all(|line| line.trim_end().len() < 90), "{sent:?}");
