@@ -10,7 +10,7 @@ pub(super) struct Files {
     pub(super) files: usize,
     /// Connections of each core.
     pub(super) connections: usize,
-    /// Why the limit could not be raised, if so.
+    /// From and to what the limit could not be raised, and why, if so.
     pub(super) not_raised: Option<String>,
 }
 
@@ -23,10 +23,7 @@ pub(super) fn raise_limit(cores: usize) -> Result<Files, String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| format!("getrlimit: {errno}"))?;
     let (files, not_raised) = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => (hard, None),
-        Err(errno) => (
-            soft,
-            Some(format!("the limit on open files could not be raised from {soft} to {hard}: {errno}")),
-        ),
+        Err(errno) => (soft, Some(format!("from {soft} to {hard}: {errno}"))),
     };
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let reserve = FILE_RESERVE + cores * FILE_RESERVE_PER_CORE;

@@ -50,7 +50,7 @@ fn run(
 ) -> Result<(), String> {
     let Setup { cpus, memory, files } = Setup::choose(serve)?;
     if let Some(why) = files.not_raised {
-        warn!("{why}");
+        warn!(why, "the limit on open files could not be raised");
     }
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
     let stopping = stop.clone();

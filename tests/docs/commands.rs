@@ -12,8 +12,22 @@ use crate::pages::{Page, files};
 use crate::server::{Address, Server};
 
 /// Programs of the system that a page may name.
-const PROGRAMS: [&str; 13] =
-    ["apt-get", "cat", "cd", "curl", "echo", "exit", "findmnt", "git", "id", "kill", "nproc", "pgrep", "scp"];
+const PROGRAMS: [&str; 14] = [
+    "apt-get",
+    "cat",
+    "cd",
+    "curl",
+    "echo",
+    "exit",
+    "findmnt",
+    "git",
+    "id",
+    "kill",
+    "nproc",
+    "pgrep",
+    "scp",
+    "systemctl",
+];
 
 /// What a block may be made of that is run: whatever else it names is a comment's business.
 const HARMLESS: [&str; 2] = ["curl", "rinha"];

@@ -137,7 +137,8 @@ fn files(setup: &Setup, findings: &mut Findings) {
     const EXPECTED: &str = "open files for at least 512 connections a core";
     let files = &setup.files;
     let found = format!("{} open files: {} connections a core", files.files, files.connections);
-    let not_raised = files.not_raised.as_ref().map(|why| format!("{found}; {why}"));
+    let not_raised =
+        files.not_raised.as_ref().map(|why| format!("{found}; the limit could not be raised {why}"));
     findings.add(match not_raised {
         Some(found) => Finding::warn("files", found, EXPECTED),
         None if files.connections < CONNECTIONS_ENOUGH => {
