@@ -210,5 +210,12 @@ fn what_the_server_took_is_told_from_what_the_engine_took() {
     // Where the engine never stops, all is the server's.
     let steady: Vec<Duration> = (0..140).map(|at| ms(at * 10)).collect();
     let line = Line::of(("x", "y", &[0]), &history, (&steady, &steady), (ms(50), ms(1400)));
-    assert_eq!((line.gap, line.engine, line.behind), (ms(1110), ms(10), ms(1100)));
+    assert_eq!((line.gap, line.engine, line.behind), (ms(1110), ms(10), ms(1110)));
+    // It commits for a moment, and then not for a while: only what it went on with counts.
+    let moment = [80, 100, 400, 420, 1100, 1200].map(ms);
+    let line = Line::of(("x", "y", &[0]), &history, (&moment, &moment), (ms(50), ms(1400)));
+    assert_eq!((line.engine, line.behind), (ms(680), ms(330)));
+    let moment = [80, 85, 610, 1150, 1200].map(ms);
+    let line = Line::of(("x", "y", &[0]), &history, (&moment, &moment), (ms(50), ms(1400)));
+    assert_eq!((line.engine, line.behind), (ms(540), ms(50)));
 }

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::history::{Asked, Before, Entry, Told, Verdict, judge};
 use crate::load::Pessoa;
 use crate::pooler::start_pooler;
-use crate::report::Line;
+use crate::report::{Line, silences};
 use crate::server::{Address, Connection, Server, request};
 use crate::tell;
 
@@ -323,6 +323,9 @@ impl Lab {
         verdict: &Verdict,
         (from, to): (Duration, Duration),
     ) {
+        let seconds = |silence: &(Duration, Duration)| format!("{:.1?} to {:.1?}", silence.0, silence.1);
+        let silences: Vec<String> = silences(&nodes, (from, to)).iter().map(seconds).collect();
+        tell!("   the engine was silent from {}", silences.join(", "));
         for (form, instances) in FORMS {
             let way = if form == "hosts" { &nodes } else { &balancer };
             let line = Line::of((name, form, instances), history, (&nodes, way), (from, to));

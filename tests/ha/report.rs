@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::history::{Asked, Entry, Told, longest_gap};
 
+/// A plain writer that committed nothing for so long could not.
+const ENGINE_PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// What a fault cost the clients of one form.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -20,7 +23,7 @@ pub(crate) struct Line {
     pub(crate) engine: Duration,
     /// The same through a balancer, for a form that has one.
     pub(crate) way: Duration,
-    /// From the end of the longest silence of this form's way, within an instance's longest gap, to that gap's end.
+    /// The longest time within an instance's longest gap in which the writers on this form's way went on committing.
     pub(crate) behind: Duration,
     /// Reads of what memory has.
     pub(crate) reads: usize,
@@ -58,9 +61,7 @@ impl Line {
                 own().filter(|entry| matches!(entry.told, Told::Created { .. })).map(|entry| entry.ended);
             let gap = longest_gap(created, from, to);
             line.gap = line.gap.max(length(gap));
-            // What was silent within the gap, and then was not.
-            let silent = longest_gap(way.iter().copied(), gap.0, gap.1);
-            line.behind = line.behind.max(gap.1 - silent.1);
+            line.behind = line.behind.max(length(longest_run(way, gap)));
             let reads = || {
                 own().filter(|entry| {
                     matches!(entry.asked, Asked::Get { known: true, .. })
@@ -80,10 +81,28 @@ impl Line {
 
     /// The head of the table.
     pub(crate) fn head() -> String {
-        "| fault | form | rows lost | wrong answers | gap without a 201, ms | of it the engine's | the balancer's | 201 after that |  reads, failed, longest gap ms |\n\
+        "| fault | form | rows lost | wrong answers | gap without a 201, ms | of it the engine's | the balancer's | that the engine did not miss |  reads, failed, longest gap ms |\n\
          |---|---|---|---|---|---|---|---|---|"
             .to_owned()
     }
+}
+
+/// The times without a commit that are longer than a pause of a writer.
+pub(crate) fn silences(commits: &[Duration], (from, to): (Duration, Duration)) -> Vec<(Duration, Duration)> {
+    let mut commits: Vec<Duration> = commits.iter().copied().filter(|at| *at > from && *at < to).collect();
+    commits.sort();
+    let begins = [from].into_iter().chain(commits.iter().copied());
+    let ends = commits.iter().copied().chain([to]);
+    begins.zip(ends).filter(|silence| length(*silence) > ENGINE_PAUSE_MAX).collect()
+}
+
+/// The longest time between two silences. There may be several of them: a standby that was just made the primary commits
+/// for a moment, and then waits until another node follows it.
+fn longest_run(commits: &[Duration], (from, to): (Duration, Duration)) -> (Duration, Duration) {
+    let silences = silences(commits, (from, to));
+    let begins = [from].into_iter().chain(silences.iter().map(|silence| silence.1));
+    let ends = silences.iter().map(|silence| silence.0).chain([to]);
+    begins.zip(ends).max_by_key(|run| length(*run)).unwrap_or((from, to))
 }
 
 fn length((from, to): (Duration, Duration)) -> Duration {
