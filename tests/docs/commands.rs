@@ -157,12 +157,15 @@ fn cargo(arguments: &[String]) -> Option<String> {
     }
 }
 
-/// A flag of the server.
+/// A flag of the server, or of one of its commands, as its own help has them.
 fn rinha(arguments: &[String]) -> Option<String> {
-    let page = std::fs::read_to_string("docs/operating.md").unwrap();
+    let mut help = crate::server::binary();
+    help.args(arguments.first().filter(|word| !word.starts_with('-'))).arg("--help");
+    let help = String::from_utf8(help.output().expect("rinha --help").stdout).unwrap();
+    let known = |flag: &str| help.split_whitespace().any(|word| word.trim_end_matches(',') == flag);
     let flags = arguments.iter().filter(|word| word.starts_with("--"));
     let mut flags = flags.map(|word| word.split('=').next().unwrap());
-    flags.find(|flag| !page.contains(&format!("| `{flag}` |"))).map(|flag| format!("rinha has no {flag}"))
+    flags.find(|flag| !known(flag)).map(|flag| format!("rinha has no {flag}"))
 }
 
 /// A program of the repository, by its path.

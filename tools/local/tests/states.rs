@@ -93,7 +93,9 @@ impl Local {
         let said = std::env::temp_dir().join(format!("local-test-{}-{number}", std::process::id()));
         let out = fs::File::create(&said).expect("a file");
         let directory = place.join("local");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+        // It leaves signals ignored that were ignored when it began; those of whoever runs the tests are not its own.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_local")]);
         for name in ["API_CORES", "API_CPUS", "DATABASE_URL", "DRIVER", "LOG", "POSTGRES_PASSWORD"] {
             command.env_remove(name);
         }
