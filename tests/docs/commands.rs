@@ -159,9 +159,8 @@ fn cargo(arguments: &[String]) -> Option<String> {
 
 /// A flag of the server, or of one of its commands, as its own help has them.
 fn rinha(arguments: &[String]) -> Option<String> {
-    let mut help = crate::server::binary();
-    help.args(arguments.first().filter(|word| !word.starts_with('-'))).arg("--help");
-    let help = String::from_utf8(help.output().expect("rinha --help").stdout).unwrap();
+    let command = arguments.first().map(String::as_str).filter(|word| !word.starts_with('-'));
+    let help = crate::operating::help(&[command.as_slice(), &["--help"]].concat());
     let known = |flag: &str| help.split_whitespace().any(|word| word.trim_end_matches(',') == flag);
     let flags = arguments.iter().filter(|word| word.starts_with("--"));
     let mut flags = flags.map(|word| word.split('=').next().unwrap());

@@ -11,7 +11,8 @@ fn page() -> Page {
     Page::read("docs/operating.md")
 }
 
-fn help(arguments: &[&str]) -> String {
+/// What the program says of itself.
+pub(crate) fn help(arguments: &[&str]) -> String {
     let output = binary().args(arguments).stdout(std::process::Stdio::piped()).output().expect("the binary");
     assert!(output.status.success(), "{arguments:?}");
     String::from_utf8(output.stdout).unwrap()
