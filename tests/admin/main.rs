@@ -11,6 +11,7 @@ mod monitoring;
 mod moves;
 #[path = "../support/processes.rs"]
 mod processes;
+mod prometheus;
 mod ready;
 #[path = "../support/server.rs"]
 mod server;

@@ -1,6 +1,7 @@
 //! `deploy/monitoring` and the balancer's second frontend.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cluster::{Cluster, temporary_directory};
@@ -57,6 +58,16 @@ fn promtool_takes_the_rules_and_their_tests() {
     }
 }
 
+/// HAProxy as it is shipped, before the servers whose sockets are in `sockets`.
+pub(crate) fn balancer(program: &Path, sockets: &Path, public: u16, metrics: u16) -> Child {
+    let mut command = Command::new(program);
+    command.args(["-db", "-f", "haproxy.cfg"]);
+    command.env("SOCKETS", sockets).env("API_CORES", "1").env("ADDRESS", "127.0.0.1");
+    command.env("PORT", public.to_string()).env("METRICS", format!("127.0.0.1:{metrics}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Child::start(command)
+}
+
 /// Operators reach the instances' metrics and the balancer's own on the second frontend; clients reach none of it.
 #[test]
 fn the_balancer_leads_operators_and_no_client() {
@@ -72,12 +83,7 @@ fn the_balancer_leads_operators_and_no_client() {
     let server = Server::on(&cluster.config(), &["--cores=1", "--listen", &listen, "--admin", &admin]);
     assert_eq!(Pessoa::named("Ana").post_to(&server).status, 201);
     let (public, metrics) = (Child::free_port(), Child::free_port());
-    let mut command = Command::new(haproxy);
-    command.args(["-db", "-f", "haproxy.cfg"]);
-    command.env("SOCKETS", directory.path()).env("API_CORES", "1").env("ADDRESS", "127.0.0.1");
-    command.env("PORT", public.to_string()).env("METRICS", format!("127.0.0.1:{metrics}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _balancer = Child::start(command);
+    let _balancer = balancer(&haproxy, directory.path(), public, metrics);
     let ask = |port: u16, path: &str| {
         Connection::try_open(&Address::Tcp(([127, 0, 0, 1], port).into()))?.try_ask("GET", path, "")
     };
