@@ -96,7 +96,9 @@ pub(crate) async fn connect(config: &Config) -> Client {
     let (client, connection) = loop {
         match config.connect(NoTls).await {
             Err(error)
-                if (error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) || error.is_closed())
+                if (error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+                    || error.is_closed()
+                    || is_reset(&error))
                     && began.elapsed() < RECOVERY_TIME_MAX =>
             {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -109,6 +111,12 @@ pub(crate) async fn connect(config: &Config) -> Client {
         let _ = connection.await;
     });
     client
+}
+
+/// A postmaster that restarts its backends ends one that has just been accepted, too.
+fn is_reset(error: &tokio_postgres::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 /// The rows of one statement on a connection of its own, columns joined by `|`.
