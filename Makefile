@@ -10,7 +10,7 @@ export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down install uninstall test e2e live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
+.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ e2e: deps ## The composition end to end on each engine that is there (ENGINE=doc
 
 openapi: deps openapi-deps ## The documentation: two validators, Schemathesis against the live server, the page in a browser
 	tests/openapi/run
+
+systemd: deps ## The units in a systemd of their own, by systemd-nspawn as root (PROGRAM=target/release/rinha: that build)
+	tests/host/boot
 
 live-page: deps browser-deps ## The live page of two servers in a browser, in every size and colour (PICTURES=docs: leave pictures there)
 	$(CARGO) test --locked --test live -- --ignored --test-threads=1
@@ -117,7 +120,7 @@ openapi-deps:
 browser-deps:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 		|| ( $(call install,chromium,pages are looked at by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
-		|| echo "make: no browser: reports come without pictures, and the live page is not tested"
+		|| echo "make: no browser: reports come without pictures, and make live-page fails"
 
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps: browser-deps

@@ -17,7 +17,7 @@ use super::stream::Stream;
 use crate::http::{HeadParser, Progress, Status};
 use crate::limits::{ACCEPT_BACKOFF, ADMIN_CONNECTIONS_MAX, ADMIN_TIME_MAX, LINGER_BYTES_MAX};
 use crate::net::listener::{Socket, UnixPath};
-use crate::net::{Bound, Listen};
+use crate::net::{Bound, Flag, Listen};
 
 /// Pending connections that the kernel keeps.
 const BACKLOG: i32 = 64;
@@ -34,7 +34,7 @@ impl Admin {
     ///
     /// One line: it cannot listen there, or its thread cannot start.
     pub fn start(listen: &Listen, peers: Vec<Listen>, board: Arc<Board>) -> Result<Admin, String> {
-        let bound = Bound::bind_for("--admin", listen, 0)?;
+        let bound = Bound::bind_for(Flag::Admin, listen, 0)?;
         let name = bound.name();
         let cannot = |error: io::Error| format!("cannot listen on {name} for operators: {error}");
         let socket = bound.listen(BACKLOG, true).map_err(cannot)?;

@@ -26,6 +26,9 @@ use super::settings::PORT;
 use super::wait::wait_until;
 use crate::limits::{EMBEDDED_LOCK_TIME_MAX, EMBEDDED_LOG_BYTES_MAX, EMBEDDED_LOG_TAIL_BYTES, UNIX_PATH_MAX};
 
+/// Mode of the lock file.
+const LOCK_MODE: u32 = 0o600;
+
 /// The parts of one data directory.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -84,8 +87,11 @@ impl Layout {
             .write(true)
             .create(true)
             .truncate(false)
+            // Who can open it can hold it, and keep the next start from it.
+            .mode(LOCK_MODE)
             .open(&path)
             .map_err(unwritable)?;
+        file.set_permissions(Permissions::from_mode(LOCK_MODE)).map_err(unwritable)?;
         let mut lock = self.wait_for_lock(&path, file)?;
         lock.set_len(0).map_err(unwritable)?;
         writeln!(lock, "{}", process::id()).map_err(unwritable)?;

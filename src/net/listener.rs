@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,8 +15,35 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 use super::address::Listen;
 use crate::limits::{BIND_PAUSE, BIND_TIME_MAX};
 
-/// Mode of a unix socket: the balancer may run as any user; the directory decides who gets near it.
-const UNIX_SOCKET_MODE: u32 = 0o666;
+/// Whose socket it is, by the flag that gave its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// Of clients.
+    Listen,
+    /// Of operators.
+    Admin,
+}
+
+impl Flag {
+    fn name(self) -> &'static str {
+        match self {
+            Flag::Listen => "--listen",
+            Flag::Admin => "--admin",
+        }
+    }
+
+    /// The mode of its unix socket. The balancer may run as any user, and the directory decides who gets near it;
+    /// operators are the server's own user, its group and root.
+    fn mode(self) -> u32 {
+        match self {
+            Flag::Listen => 0o666,
+            Flag::Admin => 0o660,
+        }
+    }
+}
+
+/// Mode of a lock file: who can open one can hold it.
+const LOCK_MODE: u32 = 0o600;
 
 /// A socket with an address, not listening yet.
 pub struct Bound {
@@ -96,7 +123,8 @@ impl Lock {
     fn of(socket: &Path) -> io::Result<Lock> {
         let path = Lock::path(socket);
         loop {
-            let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+            let file =
+                File::options().write(true).create(true).truncate(false).mode(LOCK_MODE).open(&path)?;
             let file =
                 Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
                     Errno::EWOULDBLOCK => io::ErrorKind::AddrInUse.into(),
@@ -145,7 +173,7 @@ impl Bound {
     ///
     /// One line that names the address and what is wrong with it.
     pub fn bind(listen: &Listen, core: usize) -> Result<Bound, String> {
-        Bound::bind_for("--listen", listen, core)
+        Bound::bind_for(Flag::Listen, listen, core)
     }
 
     /// As [`bind`](Self::bind), for an address that another flag gave.
@@ -153,10 +181,10 @@ impl Bound {
     /// # Errors
     ///
     /// One line that names the address and what is wrong with it.
-    pub fn bind_for(flag: &str, listen: &Listen, core: usize) -> Result<Bound, String> {
+    pub fn bind_for(flag: Flag, listen: &Listen, core: usize) -> Result<Bound, String> {
         let bind = || match listen {
             Listen::Tcp(_) => Bound::bind_tcp(listen),
-            Listen::Unix(pattern) => Bound::bind_unix(listen, Listen::unix_path(pattern, core)),
+            Listen::Unix(pattern) => Bound::bind_unix(flag, listen, Listen::unix_path(pattern, core)),
         };
         patiently(bind).map_err(|error| refused(flag, listen, &error))
     }
@@ -167,7 +195,7 @@ impl Bound {
     /// # Errors
     ///
     /// Those of the bind.
-    pub fn try_for(flag: &str, listen: &Listen, core: usize) -> Result<Tried, String> {
+    pub fn try_for(flag: Flag, listen: &Listen, core: usize) -> Result<Tried, String> {
         let attempt = || match listen {
             Listen::Tcp(_) => {
                 let bound = Bound::bind_tcp(listen)?;
@@ -194,7 +222,7 @@ impl Bound {
     /// # Errors
     ///
     /// Those of the bind.
-    pub fn look_for(flag: &str, listen: &Listen, path: &Path) -> Result<Tried, String> {
+    pub fn look_for(flag: Flag, listen: &Listen, path: &Path) -> Result<Tried, String> {
         let found = SockAddr::unix(path).and_then(|_| look(path));
         let stale = found.map_err(|error| refused(flag, listen, &error))? == Place::Stale;
         Ok(Tried { _held: Held::Nothing, name: format!("unix:{}", path.display()), stale })
@@ -216,7 +244,7 @@ impl Bound {
     }
 
     /// Binds without monoio, which would set SO_REUSEPORT: Linux refuses that on unix sockets since 6.12.
-    fn bind_unix(listen: &Listen, path: PathBuf) -> io::Result<Bound> {
+    fn bind_unix(flag: Flag, listen: &Listen, path: PathBuf) -> io::Result<Bound> {
         let lock = Lock::of(&path)?;
         if look(&path)? == Place::Stale {
             fs::remove_file(&path)?;
@@ -224,7 +252,7 @@ impl Bound {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         let path = UnixPath { file: device_and_inode(&path)?, path, _lock: lock };
-        fs::set_permissions(&path.path, fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
+        fs::set_permissions(&path.path, fs::Permissions::from_mode(flag.mode()))?;
         Ok(Bound { socket, listen: listen.clone(), path: Some(path) })
     }
 
@@ -279,7 +307,8 @@ fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-fn refused(flag: &str, listen: &Listen, error: &io::Error) -> String {
+fn refused(flag: Flag, listen: &Listen, error: &io::Error) -> String {
+    let flag = flag.name();
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!("; another server listens there: stop it or give another {flag}"),
         io::ErrorKind::PermissionDenied => format!("; give another {flag} or run as a user who may"),

@@ -23,5 +23,5 @@ mod turn;
 pub use acceptor::{Accepted, Accepting, Acceptor};
 pub use address::Listen;
 pub use intake::Intake;
-pub use listener::{Bound, Tried};
+pub use listener::{Bound, Flag, Tried};
 pub use shared::Shared;

@@ -1,7 +1,7 @@
 //! The listeners of an instance, bound before anything else is started. It accepts nothing.
 
 use crate::channel::ring;
-use crate::net::{Accepted, Acceptor, Bound, Listen, Tried};
+use crate::net::{Accepted, Acceptor, Bound, Flag, Listen, Tried};
 
 /// Whether each core accepts from a listener of its own there.
 fn has_own(listen: &Listen, cores: usize) -> bool {
@@ -55,7 +55,7 @@ impl Sockets {
     /// Whether [`bind`](Self::bind) could have each of its sockets, with the address that was asked for.
     pub(super) fn try_out(listen: &[Listen], cores: usize) -> Vec<(&Listen, Result<Tried, String>)> {
         let places = places(listen, cores);
-        places.map(|(listen, core)| (listen, Bound::try_for("--listen", listen, core))).collect()
+        places.map(|(listen, core)| (listen, Bound::try_for(Flag::Listen, listen, core))).collect()
     }
 
     /// The addresses of the listeners, as text.

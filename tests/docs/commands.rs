@@ -12,7 +12,7 @@ use crate::pages::{Page, files};
 use crate::server::{Address, Server};
 
 /// Programs of the system that a page may name.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "apt-get",
     "cat",
     "cd",
@@ -27,6 +27,7 @@ const PROGRAMS: [&str; 14] = [
     "pgrep",
     "scp",
     "systemctl",
+    "systemd-run",
 ];
 
 /// What a block may be made of that is run: whatever else it names is a comment's business.
@@ -204,7 +205,7 @@ fn commands_that_are_not_run_name_what_there_is() {
         for block in page.blocks().iter().filter(|block| block.language == "sh") {
             let Some(why) = &block.not_run else { continue };
             assert!(why.len() >= 10, "{}: expected a reason, got {why:?}", page.path.display());
-            for words in block.text.lines().flat_map(commands) {
+            for words in block.text.replace("\\\n", " ").lines().flat_map(commands) {
                 seen += 1;
                 wrong.extend(fault(&words).map(|why| format!("{}: {why}", page.path.display())));
             }

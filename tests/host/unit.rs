@@ -1,4 +1,4 @@
-//! The systemd units and their settings. They are installed, and run for real, elsewhere.
+//! The systemd units and their settings. `tests/host/boot` runs them, in a systemd of its own.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Findings};
 use crate::config::Serve;
-use crate::net::{Bound, Listen, Tried};
+use crate::net::{Bound, Flag, Listen, Tried};
 use crate::process::healthcheck;
 use crate::process::sockets::Sockets;
 
@@ -26,8 +26,8 @@ pub(super) fn listen(serve: &Serve, cores: usize, findings: &mut Findings) {
         Some(path) if path.parent().is_some_and(|data_dir| !data_dir.exists()) => {
             return findings.add(Finding::ok("admin", format!("{listen} would be made"), EXPECTED));
         }
-        Some(path) => Bound::look_for("--admin", listen, path),
-        None => Bound::try_for("--admin", listen, 0),
+        Some(path) => Bound::look_for(Flag::Admin, listen, path),
+        None => Bound::try_for(Flag::Admin, listen, 0),
     };
     findings.add(found("admin", listen, &tried));
 }

@@ -160,7 +160,7 @@ fn installed_and_taken_away() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let make = |target: &str| {
         let mut command = Command::new("make");
-        command.current_dir(&root).arg(target).arg("PREFIX=/opt/rinha");
+        command.current_dir(&root).arg(target).args(["PREFIX=/opt/rinha", "SYSCONFDIR=/opt/etc"]);
         command.arg(format!("DESTDIR={}", host.path().display()));
         // Any program will do.
         command.arg(format!("PROGRAM={}", env!("CARGO_BIN_EXE_pages")));
@@ -172,7 +172,7 @@ fn installed_and_taken_away() {
     make("install");
     let at = |path: &str| host.path().join(path);
     let expected: BTreeSet<PathBuf> = [
-        "etc/rinha/rinha.env",
+        "opt/etc/rinha/rinha.env",
         "opt/rinha/bin/rinha",
         "opt/rinha/lib/systemd/system/rinha.service",
         "opt/rinha/lib/systemd/system/rinha@.service",
@@ -191,11 +191,13 @@ fn installed_and_taken_away() {
     for unit in ["rinha.service", "rinha@.service"] {
         let unit = fs::read_to_string(at("opt/rinha/lib/systemd/system").join(unit)).expect("a unit");
         assert!(unit.contains("\nExecStart=/opt/rinha/bin/rinha\n"), "{unit}");
+        assert!(unit.contains("\nEnvironmentFile=-/opt/etc/rinha/rinha.env\n"), "{unit}");
+        assert!(!unit.contains("=-/etc/"), "{unit}");
     }
     // What an operator wrote stays, whatever is installed or taken away.
-    fs::write(at("etc/rinha/rinha.env"), "LOG=debug\n").expect("a file");
+    fs::write(at("opt/etc/rinha/rinha.env"), "LOG=debug\n").expect("a file");
     make("install");
     make("uninstall");
-    assert_eq!(files(host.path()), BTreeSet::from([at("etc/rinha/rinha.env")]));
-    assert_eq!(fs::read_to_string(at("etc/rinha/rinha.env")).expect("a file"), "LOG=debug\n");
+    assert_eq!(files(host.path()), BTreeSet::from([at("opt/etc/rinha/rinha.env")]));
+    assert_eq!(fs::read_to_string(at("opt/etc/rinha/rinha.env")).expect("a file"), "LOG=debug\n");
 }
