@@ -73,7 +73,9 @@ fn a_pipe_gets_lines_and_the_result_is_as_ever() {
     );
     assert_eq!(rows(&cluster), 100);
 
-    let mut endless = fill(&cluster, &[ENDLESS, "2"]);
+    // Other seeds have some of the shortest apelidos too.
+    query(&cluster.config(), "truncate pessoas");
+    let mut endless = fill(&cluster, &[ENDLESS]);
     let child = endless.env("PROGRESS_SECONDS", "1").stderr(Stdio::piped()).spawn().expect("fill");
     let mut child = Ended(child);
     let mut lines = BufReader::new(child.0.stderr.take().expect("a pipe")).lines();
@@ -85,7 +87,7 @@ fn a_pipe_gets_lines_and_the_result_is_as_ever() {
     assert!(last.ends_with(" pessoas were stored: stopped by a signal"), "{last}");
     assert_eq!(child.0.wait().expect("an end").code(), Some(1));
     let stored: usize = last.split(' ').nth(1).and_then(|number| number.parse().ok()).expect("a number");
-    assert_eq!(rows(&cluster), 100 + stored, "{last}");
+    assert_eq!(rows(&cluster), stored, "{last}");
 }
 
 #[test]

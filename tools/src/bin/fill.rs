@@ -3,8 +3,8 @@
 //! `cargo run --release -p tools --bin fill -- DATABASE_URL PESSOAS [SEED]`
 //!
 //! For a server's private Postgres the URL is `host=DATA_DIR/socket user=rinha dbname=postgres`, and the table is there
-//! once the server has run. A running server finds the rows by its feed. A second run needs another seed, or meets
-//! the apelidos of the first. Ctrl-C ends it, and so does an error: it says how many rows are there.
+//! once the server has run. A running server finds the rows by its feed. It is for an empty table: the
+//! same seed makes the same pessoas, and others share the shortest apelidos. Ctrl-C ends it, and so does an error: it says how many rows are there.
 
 use std::collections::HashSet;
 use std::error::Error;
