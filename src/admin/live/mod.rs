@@ -25,6 +25,10 @@ use crate::net::Listen;
 pub(super) const PAGE: &str = include_str!("page.html");
 /// How it looks.
 pub(super) const STYLE: &str = include_str!("page.css");
+/// What it reads and writes.
+pub(super) const NUMBERS: &str = include_str!("numbers.js");
+/// What it draws.
+pub(super) const CHARTS: &str = include_str!("charts.js");
 /// What it does.
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
