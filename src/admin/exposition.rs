@@ -55,13 +55,12 @@ fn about_the_process(families: &mut Families, board: &Board, asked: &[Asked], st
             [("core", &*core.to_string()), ("driver", driver.kind.name()), ("reason", &driver.reason)];
         drivers = drivers.size(&labels, 1);
     }
-    let silent = asked.iter().filter(|asked| asked.now.is_none()).count();
     let _ = families
         .gauge(
             "rinha_cores_silent",
             "Cores that did not say in time what they counted; theirs is missing here.",
         )
-        .size(&[], silent);
+        .size(&[], board.silent_of(asked).len());
     let _ = families
         .counter("rinha_log_lines_lost_total", "Log lines that stderr did not take.")
         .count(&[], board.lost_lines());

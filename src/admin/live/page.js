@@ -206,7 +206,7 @@ function rows() {
     if (history.away !== null) { notes.push(`${name} is away: ${history.away}`); continue; }
     const snapshot = history.now;
     if (snapshot === null) continue;
-    if (snapshot.silent.length) notes.push(`${name}: cores that do not answer: ${snapshot.silent.join(", ")}`);
+    if (snapshot.silent.length) notes.push(`${name}: cores that do not answer: ${snapshot.silent.join(", ")}; of these the last is shown that they said`);
     if (!snapshot.cache.search_complete && snapshot.stage === "serving") notes.push(`${name}: searches go to the database`);
     if (snapshot.cache.bodies_dropped) notes.push(`${name}: ${number(snapshot.cache.bodies_dropped)} bodies dropped for want of memory`);
     if (snapshot.panics) notes.push(`${name}: panics: ${snapshot.panics}`);
