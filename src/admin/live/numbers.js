@@ -80,7 +80,7 @@ const record = (members) => (value) => typeof value === "object" && value !== nu
 const histogram = record({ count: quantity, sum: quantity, cumulative: list(pair) });
 const room = { used: quantity, limit: quantity };
 const isSnapshot = record({
-  addresses: list(text), version: text, stage: text, uptime_seconds: quantity, drivers: list(text), silent: list(quantity),
+  addresses: list(text), version: text, commit: known(text), stage: text, reloading: flag, uptime_seconds: quantity, drivers: list(text), silent: list(quantity),
   requests: list(record({ method: text, route: text, status: quantity, seconds: histogram })),
   operations: list(record({ name: text, seconds: histogram })),
   batches: histogram, queues: list(record({ name: text, ...room })), pessoas: quantity,

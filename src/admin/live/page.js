@@ -207,6 +207,7 @@ function rows() {
     const snapshot = history.now;
     if (snapshot === null) continue;
     if (snapshot.silent.length) notes.push(`${name}: cores that do not answer: ${snapshot.silent.join(", ")}; of these the last is shown that they said`);
+    if (snapshot.reloading) notes.push(`${name}: reads the table again, as the database has another history`);
     if (!snapshot.cache.search_complete && snapshot.stage === "serving") notes.push(`${name}: searches go to the database`);
     if (snapshot.cache.bodies_dropped) notes.push(`${name}: ${number(snapshot.cache.bodies_dropped)} bodies dropped for want of memory`);
     if (snapshot.panics) notes.push(`${name}: panics: ${snapshot.panics}`);
@@ -214,6 +215,8 @@ function rows() {
     const refused = snapshot.refusals.filter((each) => each.count > 0);
     if (refused.length) notes.push(`${name}: refused since its start: ${refused.map((each) => `${each.reason} ${number(each.count)}`).join(", ")}`);
   }
+  const versions = new Set(now().map(({ version, commit }) => `rinha ${version}${commit === null ? "" : ` (${commit})`}. `));
+  by("versions").textContent = [...versions].join("");
   const shown = by("notes");
   // A screen reader hears what is new, not the same each second.
   if (notes.join("\n") !== [...shown.children].map((each) => each.textContent).join("\n")) {

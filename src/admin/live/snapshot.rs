@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::admin::board::{Asked, Board};
-use crate::admin::sums;
+use crate::admin::{COMMIT, sums};
 use crate::limits::{
     COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
 };
@@ -20,7 +20,11 @@ struct Snapshot<'a> {
     /// Where its clients connect.
     addresses: &'a [String],
     version: &'static str,
+    /// What it was built from; nothing if the build did not know.
+    commit: Option<&'static str>,
     stage: &'static str,
+    /// Whether a core reads the table again while it serves.
+    reloading: bool,
     uptime_seconds: f64,
     /// Of each core, while it serves.
     drivers: Vec<&'static str>,
@@ -145,7 +149,9 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
     let snapshot = Snapshot {
         addresses: board.addresses(),
         version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
         stage: board.stage().name(),
+        reloading: states.iter().any(|core| core.partition.reloading),
         uptime_seconds: started.elapsed().unwrap_or_default().as_secs_f64(),
         drivers: board.drivers().iter().map(|driver| driver.kind.name()).collect(),
         silent: board.silent_of(asked),
