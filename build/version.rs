@@ -13,7 +13,7 @@ const COMMIT_DIGITS_MIN: usize = 7;
 /// What the program is made of.
 const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "build", "src", "openapi.yaml", "schema.sql"];
 
-/// Sets `RINHA_VERSION` for the crate.
+/// Sets `RINHA_VERSION` for the crate, and `RINHA_BUILT_FROM` where a commit is known.
 pub(crate) fn set() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-env-changed={COMMIT}");
     let version = env::var("CARGO_PKG_VERSION")?;
@@ -22,6 +22,9 @@ pub(crate) fn set() -> Result<(), Box<dyn error::Error>> {
         _ if env::var("PROFILE")? == "release" => of_repository(),
         _ => None,
     };
+    if let Some(commit) = &commit {
+        println!("cargo::rustc-env=RINHA_BUILT_FROM={commit}");
+    }
     let commit = commit.map(|commit| format!(" ({commit})")).unwrap_or_default();
     println!("cargo::rustc-env=RINHA_VERSION={version}{commit}");
     Ok(())

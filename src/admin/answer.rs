@@ -21,20 +21,22 @@ enum Asked {
     Ready,
     Page,
     Style,
-    Script,
+    Script(&'static str),
     Now,
     Events,
 }
 
 /// Every path, and what it asks for.
-const PATHS: [(&str, Asked); 8] = [
+const PATHS: [(&str, Asked); 10] = [
     ("/metrics", Asked::Metrics),
     ("/healthz", Asked::Live),
     ("/readyz", Asked::Ready),
     ("/live", Asked::Page),
     // Relative links of the page lead here, also behind a balancer that puts a prefix before them.
     ("/live/page.css", Asked::Style),
-    ("/live/page.js", Asked::Script),
+    ("/live/numbers.js", Asked::Script(live::NUMBERS)),
+    ("/live/charts.js", Asked::Script(live::CHARTS)),
+    ("/live/page.js", Asked::Script(live::SCRIPT)),
     ("/live/now", Asked::Now),
     ("/live/events", Asked::Events),
 ];
@@ -95,7 +97,7 @@ pub(super) async fn answer(
             written(Status::OK, HTML, policy, live::PAGE)
         }
         Asked::Style => written(Status::OK, CSS, fresh, live::STYLE),
-        Asked::Script => written(Status::OK, JAVASCRIPT, fresh, live::SCRIPT),
+        Asked::Script(script) => written(Status::OK, JAVASCRIPT, fresh, script),
         Asked::Now => written(Status::OK, JSON, fresh, &live.now().await),
         Asked::Events if head_only => written(Status::OK, "text/event-stream", fresh, ""),
         Asked::Events => match live.enter() {

@@ -169,6 +169,14 @@ impl Board {
             return Vec::new();
         }
         let asked = self.ask().await;
+        self.silent_of(&asked)
+    }
+
+    /// Those of the cores that were just asked. The drain is looked at afterwards: a core leaves only in one.
+    pub(super) fn silent_of(&self, asked: &[Asked]) -> Vec<usize> {
+        if self.stage() == Stage::Draining {
+            return Vec::new();
+        }
         asked.iter().enumerate().filter(|(_, asked)| asked.now.is_none()).map(|(core, _)| core).collect()
     }
 

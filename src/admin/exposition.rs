@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::board::{Asked, Board, Stage, Watched};
 use super::families::Families;
-use super::{process, sums};
+use super::{COMMIT, process, sums};
 use crate::limits::{
     COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
 };
@@ -43,8 +43,8 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
 fn about_the_process(families: &mut Families, board: &Board, asked: &[Asked], started: SystemTime) {
     let stage = board.stage();
     let _ = families
-        .gauge("rinha_info", "The version of this server.")
-        .size(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        .gauge("rinha_info", "The version of this server, and the commit that it was built from.")
+        .size(&[("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT.unwrap_or("unknown"))], 1);
     let mut states = families.gauge("rinha_stage", "How far the process is: 1 for the stage of the moment.");
     for each in [Stage::Loading, Stage::Serving, Stage::Draining] {
         states = states.size(&[("stage", each.name())], usize::from(each == stage));
@@ -55,13 +55,12 @@ fn about_the_process(families: &mut Families, board: &Board, asked: &[Asked], st
             [("core", &*core.to_string()), ("driver", driver.kind.name()), ("reason", &driver.reason)];
         drivers = drivers.size(&labels, 1);
     }
-    let silent = asked.iter().filter(|asked| asked.now.is_none()).count();
     let _ = families
         .gauge(
             "rinha_cores_silent",
             "Cores that did not say in time what they counted; theirs is missing here.",
         )
-        .size(&[], silent);
+        .size(&[], board.silent_of(asked).len());
     let _ = families
         .counter("rinha_log_lines_lost_total", "Log lines that stderr did not take.")
         .count(&[], board.lost_lines());
@@ -164,6 +163,11 @@ fn about_people(families: &mut Families, cores: &[Core<'_>]) {
         families.gauge("rinha_search_complete", "1: memory answers searches; 0: the database is asked.");
     for (core, state) in cores {
         complete = complete.size(&[("core", core)], usize::from(state.partition.answers_searches()));
+    }
+    let mut reloading =
+        families.gauge("rinha_reloading", "1: the table is read again, as the database has another history.");
+    for (core, state) in cores {
+        reloading = reloading.size(&[("core", core)], usize::from(state.partition.reloading));
     }
     let mut hops =
         families.counter("rinha_mesh_questions_total", "Questions of a core to another one, by what for.");

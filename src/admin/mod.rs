@@ -17,5 +17,8 @@ mod process;
 mod stream;
 mod sums;
 
+/// The commit that this was built from, if the build knew it.
+const COMMIT: Option<&str> = option_env!("RINHA_BUILT_FROM");
+
 pub use board::{Board, Watched};
 pub use listener::Admin;

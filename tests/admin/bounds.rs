@@ -1,5 +1,6 @@
 //! Who may ask what, and how much of it.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use rinha::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIME_MAX, HEADER_SECTION_MAX, REQUEST_LINE_MAX};
@@ -80,6 +81,23 @@ fn one_answer_a_connection_in_the_form_of_http() {
     assert_eq!(metrics.header("Content-Type"), Some("text/plain; version=0.0.4"));
 }
 
+/// What runs, as the program itself says it.
+#[test]
+fn the_version_is_the_programs() {
+    let cluster = Cluster::start();
+    let watched = Watched::start(&cluster, &["--cores=1"]);
+    let said = binary().arg("--version").stdout(Stdio::piped()).output().expect("a process").stdout;
+    let said = String::from_utf8(said).expect("UTF-8");
+    let (version, commit) =
+        said.trim().split_once(" (").map_or((said.trim(), None), |(version, commit)| (version, Some(commit)));
+    let version = version.strip_prefix("rinha ").expect("a name");
+    let commit = commit.map(|commit| commit.trim_end_matches(')'));
+    let labels = format!("version=\"{version}\",commit=\"{}\"", commit.unwrap_or("unknown"));
+    assert!(watched.metrics().has("rinha_info", &[&labels]), "{labels}");
+    let now = watched.ask("/live/now").json();
+    assert_eq!((now["version"].as_str(), now["commit"].as_str()), (Some(version), commit));
+}
+
 /// Those who say nothing have their places taken for a while; the next one is told so, and clients notice nothing.
 #[test]
 fn no_more_than_there_may_be_and_none_for_ever() {
@@ -114,7 +132,7 @@ fn an_address_that_cannot_be_had() {
     let mut command = binary();
     command.args(["--listen=127.0.0.1:0", &format!("--admin={taken}")]);
     command.args(["--database-url", &database_url(&cluster.config())]);
-    let output = command.stderr(std::process::Stdio::piped()).output().expect("a process");
+    let output = command.stderr(Stdio::piped()).output().expect("a process");
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("give another --admin") && said.contains(&taken.to_string()), "{said}");

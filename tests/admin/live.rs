@@ -12,10 +12,10 @@ use rinha::limits::{
 };
 use serde_json::Value;
 
-use crate::Watched;
 use crate::cluster::Cluster;
 use crate::load::{Pessoa, wait_until};
-use crate::server::{Address, Connection};
+use crate::server::{Address, Connection, Server};
+use crate::{Watched, admin_of, unix_socket};
 
 /// Somebody who watches.
 struct Watcher(Connection);
@@ -119,6 +119,29 @@ fn a_stream_that_is_read_does_not_end() {
         watcher.wait_for("an event", |_| true);
     }
     assert!(began.elapsed() > ADMIN_TIME_MAX, "{events} events in {:?}", began.elapsed());
+}
+
+/// Who has said all that it has to say still reads. Who is gone does not, and its place is another's.
+#[test]
+fn who_ends_its_own_direction_still_watches() {
+    let cluster = Cluster::start();
+    let (_directory, listen) = unix_socket();
+    let over_tcp = Watched::start(&cluster, &["--cores=1"]);
+    let over_unix = Server::on(&cluster.config(), &["--admin", &listen, "--cores=1"]);
+    for admin in [&over_tcp.admin, &admin_of(&over_unix)] {
+        let mut watchers: Vec<Watcher> = (0..LIVE_WATCHERS_MAX).map(|_| Watcher::start(admin)).collect();
+        for watcher in &mut watchers {
+            watcher.0.finish();
+        }
+        for _ in 0..3 {
+            for watcher in &mut watchers {
+                watcher.0.forget();
+                watcher.wait_for("an event", |_| true);
+            }
+        }
+        drop(watchers);
+        wait_until("places that are free again", || Watcher::start(admin).head().contains("200 OK"));
+    }
 }
 
 /// Who takes no event, however many places it has, loses them.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rinha::limits::UNIX_PATH_MAX;
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, query};
 use crate::load::{Pessoa, wait_until};
-use crate::processes::{Child, Home};
-use crate::server::{Address, Connection, Server, binary, database_url};
-use crate::{Watched, admin_of, unix_socket};
+use crate::processes::{Child, Frozen, Home};
+use crate::server::{Address, Connection, Server, binary, database_url, request};
+use crate::{Exposition, Watched, admin_of, unix_socket};
 
 /// The contract's bound on an end.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
@@ -63,6 +64,34 @@ fn not_ready_from_the_signal_on() {
     assert_eq!(query(&cluster.config(), "select count(*) from pessoas"), ["1"]);
 }
 
+/// A core that has left in a drain is none that does not answer, however long its database takes to stop.
+#[test]
+fn a_core_that_has_left_is_not_missed() {
+    let home = Home::new();
+    let mut server =
+        Server::start(&["--cores=2", "--data-dir", &home.data_dir_text(), "--admin=127.0.0.1:0"]);
+    let admin = admin_of(&server);
+    assert_eq!(ready(&admin), (200, "serving".to_owned()));
+    let postmaster = Frozen::freeze(vec![home.postmaster().expect("a Postgres that runs")]);
+    server.signal(Signal::SIGTERM);
+    // Nobody answers for such a core, so each question takes its whole time: both are put at once.
+    wait_until("cores that have left", || {
+        let mut asked = ["/metrics", "/live/now"].map(|target| {
+            let mut connection = Connection::open(&admin);
+            connection.send(request("GET", target, ""));
+            connection
+        });
+        let [metrics, now] = asked.each_mut().map(Connection::receive);
+        let (metrics, now) = (Exposition::read(metrics.text()), now.json());
+        assert_eq!((metrics.sum("rinha_cores_silent", &[]), &now["silent"]), (0.0, &json!([])));
+        let has_left = !metrics.has("rinha_pessoas", &[]);
+        assert!(!has_left || metrics.sum("rinha_stage", &["stage=\"draining\""]) == 1.0);
+        has_left
+    });
+    drop(postmaster);
+    assert_eq!(server.wait(END_TIME_MAX).code(), Some(0));
+}
+
 /// A core that stands still, here because a debugger holds it, is named; the others' counts are there, and no sum falls.
 #[test]
 fn a_core_that_stands_still_is_named() {
@@ -80,21 +109,37 @@ fn a_core_that_stands_still_is_named() {
     let core = tasks.flatten().find(|task| {
         std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "core-1")
     });
+    // One of them is the core's.
+    let mut clients = [watched.server.connect(), watched.server.connect()];
+    assert!(clients.iter_mut().all(Connection::is_alive));
+    let sums = |now: &Value| {
+        let members =
+            ["/pessoas", "/connections/used", "/connections/limit", "/ledger/limit", "/cache/bytes"];
+        members.map(|member| now.pointer(member).and_then(Value::as_u64).expect("a number"))
+    };
+    let mut before = Value::Null;
+    wait_until("the other clients' ends", || {
+        before = watched.ask("/live/now").json();
+        before["connections"]["used"] == clients.len()
+    });
+    assert_eq!((&before["pessoas"], &before["silent"]), (&json!(20), &json!([])));
     let core = core.expect("a thread core-1").file_name();
     let core = Pid::from_raw(core.to_str().expect("a number").parse().expect("a number"));
     if let Err(errno) = nix::sys::ptrace::attach(core) {
         return println!("skipped: ptrace: {errno}");
     }
     nix::sys::wait::waitpid(core, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("a stopped thread");
-    let health = watched.ask("/healthz");
+    let (health, metrics) = (watched.ask("/healthz"), watched.metrics());
+    let (now, ready) = (watched.ask("/live/now").json(), ready(&watched.admin));
+    // Before anything is asserted: a process with a thread that is held cannot be ended.
+    nix::sys::ptrace::detach(core, None).expect("a thread that goes on");
     assert_eq!((health.status, health.text()), (503, "cores that do not answer: 1\n"));
-    let metrics = watched.metrics();
     assert_eq!(metrics.sum("rinha_cores_silent", &[]), 1.0);
     assert!(metrics.has("rinha_pessoas", &["core=\"0\""]) && !metrics.has("rinha_pessoas", &["core=\"1\""]));
     assert_eq!(metrics.sum(count, &created), 20.0, "a sum that falls looks like a restart");
+    assert_eq!((&now["silent"], sums(&now)), (&json!([1]), sums(&before)));
     // Ready is about the stage alone.
-    assert_eq!(ready(&watched.admin).0, 200);
-    nix::sys::ptrace::detach(core, None).expect("a thread that goes on");
+    assert_eq!(ready.0, 200);
     wait_until("a live server", || watched.ask("/healthz").status == 200);
     assert_eq!(watched.metrics().sum("rinha_cores_silent", &[]), 0.0);
 }

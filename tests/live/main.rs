@@ -134,7 +134,7 @@ fn it_shows_what_was_sent_in_every_size_and_colour() {
             browser.wait_until("document.querySelectorAll('#requests tr').length >= 4");
             // A picture is to show a whole chart, a test only that it is drawn.
             let seconds = if std::env::var_os("PICTURES").is_some() && size == DESKTOP { 178 } else { 4 };
-            let drawn = format!("drawn.good.filter(value => value !== null).length >= {seconds}");
+            let drawn = format!("samples.filter(each => each.good !== null).length >= {seconds}");
             browser.wait_for(&drawn, Duration::from_secs(30 + 2 * seconds));
             fits(&mut browser, size);
             let background = browser.evaluate("getComputedStyle(document.body).backgroundColor");
@@ -183,6 +183,51 @@ fn it_says_who_is_away_and_finds_them_again() {
         |address: &str| address.split([':', '/']).nth(4).and_then(|port| port.parse().ok()).expect("a port");
     let _first = instance(&cluster, port(&page), port(&other));
     browser.wait_until(&state("live, 2 instances"));
+}
+
+/// An axis of time holds what its ends say: with an instance that does not answer, events come later than once a second,
+/// and while nothing is heard at all there is a gap, which moves on.
+#[test]
+#[ignore = "needs Chromium: make live-page"]
+fn the_charts_are_drawn_by_time() {
+    let cluster = Cluster::start();
+    let [(first, page), (second, _)] = instances(&cluster);
+    let mut browser = Browser::start();
+    browser.open(&page, DESKTOP.0, DESKTOP.1, false);
+    browser.wait_until("document.getElementById('state').textContent === 'live, 2 instances'");
+    second.signal(Signal::SIGSTOP);
+    browser.wait_until("document.getElementById('state').textContent.startsWith('live, 1 of 2')");
+    // When each event was taken, as the test sees it.
+    browser.evaluate(
+        "globalThis.taken = []; const takes = take; take = event => { taken.push(Date.now()); takes(event); }; 0",
+    );
+    // The curve's points from the left to the right, in seconds of the axis, which is as long as it says.
+    browser.evaluate(
+        "globalThis.minutes = parseFloat(document.querySelector('.axis span').textContent); \
+         globalThis.curve = () => document.querySelector('#rate-chart .curve.one').getAttribute('d'); \
+         globalThis.points = () => [...curve().matchAll(/[ML]([^,]+),/g)].map(([, x]) => x / 600 * minutes * 60); \
+         globalThis.between = (from, to) => points().at(to) - points().at(from); \
+         globalThis.passed = (from, to) => (taken.at(to) - taken.at(from)) / 1000; 0",
+    );
+    browser.wait_until("taken.length >= 8");
+    let both = browser.evaluate("[between(-8, -1), passed(-8, -1)]");
+    let [drawn, passed] = [0, 1].map(|index| both[index].as_f64().expect("a number"));
+    assert!((drawn - passed).abs() < 0.5, "{drawn} s are drawn of {passed} s");
+
+    browser.evaluate("globalThis.pieces_before = curve().split('M').length; 0");
+    first.signal(Signal::SIGSTOP);
+    browser.wait_until("Date.now() - taken.at(-1) > 8000");
+    browser.wait_until("minutes * 60 - points().at(-1) > 6");
+    first.signal(Signal::SIGCONT);
+    second.signal(Signal::SIGCONT);
+    browser.wait_until("taken.at(-1) - taken.at(-2) < 2000 && curve().split('M').length > pieces_before");
+    let both = browser.evaluate(
+        "(longest => [longest(points()), longest(taken) / 1000]) \
+         (list => Math.max(...list.slice(1).map((each, index) => each - list[index])))",
+    );
+    let [gap, longest] = [0, 1].map(|index| both[index].as_f64().expect("a number"));
+    assert!(longest > 8.0 && (gap - longest).abs() < 0.5, "{gap} s are drawn of {longest} s");
+    assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
 /// Behind a balancer another instance goes on where one was lost: what the first had counted is not taken from that.

@@ -25,6 +25,10 @@ use crate::net::Listen;
 pub(super) const PAGE: &str = include_str!("page.html");
 /// How it looks.
 pub(super) const STYLE: &str = include_str!("page.css");
+/// What it reads and writes.
+pub(super) const NUMBERS: &str = include_str!("numbers.js");
+/// What it draws.
+pub(super) const CHARTS: &str = include_str!("charts.js");
 /// What it does.
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
@@ -93,7 +97,8 @@ impl Live {
         }
     }
 
-    /// Sends every event to one who watches, until it leaves or takes an event too slowly.
+    /// Sends every event to one who watches, until it leaves or takes an event too slowly. One that only says that it has
+    /// nothing more to ask goes on: whether it has left shows when an event is written.
     ///
     /// # Errors
     ///
@@ -102,7 +107,7 @@ impl Live {
         let mut events = self.events.subscribe();
         self.somebody.notify_one();
         in_time(stream.write_all(HEAD)).await?;
-        let mut received = Vec::new();
+        let (mut received, mut listens_only) = (Vec::new(), false);
         loop {
             tokio::select! {
                 changed = events.changed() => {
@@ -112,8 +117,11 @@ impl Live {
                     let event = Arc::clone(&events.borrow_and_update());
                     in_time(stream.write_all(event.as_bytes())).await?;
                 }
-                // Its end; whoever watches has nothing to say.
-                read = stream.read(&mut received) => return read.map(drop),
+                read = stream.read(&mut received), if !listens_only => match read? {
+                    0 => listens_only = true,
+                    // Whoever watches has nothing to say.
+                    _ => return Ok(()),
+                },
             }
         }
     }

@@ -2,103 +2,12 @@
 // nothing of it becomes markup.
 "use strict";
 
-/** Seconds of the charts, and of the window that percentiles and rates in the tables are of. */
-const CHART_SECONDS = 180;
+/** Seconds of the window that percentiles and rates in the tables are of. */
 const WINDOW_SECONDS = 5;
 /** A page that was told nothing for so long says so. */
 const SILENT_MS = 4000;
 
 const by = (id) => document.getElementById(id);
-
-// Numbers.
-
-/** How many. */
-function number(value) { return value.toLocaleString("en-US"); }
-/** A rate or a mean, as short as it can be read. */
-function rounded(value) { return value > 0 && value < 10 ? value.toFixed(1) : number(Math.round(value)); }
-function bytes(value) {
-  if (value < 1024) return `${value} B`;
-  const units = ["KiB", "MiB", "GiB"];
-  let unit = -1;
-  while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
-}
-/** Seconds, three digits at most. */
-function time(seconds) {
-  if (seconds === null) return "–";
-  if (seconds === Infinity) return "> 10 s";
-  if (seconds < 0.0009995) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) { const ms = seconds * 1000; return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`; }
-  return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-}
-function span(seconds) {
-  if (seconds < 120) return `${Math.floor(seconds)} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
-}
-
-// Histograms: {count, sum, cumulative: [[bound, how many are no greater], ..]}, where that number grows, and before.
-
-const NOTHING = { count: 0, sum: 0, cumulative: [] };
-/** How many are no greater than the bound. */
-function upTo(histogram, bound) {
-  let found = 0;
-  for (const [each, count] of histogram.cumulative) { if (each > bound) break; found = count; }
-  return found;
-}
-/** The bounds of all, in order, each once. */
-function boundsOf(histograms) {
-  return [...new Set(histograms.flatMap((histogram) => histogram.cumulative.map(([bound]) => bound)))].sort((a, b) => a - b);
-}
-function less(later, earlier) {
-  return {
-    count: later.count - earlier.count,
-    sum: later.sum - earlier.sum,
-    cumulative: boundsOf([later, earlier]).map((bound) => [bound, upTo(later, bound) - upTo(earlier, bound)]),
-  };
-}
-function plus(...histograms) {
-  return {
-    count: histograms.reduce((sum, each) => sum + each.count, 0),
-    sum: histograms.reduce((sum, each) => sum + each.sum, 0),
-    cumulative: boundsOf(histograms).map((bound) => [bound, histograms.reduce((sum, each) => sum + upTo(each, bound), 0)]),
-  };
-}
-/** As Prometheus' histogram_quantile has it: values are spread evenly within a bucket. */
-function quantile(histogram, share) {
-  if (histogram.count <= 0) return null;
-  const rank = share * histogram.count;
-  let [lower, before] = [0, 0];
-  for (const [bound, count] of histogram.cumulative) {
-    if (count >= rank && count > before) return lower + (bound - lower) * ((rank - before) / (count - before));
-    [lower, before] = [bound, count];
-  }
-  return Infinity;
-}
-
-// What a snapshot is. A peer's comes from elsewhere, so one that is none must not keep the others from being shown.
-
-const LIST_MAX = 10000;
-const text = (value) => typeof value === "string";
-const quantity = (value) => Number.isFinite(value);
-const flag = (value) => typeof value === "boolean";
-const known = (is) => (value) => value === null || is(value);
-const list = (is) => (value) => Array.isArray(value) && value.length <= LIST_MAX && value.every(is);
-const pair = (value) => Array.isArray(value) && value.length === 2 && value.every(quantity);
-const record = (members) => (value) => typeof value === "object" && value !== null && Object.entries(members).every(([name, is]) => is(value[name]));
-const histogram = record({ count: quantity, sum: quantity, cumulative: list(pair) });
-const room = { used: quantity, limit: quantity };
-const isSnapshot = record({
-  addresses: list(text), version: text, stage: text, uptime_seconds: quantity, drivers: list(text), silent: list(quantity),
-  requests: list(record({ method: text, route: text, status: quantity, seconds: histogram })),
-  operations: list(record({ name: text, seconds: histogram })),
-  batches: histogram, queues: list(record({ name: text, ...room })), pessoas: quantity,
-  cache: record({ bytes: quantity, budget_bytes: quantity, bodies_dropped: quantity, search_complete: flag }),
-  ledger: record(room), connections: record(room), feed_age_seconds: known(quantity),
-  refusals: list(record({ reason: text, count: quantity })), panics: quantity, log_lines_lost: quantity,
-  database: record({ connected: flag, durable: flag, address: text, timeline: known(quantity) }),
-});
 
 // What was told: for each instance its last snapshots, newest last.
 
@@ -112,13 +21,14 @@ class History {
     // Numbers begin anew with the process.
     if (last && snapshot.uptime_seconds < last.snapshot.uptime_seconds) this.told = [];
     this.told.push({ at, snapshot });
-    while (this.told.length > WINDOW_SECONDS + 1) this.told.shift();
+    // Events come once a second, or later. Half of one is the nearest that a window comes to its length.
+    while (this.told.length > 2 && at - this.told[1].at >= (WINDOW_SECONDS - 0.5) * 1000) this.told.shift();
     this.away = null;
   }
 
   get now() { return this.away === null ? this.told.at(-1)?.snapshot ?? null : null; }
 
-  /** What has changed: in the last second, or in the whole window. */
+  /** What has changed: since the last event, or in the whole window. */
   change(whole) {
     if (this.now === null || this.told.length < 2) return null;
     const from = whole ? this.told[0] : this.told.at(-2);
@@ -181,87 +91,6 @@ function table(id, rows, empty) {
   for (const cells of rows) row(fresh, cells);
   if (rows.length === 0) row(fresh, [[empty, "faint"]]);
   body.replaceChildren(...fresh.children);
-}
-
-const SVG = "http://www.w3.org/2000/svg";
-function shape(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-function key(id, names) {
-  for (const [index, name] of names.entries()) {
-    const sample = shape("svg", { viewBox: "0 0 26 8", "aria-hidden": "true" });
-    sample.append(shape("line", { x1: 0, y1: 4, x2: 26, y2: 4, class: `curve ${["one", "two", "three"][index]}` }));
-    const entry = document.createElement("span");
-    entry.append(sample, name);
-    by(id).append(entry);
-  }
-}
-/**
- * Draws curves, each of CHART_SECONDS values or null where nothing is known. `place` puts a value between 0 and 1; `grid` has
- * the values of lines, each with its label.
- */
-function chart(name, curves, place, grid, filled) {
-  const [width, height] = [600, 180];
-  const x = (index) => (index * width / (CHART_SECONDS - 1)).toFixed(1);
-  // Room above and below for half a line and half a label.
-  const y = (value) => (height - 6 - Math.max(0, Math.min(1, place(value))) * (height - 12)).toFixed(1);
-  const shapes = grid.map(([value]) => shape("line", { x1: 0, x2: width, y1: y(value), y2: y(value), class: "grid" }));
-  by(`${name}-ticks`).replaceChildren(...grid.map(([value, text]) => {
-    const tick = document.createElement("span");
-    tick.textContent = text;
-    tick.style.top = `${y(value) / height * 100}%`;
-    return tick;
-  }));
-  for (const [index, values] of curves.entries()) {
-    let path = "", area = "", began = null;
-    for (const [at, value] of values.entries()) {
-      if (value === null) { began = null; continue; }
-      path += `${began === null ? "M" : "L"}${x(at)},${y(value)}`;
-      if (began === null) { began = at; area += `M${x(at)},${y(-Infinity)}`; }
-      area += `L${x(at)},${y(value)}`;
-      if ((values[at + 1] ?? null) === null) area += `L${x(at)},${y(-Infinity)}Z`;
-    }
-    if (filled && index === 0) shapes.push(shape("path", { d: area, class: "area" }));
-    shapes.push(shape("path", { d: path, class: `curve ${["one", "two", "three"][index]}` }));
-  }
-  by(`${name}-chart`).replaceChildren(...shapes);
-}
-
-const drawn = { good: [], client: [], server: [], p50: [], p99: [], p999: [] };
-function remember(name, value) {
-  const values = drawn[name];
-  values.push(value);
-  while (values.length > CHART_SECONDS) values.shift();
-}
-const padded = (name) => [...Array(CHART_SECONDS - drawn[name].length).fill(null), ...drawn[name]];
-/** The next of 1, 2, 5, 10, 20 .. that is no smaller. */
-function round(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= value);
-}
-
-function charts() {
-  const second = together(false);
-  const isKnown = [...instances.values()].some((history) => history.change(false));
-  const of = (from, below) => second.kinds.filter((kind) => kind.status >= from && kind.status < below);
-  const rate = (kinds) => kinds.reduce((sum, kind) => sum + kind.rate, 0);
-  remember("good", isKnown ? rate(of(200, 400)) : null);
-  remember("client", isKnown ? rate(of(400, 500)) : null);
-  remember("server", isKnown ? rate(of(500, 600)) : null);
-  const all = plus(...second.kinds.map((kind) => kind.seconds));
-  for (const [name, share] of [["p50", 0.5], ["p99", 0.99], ["p999", 0.999]]) {
-    const value = all.count ? quantile(all, share) : null;
-    remember(name, value === Infinity ? 10 : value);
-  }
-  const rates = ["good", "client", "server"].map(padded);
-  const top = round(Math.max(10, ...rates.flat().map((value) => value ?? 0)));
-  chart("rate", rates, (value) => value / top, [0, top / 2, top].map((value) => [value, number(value)]), true);
-  // From 10 us to 10 s, six powers of ten.
-  const [least, lines] = [1e-5, ["10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]];
-  const power = (value) => Math.log10(Math.max(value, least) / least) / 6;
-  chart("time", ["p50", "p99", "p999"].map(padded), power, lines.map((text, index) => [least * 10 ** index, text]), false);
 }
 
 function tiles(sum) {
@@ -377,7 +206,8 @@ function rows() {
     if (history.away !== null) { notes.push(`${name} is away: ${history.away}`); continue; }
     const snapshot = history.now;
     if (snapshot === null) continue;
-    if (snapshot.silent.length) notes.push(`${name}: cores that do not answer: ${snapshot.silent.join(", ")}`);
+    if (snapshot.silent.length) notes.push(`${name}: cores that do not answer: ${snapshot.silent.join(", ")}; of these the last is shown that they said`);
+    if (snapshot.reloading) notes.push(`${name}: reads the table again, as the database has another history`);
     if (!snapshot.cache.search_complete && snapshot.stage === "serving") notes.push(`${name}: searches go to the database`);
     if (snapshot.cache.bodies_dropped) notes.push(`${name}: ${number(snapshot.cache.bodies_dropped)} bodies dropped for want of memory`);
     if (snapshot.panics) notes.push(`${name}: panics: ${snapshot.panics}`);
@@ -385,6 +215,8 @@ function rows() {
     const refused = snapshot.refusals.filter((each) => each.count > 0);
     if (refused.length) notes.push(`${name}: refused since its start: ${refused.map((each) => `${each.reason} ${number(each.count)}`).join(", ")}`);
   }
+  const versions = new Set(now().map(({ version, commit }) => `rinha ${version}${commit === null ? "" : ` (${commit})`}. `));
+  by("versions").textContent = [...versions].join("");
   const shown = by("notes");
   // A screen reader hears what is new, not the same each second.
   if (notes.join("\n") !== [...shown.children].map((each) => each.textContent).join("\n")) {
@@ -410,8 +242,10 @@ function take(event) {
       history.told = [];
     }
   }
+  const isKnown = [...instances.values()].some((history) => history.change(false));
+  remember(at, isKnown ? together(false).kinds : null);
+  charts(at);
   const sum = together(true);
-  charts();
   tiles(sum);
   requests(sum);
   meters();
@@ -448,7 +282,12 @@ function listen() {
     if (source.readyState === EventSource.CLOSED) { source.close(); setTimeout(listen, 2000); }
   };
 }
-setInterval(() => { if (heard && Date.now() - heard > SILENT_MS) state(`nothing was heard for ${Math.round((Date.now() - heard) / 1000)} s`, true); }, 1000);
+setInterval(() => {
+  const now = Date.now();
+  if (!heard || now - heard <= SILENT_MS) return;
+  state(`nothing was heard for ${Math.round((now - heard) / 1000)} s`, true);
+  charts(now);
+}, 1000);
 key("rate-key", ["2xx, 3xx", "4xx", "5xx"]);
 key("time-key", ["p50", "p99", "p99.9"]);
 listen();

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::admin::board::{Asked, Board};
-use crate::admin::sums;
+use crate::admin::{COMMIT, sums};
 use crate::limits::{
     COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
 };
@@ -20,11 +20,15 @@ struct Snapshot<'a> {
     /// Where its clients connect.
     addresses: &'a [String],
     version: &'static str,
+    /// What it was built from; nothing if the build did not know.
+    commit: Option<&'static str>,
     stage: &'static str,
+    /// Whether a core reads the table again while it serves.
+    reloading: bool,
     uptime_seconds: f64,
     /// Of each core, while it serves.
     drivers: Vec<&'static str>,
-    /// Cores that did not say in time what they counted.
+    /// Cores that did not say in time what they counted: theirs is the last that they said.
     silent: Vec<usize>,
     requests: Vec<Requests>,
     operations: Vec<Operations>,
@@ -105,7 +109,9 @@ struct Database {
 
 /// The document, in one line. `asked` is what each core said.
 pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> String {
-    let states: Vec<&CoreState> = asked.iter().filter_map(|asked| Some(&asked.now.as_ref()?.state)).collect();
+    // The last that each core said, in all that follows: a sum that lacks a core would look like a loss.
+    let states: Vec<&CoreState> =
+        asked.iter().filter_map(|asked| Some(&asked.last.as_ref()?.state)).collect();
     let sum = |of: fn(&CoreState) -> usize| states.iter().map(|state| of(state)).sum::<usize>();
     let most = |of: fn(&CoreState) -> usize| states.iter().map(|state| of(state)).max().unwrap_or(0);
     let queue = |name, limit, of| Queue { name, used: most(of), limit };
@@ -140,14 +146,15 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
         seconds: histogram(&tally),
     });
     let refusals = sums::refusals(asked).into_iter();
-    let silent = asked.iter().enumerate().filter(|(_, asked)| asked.now.is_none());
     let snapshot = Snapshot {
         addresses: board.addresses(),
         version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
         stage: board.stage().name(),
+        reloading: states.iter().any(|core| core.partition.reloading),
         uptime_seconds: started.elapsed().unwrap_or_default().as_secs_f64(),
         drivers: board.drivers().iter().map(|driver| driver.kind.name()).collect(),
-        silent: silent.map(|(core, _)| core).collect(),
+        silent: board.silent_of(asked),
         requests: requests.collect(),
         operations,
         batches,
