@@ -194,6 +194,8 @@ pub const FEED_NOTICES_MAX: usize = 1024;
 /// A transaction of so many rows is read beside the others, so that those need not wait for it. None of a server's own
 /// is so large.
 pub const FEED_BULK_MIN: usize = COMMIT_BATCH_MAX + 1;
+/// Rows that are no pessoas, such as a table without its checks may have, which one reading of the table names in the log.
+pub const UNFIT_ROWS_NAMED_MAX: usize = 10;
 /// How old the last question may be, from its start, by which memory still answers searches: the contract's second. Once
 /// it is older Postgres is asked.
 pub const FEED_AGE_MAX: Duration = Duration::from_secs(1);

@@ -96,7 +96,7 @@ impl Api {
             }
             Creation::Unavailable(Unavailable::NotStored) => reply
                 .unavailable("the database takes no pessoas at the moment; nothing was stored, try again"),
-            Creation::Unavailable(Unavailable::TimedOut) => reply
+            Creation::Unavailable(Unavailable::TimedOut | Unavailable::Unfit) => reply
                 .unavailable("the database did not answer in time; the pessoa may exist, try again to learn"),
         }
     }
@@ -187,5 +187,8 @@ fn read_unavailable(why: Unavailable) -> &'static str {
     match why {
         Unavailable::NoRoom => "too many reads are waiting, or too many bytes of them; try again",
         Unavailable::NotStored | Unavailable::TimedOut => "the database did not answer in time, try again",
+        Unavailable::Unfit => {
+            "the row with this id cannot be shown as a pessoa until it is mended in the database"
+        }
     }
 }

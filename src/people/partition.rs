@@ -16,7 +16,7 @@ use super::unavailable::Unavailable;
 use super::unproven::{Seen, Unproven};
 use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
 use crate::pessoa::Record;
-use crate::postgres::{Create, Database, Fed, Identity, Learnt, Lines};
+use crate::postgres::{Create, Database, Fed, Identity, Learnt, Lines, Unanswered};
 
 /// What became of a create.
 pub enum Creation {
@@ -224,9 +224,11 @@ impl Partition {
             return Ok(bodies);
         }
         for fetched in join_all(dropped.into_iter().map(|id| self.database.fetch(id))).await {
-            // A row that somebody deleted by hand is no result any more.
-            if let Some(record) = fetched? {
-                bodies.push(record.pessoa.id, &record.json);
+            match fetched {
+                Ok(Some(record)) => bodies.push(record.pessoa.id, &record.json),
+                // A row that somebody deleted by hand, or made unfit to be shown, is no result any more.
+                Ok(None) | Err(Unanswered::Unfit) => {}
+                Err(why) => return Err(why.into()),
             }
         }
         Ok(bodies)

@@ -11,6 +11,8 @@ pub enum Unavailable {
     NotStored,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
+    /// There is such a row, and it is no pessoa: only in the database can it be mended.
+    Unfit,
 }
 
 impl From<Unanswered> for Unavailable {
@@ -19,6 +21,7 @@ impl From<Unanswered> for Unavailable {
             Unanswered::QueueFull => Unavailable::NoRoom,
             Unanswered::NotStored => Unavailable::NotStored,
             Unanswered::TimedOut => Unavailable::TimedOut,
+            Unanswered::Unfit => Unavailable::Unfit,
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Unanswered {
     NotStored,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
+    /// There is such a row, and it is no pessoa.
+    Unfit,
 }
 
 /// Something the database said about its rows, whoever asked.
@@ -154,6 +156,7 @@ impl Database {
         self.reads.push(Job::new(awaited.ticket(), deadline, Question::Row(id)));
         match awaited.await {
             Report::Fetched { found, .. } => Ok(found),
+            Report::Unfit { .. } => Err(Unanswered::Unfit),
             Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a fetch is answered as a fetch"),
         }
@@ -255,6 +258,7 @@ impl Database {
                 Report::Collision { ticket, .. }
                 | Report::Refused { ticket, .. }
                 | Report::NotStored { ticket }
+                | Report::Unfit { ticket }
                 | Report::Unavailable { ticket }
                 | Report::Searched { ticket, .. }
                 | Report::Counted { ticket, .. } => *ticket,

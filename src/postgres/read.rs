@@ -80,7 +80,8 @@ pub(super) async fn run(
 
 /// What Postgres said to a batch.
 struct Read {
-    found: HashMap<Uuid, Box<Record>>,
+    /// `None`: the row is no pessoa.
+    found: HashMap<Uuid, Option<Box<Record>>>,
     rows: u64,
     /// Commits wait for a standby, so a server may answer that is the primary no more.
     may_be_old: bool,
@@ -144,7 +145,11 @@ impl Read {
         for job in jobs {
             if let Some(ticket) = job.ticket.take() {
                 outbox.push(match job.asked {
-                    Question::Row(id) => Report::Fetched { ticket, found: self.found.get(&id).cloned() },
+                    Question::Row(id) => match self.found.get(&id) {
+                        Some(Some(record)) => Report::Fetched { ticket, found: Some(record.clone()) },
+                        Some(None) => Report::Unfit { ticket },
+                        None => Report::Fetched { ticket, found: None },
+                    },
                     Question::Count => Report::Counted { ticket, rows: self.rows },
                 });
             }

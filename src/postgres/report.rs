@@ -35,6 +35,10 @@ pub(super) enum Report {
     Unavailable {
         ticket: Ticket,
     },
+    /// There is such a row, and it is no pessoa.
+    Unfit {
+        ticket: Ticket,
+    },
     Fetched {
         ticket: Ticket,
         found: Option<Box<Record>>,

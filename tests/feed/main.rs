@@ -15,6 +15,7 @@ mod race;
 mod server;
 
 mod crashes;
+mod foreign;
 mod freshness;
 mod histories;
 mod rows;

@@ -51,6 +51,7 @@ const IN_SOURCE: &[(&str, &str)] = &[
     ("createPessoa", "too many creates"),
     ("createPessoa", "a database that takes none"),
     ("Unavailable", "too many reads"),
+    ("Unavailable", "no pessoa"),
     ("NoRoom", "too many connections"),
     ("NoRoom", "a long request"),
     ("NoRoom", "many answers"),

@@ -6,8 +6,8 @@ use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::row::{record, record_at};
-use super::types::{Days, Xid8};
+use super::row::{LeftOut, record};
+use super::types::Xid8;
 use crate::limits::{FEED_BULK_MIN, FEED_TIME_MAX};
 use crate::pessoa::Record;
 use crate::postgres::cursor::{Seen, Unseen};
@@ -199,7 +199,7 @@ impl Session<Feed> {
         Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
     }
 
-    /// Gives every committed row to `each`. Returns what showed them.
+    /// Gives every committed row to `each`, but those that are no pessoas. Returns what showed them.
     pub(in crate::postgres) async fn load(
         &self,
         asked: &Server,
@@ -213,17 +213,19 @@ impl Session<Feed> {
         let copy = self.bounded(client.copy_out(LOAD)).await?;
         let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
         let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
+        let mut left_out = LeftOut::default();
         while let Some(row) = self.bounded(rows.try_next()).await? {
-            let id = row.try_get(0)?;
-            let Days(days) = row.try_get(3)?;
-            each(record(id, row.try_get(1)?, row.try_get(2)?, days, row.try_get(4)?)?).await;
+            match record(&row, 0)? {
+                Ok(record) => each(record).await,
+                Err(unfit) => left_out.add(&unfit),
+            }
         }
         self.bounded(client.batch_execute("COMMIT")).await?;
         Ok(seen)
     }
 
     /// Gives `each` the committed rows of the transactions `unseen`, except those of the transactions `known` and of
-    /// those that are then [`owed`](Seen::owed). Returns what showed them, for the next call.
+    /// those that are then [`owed`](Seen::owed), and those that are no pessoas. Returns what showed them, for the next call.
     pub(in crate::postgres) async fn changes(
         &self,
         asked: &Server,
@@ -237,8 +239,12 @@ impl Session<Feed> {
         let mut rows = std::pin::pin!(self.within(FEED_TIME_MAX, rows).await?);
         let first = self.within(FEED_TIME_MAX, rows.try_next()).await?.ok_or_else(headless)?;
         let seen = seen(&first, asked)?;
+        let mut left_out = LeftOut::default();
         while let Some(row) = self.within(FEED_TIME_MAX, rows.try_next()).await? {
-            each(record_at(&row, CHANGED)?).await;
+            match record(&row, CHANGED)? {
+                Ok(record) => each(record).await,
+                Err(unfit) => left_out.add(&unfit),
+            }
         }
         Ok(seen)
     }
@@ -265,8 +271,12 @@ impl Session<Bulk> {
         if server(&first)?.identity != of {
             return Err(Failure::Lost("another server answered than the one that was asked".to_owned()));
         }
+        let mut left_out = LeftOut::default();
         while let Some(row) = self.bounded(rows.try_next()).await? {
-            each(record_at(&row, OF_BULK)?).await;
+            match record(&row, OF_BULK)? {
+                Ok(record) => each(record).await,
+                Err(unfit) => left_out.add(&unfit),
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use ahash::HashMap;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
-use super::row::record_at;
+use super::row::record;
 use crate::limits::READ_TIME_MAX;
 use crate::pessoa::Record;
 use crate::postgres::failure::Failure;
@@ -34,16 +34,18 @@ impl Statements for Read {
 }
 
 impl Session<Read> {
-    /// The committed rows with these ids.
+    /// The committed rows with these ids; `None` for one that is no pessoa.
     pub(in crate::postgres) async fn fetch(
         &self,
         ids: &[Uuid],
-    ) -> Result<HashMap<Uuid, Box<Record>>, Failure> {
+    ) -> Result<HashMap<Uuid, Option<Box<Record>>>, Failure> {
         let rows = self.bounded(self.client().query(&self.statements().fetch, &[&ids])).await?;
         rows.iter()
             .map(|row| {
-                let record = record_at(row, 0)?;
-                Ok((record.pessoa.id, Box::new(record)))
+                Ok(match record(row, 0)? {
+                    Ok(record) => (record.pessoa.id, Some(Box::new(record))),
+                    Err(unfit) => (unfit.id.expect("it was found by its id"), None),
+                })
             })
             .collect()
     }
