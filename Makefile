@@ -10,7 +10,7 @@ export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps clean
+.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ stress-smoke: deps stress-deps ## The same in 20 s
 	$(call long_build,target/debug/stress-test)
 	$(CARGO) run --locked -p stress-test -- run --name smoke --seconds 20 $(ARGS)
 
+fuzz: fuzz-deps ## Fuzz what reads the bytes of strangers, 30 s for each target (ARGS='TARGET SECONDS': other ones)
+	$(call long_build,target/fuzz)
+	tests/fuzz/run $(ARGS)
+
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -121,6 +125,9 @@ browser-deps:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 		|| ( $(call install,chromium,pages are looked at by a browser) ) || ( $(call install,chromium-browser,it may have another name) ) \
 		|| echo "make: no browser: reports come without pictures, and make live-page fails"
+
+fuzz-deps:
+	@command -v c++ >/dev/null || $(call install,g++,libFuzzer needs a C++ compiler)
 
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps: browser-deps

@@ -26,7 +26,7 @@ impl Drain {
     }
 
     /// From now on answers close their connections.
-    pub(super) fn begin(&self) {
+    pub fn begin(&self) {
         self.stage.set(self.stage.get().max(Stage::Draining));
     }
 

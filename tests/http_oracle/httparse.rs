@@ -8,12 +8,12 @@ use rinha::{
     limits,
 };
 
-use crate::{cases, parse};
+use crate::parse;
 
 /// Where the parser is stricter than httparse, on purpose. There is no class for the other direction: what httparse
 /// refuses, the parser refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Difference {
+pub(super) enum Difference {
     /// httparse takes a bare LF for a line end (RFC 9112 section 2.2: MAY). Two readers that disagree about it see
     /// different requests.
     BareLineFeed,
@@ -52,10 +52,10 @@ impl Difference {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) method: String,
-    target: String,
+    pub(super) target: String,
     minor: u8,
     fields: Vec<(String, Vec<u8>)>,
-    length: usize,
+    pub(super) length: usize,
 }
 
 pub(super) fn read(input: &[u8]) -> Result<Option<Reading>, ::httparse::Error> {
@@ -93,13 +93,13 @@ impl Reading {
             .collect()
     }
 
-    fn keep_alive(&self) -> bool {
+    pub(super) fn keep_alive(&self) -> bool {
         let options = self.members("connection");
         let has = |option: &str| options.iter().any(|found| found == option);
         !has("close") && (self.minor == 1 || has("keep-alive"))
     }
 
-    fn framing(&self) -> Framing {
+    pub(super) fn framing(&self) -> Framing {
         if !self.all("transfer-encoding").is_empty() {
             return Framing::Chunked;
         }
@@ -110,13 +110,13 @@ impl Reading {
         Framing::Length(digits.parse().unwrap_or(usize::MAX))
     }
 
-    fn expect_continue(&self) -> bool {
+    pub(super) fn expect_continue(&self) -> bool {
         let expected = self.members("expect").iter().any(|m| m == "100-continue");
         expected && self.minor == 1 && self.framing() != Framing::Length(0)
     }
 
     /// The differences that the fields and the target justify.
-    fn differences(&self) -> Vec<Difference> {
+    pub(super) fn differences(&self) -> Vec<Difference> {
         let mut found = Vec::new();
         let hosts = self.all("host");
         let wanted = if self.minor == 1 { 1..=1 } else { 0..=1 };
@@ -184,7 +184,7 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 /// The differences that the bytes of a head justify, be it complete or only a part.
-fn differences_of_bytes(input: &[u8], complete: bool) -> Vec<Difference> {
+pub(super) fn differences_of_bytes(input: &[u8], complete: bool) -> Vec<Difference> {
     let mut found = Vec::new();
     if input.starts_with(b"\n") || input.starts_with(b"\r\n\r") || input.starts_with(b"\r\n\n") {
         found.push(Difference::EmptyLines);
@@ -263,7 +263,7 @@ fn agree(head: &Head, reading: &Reading, input: &[u8]) {
 fn every_class_of_difference_occurs() {
     use Difference::*;
     for class in [BareLineFeed, EmptyLines, Target, Host, Length, Coding, Limit] {
-        let shown = cases::cases().iter().any(|(input, _)| {
+        let shown = crate::cases::cases().iter().any(|(input, _)| {
             parse(input).is_err_and(|reject| Difference::of(reject) == Some(class)) && read(input).is_ok()
         });
         assert!(shown, "no case shows {class:?}: is it still a difference?");

@@ -34,6 +34,8 @@ mod text;
 mod trigrams;
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
 
 use apelidos::Apelidos;
