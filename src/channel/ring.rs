@@ -259,7 +259,8 @@ mod tests {
     /// lost wake.
     #[test]
     fn a_sleeper_for_many_misses_no_wake() {
-        const ROUNDS: usize = 100_000;
+        // Miri is a thousand times slower.
+        const ROUNDS: usize = if cfg!(miri) { 50 } else { 100_000 };
         let wanted = |round: usize| 1 + round % 7;
         let (mut sender, mut receiver) = channel(8);
         let received = Arc::new(AtomicUsize::new(0));
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn crosses_threads_in_order_and_ends_when_the_sender_is_gone() {
-        const ITEMS: u32 = 100_000;
+        const ITEMS: u32 = if cfg!(miri) { 200 } else { 100_000 };
         let (mut sender, mut receiver) = channel(64);
         let producer = std::thread::spawn(move || {
             for item in 0..ITEMS {

@@ -8,6 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
+#[cfg(test)]
+mod tests;
+
 /// Names one request; unique among those that are not answered yet.
 pub type Ticket = usize;
 
@@ -57,6 +60,12 @@ impl<K: Copy, A> Tickets<K, A> {
         }
         kind
     }
+
+    /// How many tickets are taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.waiters.borrow().len()
+    }
 }
 
 /// The future of one answer.
@@ -102,38 +111,5 @@ impl<K: Copy, A> Drop for Awaited<'_, K, A> {
                 waiters.remove(self.ticket);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::Tickets;
-
-    #[test]
-    fn an_answer_reaches_who_waits_and_frees_the_ticket() {
-        let tickets = Tickets::with_capacity(0);
-        let (mut one, two) = (tickets.take('a'), tickets.take('b'));
-        let (first, second) = (one.ticket(), two.ticket());
-        assert_ne!(first, second);
-        assert!((&mut one).now_or_never().is_none());
-        assert_eq!(tickets.answer(first, 1), 'a');
-        assert_eq!(one.now_or_never(), Some(1));
-        // The freed ticket is taken again while the other one still waits.
-        assert_eq!(tickets.take('c').ticket(), first);
-        assert_eq!(tickets.answer(second, 2), 'b');
-        assert_eq!(two.now_or_never(), Some(2));
-    }
-
-    #[test]
-    fn an_abandoned_ticket_is_taken_until_it_is_answered() {
-        let tickets = Tickets::with_capacity(0);
-        let abandoned = tickets.take(());
-        let ticket = abandoned.ticket();
-        drop(abandoned);
-        assert_ne!(tickets.take(()).ticket(), ticket, "still under way");
-        tickets.answer(ticket, "late");
-        assert_eq!(tickets.take(()).ticket(), ticket);
     }
 }

@@ -29,6 +29,9 @@ use crate::limits::{
 };
 use crate::pessoa::{Candidate, Record};
 
+#[cfg(test)]
+mod tests;
+
 /// A ring holds every question that its sender may have open, and the sender's answers to all that its receiver may
 /// have open.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);

@@ -12,6 +12,7 @@ use super::proof::Proofs;
 use super::queue::Queue;
 use super::settle::Settling;
 use super::sql;
+use super::table::Table;
 use crate::limits::{COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use crate::pessoa::Record;
 

@@ -17,7 +17,7 @@
 //!
 //! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
 //! `queue`, then `commit`, `read` or `search`. A commit is brought to its answers by `settle`; what a `fault` means for a
-//! row is decided there, and rows that somebody's open transaction holds wait `aside`. The statements in `sql` run on a
+//! row is decided there, the `table` is what it asks, and rows that somebody's open transaction holds wait `aside`. The statements in `sql` run on a
 //! `session` that a `connector` made; a statement without a result is a `failure`. The answer goes back as a `report`
 //! through the `outbox`.
 //!
@@ -45,6 +45,8 @@ mod job;
 mod lookout;
 mod outbox;
 mod own;
+#[cfg(test)]
+pub(crate) mod played;
 mod prepare;
 mod progress;
 mod proof;
@@ -60,6 +62,7 @@ mod settle;
 mod socket;
 mod source;
 mod sql;
+mod table;
 mod thread;
 mod tls;
 

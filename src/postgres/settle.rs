@@ -23,11 +23,13 @@ use super::outbox::Outbox;
 use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
-use super::session::Session;
-use super::sql;
+use super::table::Table;
 use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_LOCK_TIME_MAX};
 use crate::metrics::Count;
 use crate::pessoa::Record;
+
+#[cfg(test)]
+mod tests;
 
 /// Pause before a batch goes again after a deadlock or a serialization failure.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
@@ -52,8 +54,8 @@ struct Part {
 }
 
 /// A batch on its way.
-pub(super) struct Settling<'a> {
-    session: &'a Session<sql::Commit>,
+pub(super) struct Settling<'a, T> {
+    session: &'a T,
     queue: &'a mut Queue<Box<Record>>,
     feed: &'a FeedNotice,
     aside: &'a mut Aside,
@@ -66,14 +68,14 @@ pub(super) struct Settling<'a> {
     settled: Settled,
 }
 
-impl<'a> Settling<'a> {
+impl<'a, T: Table> Settling<'a, T> {
     pub(super) fn new(
-        session: &'a Session<sql::Commit>,
+        session: &'a T,
         queue: &'a mut Queue<Box<Record>>,
         feed: &'a FeedNotice,
         aside: &'a mut Aside,
         counters: &'a Counters,
-    ) -> Settling<'a> {
+    ) -> Settling<'a, T> {
         Settling {
             session,
             queue,
@@ -188,7 +190,7 @@ impl<'a> Settling<'a> {
             Ok(inserted) => inserted,
             Err(failure) => return Err((rows, Fault::of(&failure))),
         };
-        if let Some(warning) = self.session.incoming().take_warning() {
+        if let Some(warning) = self.session.take_warning() {
             tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
             self.counters.warnings.add(1);
             let barrier = self.session.barrier();

@@ -29,7 +29,7 @@ use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_Q
 const JOBS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Reports to one core that can be under way: the answer to each job, the commits of rows whose clients gave up, and
 /// the states of the connections.
-const REPORTS_MAX: usize = JOBS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
+pub(super) const REPORTS_MAX: usize = JOBS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
 
 /// The core's ends of the rings, on their way to the core.
 pub struct Link {
@@ -39,6 +39,10 @@ pub struct Link {
 }
 
 impl Link {
+    pub(super) fn new(jobs: Jobs, reports: ring::Receiver<Report>, counters: Arc<Counters>) -> Link {
+        Link { jobs, reports, counters }
+    }
+
     /// What the thread counts.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
@@ -91,7 +95,7 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link { jobs: Jobs { inserts, reads, searches, open }, reports, counters }, thread))
+    Ok((Link::new(Jobs { inserts, reads, searches, open }, reports, counters), thread))
 }
 
 /// The thread's ends of [`Jobs`].

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use ahash::{HashMap, HashSet};
+use ahash::HashMap;
 use futures_util::future::try_join;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
-use super::types::{Days, StackText, Xid8};
+use super::types::{Days, StackText};
 use crate::limits::COMMIT_LOCK_TIME_MAX;
 use crate::postgres::failure::Failure;
+use crate::postgres::history::Identity;
 use crate::postgres::job::Insert;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
+use crate::postgres::table::{Inserted, Table};
 
 /// True where the statement runs in its own session, which waits for its commits: a pooler in transaction mode may hand
 /// it to a server session with the settings of somebody else. Evaluated once a statement.
@@ -89,16 +91,16 @@ impl Statements for Commit {
     }
 }
 
-/// What one insert committed.
-pub(in crate::postgres) struct Inserted {
-    pub(in crate::postgres) ids: HashSet<Uuid>,
-    /// The insert's transaction; `None` when it inserted nothing.
-    pub(in crate::postgres) tx: Option<Xid8>,
-}
+impl Table for Session<Commit> {
+    fn identity(&self) -> Identity {
+        Session::identity(self)
+    }
 
-impl Session<Commit> {
-    /// Inserts the rows; those whose ids are returned are now committed, if the server said nothing meanwhile.
-    pub(in crate::postgres) async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
+    fn take_warning(&self) -> Option<String> {
+        self.incoming().take_warning()
+    }
+
+    async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
         let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
         let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
         let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
@@ -116,11 +118,7 @@ impl Session<Commit> {
         })
     }
 
-    /// Which id owns each of the rows' apelidos, by rows that are durable: the answer has waited for that.
-    pub(in crate::postgres) async fn holders(
-        &self,
-        rows: &[Insert],
-    ) -> Result<HashMap<Box<str>, Uuid>, Failure> {
+    async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
         let apelidos: Vec<&str> = rows.iter().map(|row| &*row.asked.pessoa.apelido).collect();
         let columns: [&(dyn ToSql + Sync); 2] = [&apelidos, &self.token()];
         // Both are sent at once, in this order.
@@ -139,31 +137,24 @@ impl Session<Commit> {
             .collect()
     }
 
-    /// Returns when all that this session has seen committed is durable.
-    ///
-    /// # Errors
-    ///
-    /// Also a warning, which the server gives when it was told to wait for the standby no longer.
-    pub(in crate::postgres) async fn barrier(&self) -> Result<(), Failure> {
+    async fn barrier(&self) -> Result<(), Failure> {
         let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
         let passed = self.client().query_opt(&self.statements().barrier, &token);
         if self.patiently(passed).await?.is_none() {
             return Err(Failure::Lost(NOT_ITS_OWN.to_owned()));
         }
-        match self.incoming().take_warning() {
+        match self.take_warning() {
             None => Ok(()),
             Some(warning) => Err(Failure::Lost(format!("the wait for the standby was cut short: {warning}"))),
         }
     }
 
-    /// How long a statement may wait for a lock.
-    pub(in crate::postgres) async fn wait_for_locks(&self, time_max: Duration) -> Result<(), Failure> {
+    async fn wait_for_locks(&self, time_max: Duration) -> Result<(), Failure> {
         let set = format!("SET lock_timeout = {}", time_max.as_millis());
         self.bounded(self.client().batch_execute(&set)).await
     }
 
-    /// Whether nobody holds the whole table against inserts.
-    pub(in crate::postgres) async fn table_is_free(&self) -> Result<bool, Failure> {
+    async fn table_is_free(&self) -> Result<bool, Failure> {
         match self.bounded(self.client().batch_execute(TABLE_FREE)).await {
             Ok(()) => Ok(true),
             Err(failure) if failure.undone() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => Ok(false),
