@@ -145,7 +145,9 @@ fn cargo(arguments: &[String]) -> Option<String> {
                 };
                 let filter = own.last().filter(|last| !last.starts_with("--") && last != name);
                 if let Some(filter) = filter
-                    && !contains(Path::new(&place), &format!("fn {filter}"))
+                    && !["fn", "mod"]
+                        .iter()
+                        .any(|kind| contains(Path::new(&place), &format!("{kind} {filter}")))
                 {
                     return Some(format!("{place} has no {filter}"));
                 }
@@ -153,7 +155,7 @@ fn cargo(arguments: &[String]) -> Option<String> {
             None
         }
         "run" => unknown_flag(&place, passed.iter().skip(1).map(String::as_str)),
-        "build" | "bench" | "clippy" | "fmt" => None,
+        "build" | "bench" | "clippy" | "deny" | "fmt" | "fuzz" => None,
         other => Some(format!("cargo {other}: expected a command of cargo that is known here")),
     }
 }
