@@ -100,8 +100,12 @@ fn check(world: &World, (method, target, expected): &(&str, &str, &str)) {
         if *method == "GET" {
             let head = client.ask("HEAD", target, body);
             assert_eq!((head.status, &head.body[..]), (response.status, &b""[..]));
-            for name in ["Content-Length", "Content-Type", "Allow", "Location"] {
-                assert_eq!(head.header(name), response.header(name));
+            for name in ["Content-Type", "Allow", "Location"] {
+                assert_eq!(head.header(name), response.header(name), "{name}");
+            }
+            // The health of another moment may be longer.
+            if !(target.contains("healthz") && response.status == 200) {
+                assert_eq!(head.header("Content-Length"), response.header("Content-Length"));
             }
         }
     }
