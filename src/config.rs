@@ -16,7 +16,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 pub use filter::LogFilter;
 
 use crate::core::{Cores, Machine, Wanted};
-use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN, LIVE_PEERS_MAX};
+use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MAX, CACHE_BYTES_MIN, LIVE_PEERS_MAX};
 use crate::net::Listen;
 use crate::postgres::Source;
 
@@ -214,8 +214,11 @@ impl FromStr for CacheBytes {
         }
         let size: ByteSize = text.parse().map_err(|_| "expected auto or a size such as 256MiB".to_owned())?;
         match usize::try_from(size.as_u64()) {
-            Ok(bytes) if bytes >= CACHE_BYTES_MIN => Ok(CacheBytes::Bytes(bytes)),
-            _ => Err(format!("expected at least {}KiB", CACHE_BYTES_MIN / 1024)),
+            Ok(bytes) if (CACHE_BYTES_MIN..=CACHE_BYTES_MAX).contains(&bytes) => Ok(CacheBytes::Bytes(bytes)),
+            _ => {
+                let (least, most) = (CACHE_BYTES_MIN >> 10, CACHE_BYTES_MAX >> 40);
+                Err(format!("expected at least {least}KiB and at most {most}TiB"))
+            }
         }
     }
 }
@@ -348,6 +351,7 @@ mod tests {
             (&["--driver", "kqueue"], "io_uring"),
             (&["--cache-bytes", "lots"], "expected auto or a size"),
             (&["--cache-bytes", "1KiB"], "expected at least 64KiB"),
+            (&["--cache-bytes", "16EiB"], "at most 4TiB"),
             (&["--log", "rinha=loud"], "expected a level"),
             (&["--log", "bogus"], "nothing here is called bogus"),
             (&["--log-format", "xml"], "json"),

@@ -309,6 +309,8 @@ pub const LOG_FLUSH_TIME_MAX: Duration = Duration::from_millis(300);
 pub const CACHE_BYTES_DEFAULT: usize = 1024 * MIB;
 /// `--cache-bytes` takes no less.
 pub const CACHE_BYTES_MIN: usize = 64 * KIB;
+/// The largest `--cache-bytes`: more than any machine has, and sums with it fit.
+pub const CACHE_BYTES_MAX: usize = 4096 * 1024 * MIB;
 
 // The private Postgres.
 

@@ -18,6 +18,7 @@ use std::process;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use super::account::Account;
@@ -28,6 +29,9 @@ use crate::limits::{EMBEDDED_LOCK_TIME_MAX, EMBEDDED_LOG_BYTES_MAX, EMBEDDED_LOG
 
 /// Mode of the lock file.
 const LOCK_MODE: u32 = 0o600;
+
+/// No link is followed: in a directory of another user it may lead anywhere.
+const OWN_FILE: i32 = libc::O_NOFOLLOW;
 
 /// The parts of one data directory.
 #[derive(Debug, Clone)]
@@ -89,6 +93,7 @@ impl Layout {
             .truncate(false)
             // Who can open it can hold it, and keep the next start from it.
             .mode(LOCK_MODE)
+            .custom_flags(OWN_FILE)
             .open(&path)
             .map_err(unwritable)?;
         file.set_permissions(Permissions::from_mode(LOCK_MODE)).map_err(unwritable)?;
@@ -107,7 +112,7 @@ impl Layout {
     pub(super) fn try_out(&self) -> Result<(), EmbeddedError> {
         let path = self.lock_path();
         let unwritable = |cause| EmbeddedError::unwritable(&path, cause);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        match OpenOptions::new().read(true).write(true).custom_flags(OWN_FILE).open(&path) {
             Ok(file) => drop(self.wait_for_lock(&path, file)?),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(unwritable(cause)),
@@ -282,8 +287,20 @@ impl Log {
             .append(true)
             .create(true)
             .mode(0o600)
+            .custom_flags(OWN_FILE)
             .open(&self.0)
             .map_err(|cause| EmbeddedError::unwritable(&self.0, cause))
+    }
+
+    fn keep_as(&self, kept: &Path) -> io::Result<()> {
+        match fs::remove_file(kept) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut log = OpenOptions::new().read(true).write(true).custom_flags(OWN_FILE).open(&self.0)?;
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(kept)?;
+        io::copy(&mut log, &mut new)?;
+        log.set_len(0)
     }
 
     /// Keeps a full log as `postgres.log.1` and begins again: the two never hold much more than twice the bound.
@@ -292,9 +309,7 @@ impl Log {
             return;
         }
         let kept = self.0.with_extension("log.1");
-        let moved =
-            fs::copy(&self.0, &kept).and_then(|_| OpenOptions::new().write(true).open(&self.0)?.set_len(0));
-        if let Err(error) = moved {
+        if let Err(error) = self.keep_as(&kept) {
             tracing::warn!(log = %self.0.display(), %error, "the log of Postgres could not be shortened");
         }
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::address::Listen;
@@ -122,9 +123,12 @@ impl Lock {
     /// Takes the lock of a socket's path.
     fn of(socket: &Path) -> io::Result<Lock> {
         let path = Lock::path(socket);
+        let began = Instant::now();
         loop {
-            let file =
-                File::options().write(true).create(true).truncate(false).mode(LOCK_MODE).open(&path)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(false).mode(LOCK_MODE);
+            // A link would lead to somebody else's file, and a pipe would wait for its reader.
+            let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
             let file =
                 Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
                     Errno::EWOULDBLOCK => io::ErrorKind::AddrInUse.into(),
@@ -134,6 +138,9 @@ impl Lock {
             let metadata = file.metadata()?;
             if device_and_inode(&path).is_ok_and(|found| found == (metadata.dev(), metadata.ino())) {
                 return Ok(Lock { _file: file, path, stays: false });
+            }
+            if began.elapsed() > BIND_TIME_MAX {
+                return Err(io::ErrorKind::AddrInUse.into());
             }
         }
     }
@@ -337,13 +344,45 @@ fn is_listened_on(path: &Path) -> io::Result<bool> {
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(true),
-        Err(error) => Ok(error.kind() == io::ErrorKind::WouldBlock),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(true),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            // Of another kind, or of a user whose sockets are not ours: nobody knows that it is stale.
+            _ => Err(io::Error::new(
+                error.kind(),
+                format!("a socket is there that may be somebody's: {error}"),
+            )),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_of_another_kind_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dgram");
+        let _theirs = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let listen: Listen = format!("unix:{}", path.display()).parse().unwrap();
+        let Err(error) = Bound::bind(&listen, 0) else { panic!("somebody's socket was replaced") };
+        assert!(error.contains("may be somebody's"), "{error}");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_lock_is_a_file_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let listen: Listen = format!("unix:{}/x.sock", directory.path().display()).parse().unwrap();
+        let (lock, target) = (directory.path().join("x.sock.lock"), directory.path().join("target"));
+        std::os::unix::fs::symlink(&target, &lock).unwrap();
+        assert!(Bound::bind(&listen, 0).is_err(), "a link was followed");
+        assert!(!target.exists());
+        fs::remove_file(&lock).unwrap();
+        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Bound::bind(&listen, 0).is_err(), "a pipe was taken for a lock");
+    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {

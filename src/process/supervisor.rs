@@ -18,6 +18,8 @@ use crate::limits::{NOTIFY_STATUS_BYTES_MAX, START_EXTENSION};
 
 /// How often a start says how far it is.
 const START_PERIOD: Duration = Duration::from_secs(1);
+/// Signs of life are no more frequent, however impatient a supervisor is.
+const WATCHDOG_PERIOD_MIN: Duration = Duration::from_millis(50);
 /// How many signs of life there are in the time after which a server without any is killed.
 const SIGNS_OF_LIFE: u32 = 3;
 
@@ -136,9 +138,10 @@ impl Told {
     /// When the next sign of life is due; `None`: nobody waits for any.
     fn period(&self) -> Option<Duration> {
         let state = self.lock();
-        let of_watchdog = self.watchdog.map(|time| time / SIGNS_OF_LIFE);
+        let of_watchdog = self.watchdog.map(|time| (time / SIGNS_OF_LIFE).max(WATCHDOG_PERIOD_MIN));
         match state.stage {
-            Stage::Starting => Some(START_PERIOD),
+            // The first sign of life follows the start as soon as all others follow each other.
+            Stage::Starting => Some(of_watchdog.map_or(START_PERIOD, |period| period.min(START_PERIOD))),
             Stage::Ready | Stage::Stopping if state.unsent.is_some() => Some(START_PERIOD),
             Stage::Ready | Stage::Stopping => of_watchdog,
         }

@@ -201,3 +201,25 @@ fn installed_and_taken_away() {
     assert_eq!(files(host.path()), BTreeSet::from([at("opt/etc/rinha/rinha.env")]));
     assert_eq!(fs::read_to_string(at("opt/etc/rinha/rinha.env")).expect("a file"), "LOG=debug\n");
 }
+
+/// What would stand in a unit in another form is refused before anything is written.
+#[test]
+fn odd_places_are_refused() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let host = tempfile::tempdir().expect("a directory");
+    for (name, value) in [
+        ("PREFIX", "/opt/a&b"),
+        ("PREFIX", "/opt/a|b"),
+        ("PREFIX", "/opt/my app"),
+        ("PREFIX", "opt"),
+        ("SYSCONFDIR", "/etc/%h"),
+    ] {
+        let mut command = Command::new("tools/install");
+        command.current_dir(&root).arg("install").env(name, value).env("DESTDIR", host.path());
+        let output = command.output().expect("tools/install");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{value}: {said}");
+        assert!(said.contains("expected an absolute path"), "{said}");
+    }
+    assert_eq!(files(host.path()), BTreeSet::new());
+}
