@@ -258,21 +258,22 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory and its missing ancestors. Those that root makes may be entered by everyone, whatever the umask
-/// says, because another user has to get to the cluster inside.
+/// says, because another user has to get to the cluster inside. Each name is synced: a filesystem need not keep a
+/// directory in a power cut, with all that was synced in it, if the one above it was not.
 fn create_reachable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent()
-        && !parent.as_os_str().is_empty()
-    {
-        create_reachable(parent)?;
-    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_reachable(parent)?;
     fs::create_dir(path)?;
     if geteuid().is_root() {
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
-    Ok(())
+    File::open(parent)?.sync_all()
 }
 
 /// The log of initdb and Postgres.
