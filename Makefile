@@ -10,7 +10,7 @@ export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps clean
+.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz torture torture-lies power lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps torture-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,17 @@ fuzz: fuzz-deps ## Fuzz what reads the bytes of strangers, 30 s for each target 
 	$(call long_build,target/fuzz)
 	tests/fuzz/run $(ARGS)
 
+torture: deps torture-deps ## Real servers and a real Postgres under faults drawn from a seed (ARGS='--seconds 300 --seed 7'; ARGS=--help: more)
+	$(CARGO) build --locked -p rinha -p torture
+	target/debug/torture $(ARGS)
+
+torture-lies: deps torture-deps ## Servers that lie: each must be caught by the same within a minute
+	$(CARGO) build --locked -p rinha -p torture -p lies
+	target/debug/torture --lies $(ARGS)
+
+power: deps ## Power cuts below the database, by seed (ARGS='--seconds N --seed S'; needs root and /dev/fuse)
+	tests/power/run $(ARGS)
+
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -128,6 +139,10 @@ browser-deps:
 
 fuzz-deps:
 	@command -v c++ >/dev/null || $(call install,g++,libFuzzer needs a C++ compiler)
+
+torture-deps: local-deps
+	@command -v strace >/dev/null || $(call install,strace,it makes an fsync slow)
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || $(call install,libfaketime,it sets the clock of one program)
 
 # Where no container engine answers, the stress test runs plain processes, which need `local-deps`.
 stress-deps: browser-deps

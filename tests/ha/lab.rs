@@ -197,7 +197,7 @@ impl Lab {
         let prefix = format!("{:x}.{}", self.seed & 0xFFFF_FFFF, self.runs);
         let addresses = self.addresses();
         let table = self.table();
-        let mut before = Before { rows: table.len(), apelidos: self.sent.clone() };
+        let mut before = Before { rows: table.len(), apelidos: self.sent.clone(), ..Before::default() };
         before.apelidos.extend(table.iter().map(|row| row["apelido"].as_str().expect("a text").to_owned()));
         let epoch = Instant::now();
         let (known, mut history) = self.seed_known(&prefix, epoch);

@@ -4,10 +4,11 @@
 //!
 //! [`lab`] is what is up, with a [`pooler`]; [`clients`] ask and write down; [`engine`] measures what no server could have had; [`faults`]
 //! are what happens; `history`, in the support directory, judges; [`report`] is the table in the end. [`judge`] are the
-//! judge's own tests, which need nothing.
+//! report's own tests, which need nothing; those of the judge are in `tests/torture`.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 
+#[path = "../support/clients.rs"]
 mod clients;
 #[path = "../support/cluster.rs"]
 mod cluster;

@@ -4,13 +4,14 @@
 //!
 //! The rules are the contract's. A `201` is in the table in the end, with its content, and was the only one for its
 //! apelido. An id that was shown once is never `404` later. A `422` names an apelido that the table has in the end, and
-//! that somebody could have taken before. A search shows what was acknowledged a second before it. The count is between
-//! what was acknowledged before it and what was sent before its end. Nothing is in the table that nobody sent, or of
+//! that somebody could have taken before. A search shows what the same instance acknowledged before it, and others a second
+//! before it. The count is between what was acknowledged before it and what was sent before its end, and never falls where
+//! the database keeps all that it shows. Nothing is in the table that nobody sent, or of
 //! which it was said that nothing was stored. `503` says nothing and so is never a lie.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -18,10 +19,19 @@ use serde_json::Value;
 
 use crate::load::Pessoa;
 
+#[path = "rules.rs"]
+mod rules;
+
+#[allow(unused_imports, reason = "each test file uses its own part of this")]
+pub(crate) use rules::{at_rest, judge, longest_gap};
+
 /// A search that starts so long after a `201` shows the pessoa, on whichever instance.
 pub(crate) const FRESH_MAX: Duration = Duration::from_secs(1);
 /// Clients write down the end of an answer a moment after it came, and the begin of a question a moment before.
 pub(crate) const CLOCK_SLACK: Duration = Duration::from_millis(50);
+
+/// At rest every question is answered within this time, on a machine that may be busy with something else.
+pub(crate) const REST_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +84,47 @@ pub(crate) struct Entry {
     pub(crate) told: Told,
 }
 
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { instance, began, ended, asked, told } = self;
+        write!(f, "{began:.6?} to {ended:.6?} at instance {instance}: {asked}: ")?;
+        match (asked, told) {
+            (Asked::Create(pessoa), Told::Created { id, body }) if *body == pessoa.shown(id) => {
+                write!(f, "201 {id}, as sent")
+            }
+            _ => told.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asked::Create(pessoa) => write!(f, "POST {}", pessoa.body()),
+            Asked::Get { id, .. } => write!(f, "GET {id}"),
+            Asked::Search { apelido } => write!(f, "search {apelido}"),
+            Asked::Count => f.write_str("count"),
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Created { id, body } => write!(f, "201 {id} {body}"),
+            Told::Refused => f.write_str("422"),
+            Told::Found(body) => write!(f, "200 {body}"),
+            Told::Absent => f.write_str("404"),
+            Told::List(list) => write!(f, "200 {}", Value::from(list.clone())),
+            Told::Number(number) => write!(f, "200 {number}"),
+            Told::Nothing => f.write_str("nothing was stored"),
+            Told::Unavailable => f.write_str("unavailable"),
+            Told::Lost => f.write_str("lost"),
+            Told::Other(status, text) => write!(f, "{status} {text}"),
+        }
+    }
+}
+
 /// Something that a client was told and that is not so, or a row that must not be there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lie {
@@ -97,6 +148,8 @@ pub(crate) enum Lie {
     StoredAllTheSame,
     /// A row that nobody sent.
     Stranger,
+    /// At rest: no answer, one that says nothing, or one that took its time.
+    NotAtRest,
     /// A status that no rule allows.
     Unexpected,
 }
@@ -104,13 +157,20 @@ pub(crate) enum Lie {
 /// What the judge found.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// Each lie, with what a person needs to find it in the history.
+    /// Each lie, with why it is one and the operations that prove it, a line each.
     pub(crate) lies: Vec<(Lie, String)>,
+    /// The oldest 201 that a search on another instance did not show, at the search's begin.
+    pub(crate) stalest: Duration,
 }
 
 impl Verdict {
-    fn accuse(&mut self, lie: Lie, evidence: impl fmt::Display) {
-        self.lies.push((lie, evidence.to_string()));
+    /// `proof` are the operations without which it would be no lie.
+    fn accuse<'a>(&mut self, lie: Lie, why: impl fmt::Display, proof: impl IntoIterator<Item = &'a Entry>) {
+        let mut evidence = why.to_string();
+        for entry in proof {
+            evidence.push_str(&format!("\n         {entry}"));
+        }
+        self.lies.push((lie, evidence));
     }
 
     /// How many of one kind.
@@ -128,254 +188,36 @@ impl Verdict {
         self.lies.len() - self.lost()
     }
 
-    /// Each kind with its number and a few examples.
+    /// Each kind with its number and a few examples, each with its proof.
     pub(crate) fn explain(&self) -> String {
         const EXAMPLES: usize = 3;
+        self.explain_with(EXAMPLES)
+    }
+
+    /// Each kind with its number and so many examples, each with its proof.
+    pub(crate) fn explain_with(&self, examples: usize) -> String {
         let mut kinds: BTreeMap<&Lie, Vec<&str>> = BTreeMap::new();
         for (lie, evidence) in &self.lies {
             kinds.entry(lie).or_default().push(evidence);
         }
-        let lines = kinds.iter().map(|(lie, evidence)| {
-            let examples: Vec<&str> = evidence.iter().take(EXAMPLES).copied().collect();
-            format!("   {lie:?}: {}, such as {}\n", evidence.len(), examples.join("; "))
-        });
-        lines.collect()
+        let mut lines = String::new();
+        for (lie, evidence) in kinds {
+            lines.push_str(&format!("   {lie:?}: {}, such as\n", evidence.len()));
+            for example in evidence.iter().take(examples) {
+                lines.push_str(&format!("      {example}\n"));
+            }
+        }
+        lines
     }
 }
 
-/// What was there before the history began: how many rows, and their apelidos.
+/// What the judge must know besides: what was there before the history began, and what kind of place it was.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
     pub(crate) rows: usize,
     pub(crate) apelidos: HashSet<String>,
-}
-
-/// Holds a history against the table as it is in the end: each row as the API would show it.
-pub(crate) fn judge(history: &[Entry], table: &[Value], before: &Before) -> Verdict {
-    let mut verdict = Verdict::default();
-    let rows: HashMap<&str, &Value> = table.iter().map(|row| (text(row, "apelido"), row)).collect();
-    let ids: HashSet<&str> = table.iter().map(|row| text(row, "id")).collect();
-    if ids.len() < table.len() || rows.len() < table.len() {
-        verdict.accuse(Lie::SecondWinner, "the table has an id or an apelido twice");
-    }
-    let stories = Stories::of(history);
-    creates(&mut verdict, &stories, &rows);
-    refusals(&mut verdict, &stories, &rows, before);
-    strangers(&mut verdict, &stories, table, before);
-    reads(&mut verdict, history, &stories, &ids);
-    counts(&mut verdict, history, &stories, before, table);
-    verdict
-}
-
-fn text<'a>(pessoa: &'a Value, member: &str) -> &'a str {
-    pessoa[member].as_str().unwrap_or_default()
-}
-
-/// The history in the orders in which the rules look at it.
-struct Stories<'a> {
-    /// The creates of each apelido.
-    creates: HashMap<&'a str, Vec<(&'a Pessoa, &'a Entry)>>,
-    /// When an id was first shown, and how.
-    shown: HashMap<&'a str, Duration>,
-    /// Each 201: its id, when it came, what was sent.
-    acknowledged: HashMap<&'a str, (&'a str, Duration, &'a Pessoa)>,
-}
-
-impl<'a> Stories<'a> {
-    fn of(history: &'a [Entry]) -> Stories<'a> {
-        let mut stories =
-            Stories { creates: HashMap::new(), shown: HashMap::new(), acknowledged: HashMap::new() };
-        for entry in history {
-            if let Asked::Create(pessoa) = &entry.asked {
-                stories.creates.entry(&pessoa.apelido).or_default().push((pessoa, entry));
-                if let Told::Created { id, .. } = &entry.told {
-                    stories.acknowledged.insert(&pessoa.apelido, (id, entry.ended, pessoa));
-                }
-            }
-            let ids: Vec<&str> = match &entry.told {
-                Told::Created { id, .. } => vec![id],
-                Told::Found(body) => vec![text(body, "id")],
-                Told::List(list) => list.iter().map(|body| text(body, "id")).collect(),
-                _ => Vec::new(),
-            };
-            for id in ids {
-                let since = stories.shown.entry(id).or_insert(entry.ended);
-                *since = (*since).min(entry.ended);
-            }
-        }
-        stories
-    }
-}
-
-/// Every 201 is in the table with its content, and was the only one.
-fn creates(verdict: &mut Verdict, stories: &Stories, rows: &HashMap<&str, &Value>) {
-    for (apelido, creates) in &stories.creates {
-        let mut winner: Option<&str> = None;
-        for (pessoa, entry) in creates {
-            match &entry.told {
-                Told::Created { id, body } => {
-                    if winner.is_some() {
-                        verdict.accuse(Lie::SecondWinner, format!("{apelido} as {id} at {:?}", entry.ended));
-                    }
-                    winner = Some(id);
-                    let expected = pessoa.shown(id);
-                    if *body != expected {
-                        verdict.accuse(Lie::Changed, format!("201 of {apelido}: {body}"));
-                    }
-                    match rows.get(apelido) {
-                        Some(row) if **row == expected => {}
-                        Some(row) if text(row, "id") == id => {
-                            verdict.accuse(Lie::Changed, format!("the row of {apelido}: {row}"));
-                        }
-                        other => verdict.accuse(
-                            Lie::Lost,
-                            format!(
-                                "{apelido} as {id}, by {} at {:?}; there is {other:?}",
-                                entry.instance, entry.ended
-                            ),
-                        ),
-                    }
-                }
-                Told::Refused | Told::Nothing | Told::Unavailable | Told::Lost => {}
-                other => verdict.accuse(Lie::Unexpected, format!("POST of {apelido}: {other:?}")),
-            }
-        }
-    }
-}
-
-/// A 422 names an apelido that the table has, and that another create could have taken before the answer.
-fn refusals(verdict: &mut Verdict, stories: &Stories, rows: &HashMap<&str, &Value>, before: &Before) {
-    for (apelido, creates) in &stories.creates {
-        for (at, (_, entry)) in creates.iter().enumerate() {
-            if entry.told != Told::Refused {
-                continue;
-            }
-            let taken = before.apelidos.contains(*apelido)
-                || creates.iter().enumerate().any(|(other, (_, rival))| {
-                    let may_have_stored =
-                        matches!(rival.told, Told::Created { .. } | Told::Unavailable | Told::Lost);
-                    other != at && may_have_stored && rival.began < entry.ended
-                });
-            if !taken || !rows.contains_key(apelido) {
-                let there = if taken { "nobody has it in the end" } else { "nobody could have it" };
-                verdict.accuse(
-                    Lie::WrongRefusal,
-                    format!("{apelido} by {} at {:?}: {there}", entry.instance, entry.ended),
-                );
-            }
-        }
-    }
-}
-
-/// Nothing is there that was not sent as it is there.
-fn strangers(verdict: &mut Verdict, stories: &Stories, table: &[Value], before: &Before) {
-    for row in table {
-        let apelido = text(row, "apelido");
-        if before.apelidos.contains(apelido) {
-            continue;
-        }
-        let Some(creates) = stories.creates.get(apelido) else {
-            verdict.accuse(Lie::Stranger, row);
-            continue;
-        };
-        let id = text(row, "id");
-        if creates.iter().all(|(_, entry)| matches!(entry.told, Told::Nothing | Told::Refused)) {
-            verdict.accuse(Lie::StoredAllTheSame, row);
-        } else if creates.iter().all(|(pessoa, _)| pessoa.shown(id) != *row) {
-            verdict.accuse(Lie::Changed, format!("nobody sent this: {row}"));
-        }
-    }
-}
-
-fn reads(verdict: &mut Verdict, history: &[Entry], stories: &Stories, ids: &HashSet<&str>) {
-    let by_id: HashMap<&str, &Pessoa> =
-        stories.acknowledged.values().map(|(id, _, pessoa)| (*id, *pessoa)).collect();
-    for entry in history {
-        let when = format!("by {} from {:?} to {:?}", entry.instance, entry.began, entry.ended);
-        let mut shown = |body: &Value| {
-            let id = text(body, "id");
-            if !ids.contains(id) {
-                // A 201 whose row is lost is told as that.
-                if !by_id.contains_key(id) {
-                    verdict.accuse(Lie::Vanished, format!("{body} {when}"));
-                }
-            } else if by_id.get(id).is_some_and(|pessoa| pessoa.shown(id) != *body) {
-                verdict.accuse(Lie::Changed, format!("{body} {when}"));
-            }
-        };
-        match (&entry.asked, &entry.told) {
-            (Asked::Get { id, .. }, Told::Found(body)) => {
-                shown(body);
-                if text(body, "id") != id {
-                    verdict.accuse(Lie::Changed, format!("GET of {id}: {body} {when}"));
-                }
-            }
-            (Asked::Get { id, .. }, Told::Absent) => {
-                if stories.shown.get(id.as_str()).is_some_and(|since| *since < entry.began) {
-                    verdict.accuse(Lie::WrongAbsence, format!("{id} {when}"));
-                }
-            }
-            (Asked::Search { apelido }, Told::List(list)) => {
-                list.iter().for_each(&mut shown);
-                let due = stories.acknowledged.get(apelido.as_str());
-                let due = due.filter(|(_, since, _)| *since + FRESH_MAX + CLOCK_SLACK < entry.began);
-                if let Some((id, since, _)) = due
-                    && list.iter().all(|body| text(body, "id") != *id)
-                {
-                    verdict.accuse(Lie::StaleSearch, format!("{apelido}, 201 at {since:?}, {when}"));
-                }
-            }
-            (Asked::Create(_), _)
-            | (Asked::Count, Told::Number(_))
-            | (_, Told::Unavailable | Told::Nothing | Told::Lost) => {}
-            (asked, told) => verdict.accuse(Lie::Unexpected, format!("{asked:?}: {told:?} {when}")),
-        }
-    }
-}
-
-/// A count is no less than what was acknowledged before it, and no more than what was sent before its end.
-fn counts(verdict: &mut Verdict, history: &[Entry], stories: &Stories, before: &Before, table: &[Value]) {
-    let mut acknowledged: Vec<Duration> = stories.acknowledged.values().map(|(_, at, _)| *at).collect();
-    acknowledged.sort();
-    let sent = stories.creates.values();
-    let mut sent: Vec<Duration> =
-        sent.filter_map(|creates| creates.iter().map(|(_, entry)| entry.began).min()).collect();
-    sent.sort();
-    // What an earlier history left in doubt may have come since.
-    let old =
-        table.iter().filter(|row| before.apelidos.contains(text(row, "apelido"))).count().max(before.rows);
-    for entry in history {
-        if let Told::Number(number) = entry.told {
-            let least = before.rows + acknowledged.partition_point(|at| *at < entry.began);
-            let most = old + sent.partition_point(|at| *at < entry.ended);
-            if number < least || number > most {
-                verdict.accuse(
-                    Lie::WrongCount,
-                    format!(
-                        "{number}, expected {least} to {most}, by {} at {:?}",
-                        entry.instance, entry.ended
-                    ),
-                );
-            }
-        }
-    }
-}
-
-/// The longest time within `from..to` in which nothing of `times` falls: its begin and its end.
-pub(crate) fn longest_gap(
-    times: impl IntoIterator<Item = Duration>,
-    from: Duration,
-    to: Duration,
-) -> (Duration, Duration) {
-    let mut times: Vec<Duration> = times.into_iter().filter(|at| *at > from && *at < to).collect();
-    times.sort();
-    let mut longest = (from, from);
-    let mut last = from;
-    for at in times.into_iter().chain([to]) {
-        if at - last > longest.1 - longest.0 {
-            longest = (last, at);
-        }
-        last = at;
-    }
-    longest
+    /// The database is one that keeps what it has shown to anybody, acknowledged or not: a count never falls.
+    pub(crate) counts_never_fall: bool,
+    /// Instances that are balancers: one question goes here and the next one there.
+    pub(crate) balancers: Vec<usize>,
 }

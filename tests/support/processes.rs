@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -56,6 +57,54 @@ pub(crate) fn kill_family(postmaster: i32) {
         send(pid, Signal::SIGKILL);
     }
     wait_until("the end of all Postgres processes", || family.iter().all(|&pid| !runs(pid)));
+}
+
+/// All that a process started, and what that started, and so on: those that run.
+pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for process in fs::read_dir("/proc").expect("/proc").flatten() {
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid
+            && let Some((state, parent)) = state_and_parent(pid)
+            && !matches!(state, 'Z' | 'X')
+        {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found: Vec<i32> = Vec::new();
+    let mut open = vec![ancestor];
+    while let Some(pid) = open.pop() {
+        let own = children.remove(&pid).unwrap_or_default();
+        found.extend(&own);
+        open.extend(own);
+    }
+    found
+}
+
+/// SIGKILL to all that a process started, at once: none of them sees another one end.
+pub(crate) fn kill_descendants(ancestor: i32) {
+    let mut stopped = Vec::new();
+    loop {
+        let now = descendants(ancestor);
+        if now.iter().all(|pid| stopped.contains(pid)) {
+            break;
+        }
+        for &pid in &now {
+            send(pid, Signal::SIGSTOP);
+        }
+        stopped = now;
+    }
+    for pid in stopped {
+        send(pid, Signal::SIGKILL);
+    }
+}
+
+/// SIGKILL to a process and all its descendants.
+pub(crate) fn kill_tree(pid: u32) {
+    let pid = i32::try_from(pid).expect("a pid of Linux fits an i32");
+    send(pid, Signal::SIGSTOP);
+    kill_descendants(pid);
+    send(pid, Signal::SIGKILL);
 }
 
 /// Stopped processes; they go on when this is dropped.

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,20 @@ const READ_TIME_MAX: Duration = Duration::from_secs(20);
 /// The binary under test: this build's, or the one that `RINHA_TEST_BINARY` names.
 pub(crate) fn binary() -> Command {
     let other = std::env::var_os("RINHA_TEST_BINARY").filter(|path| !path.is_empty());
-    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_rinha").into()));
+    program(other.map_or_else(|| beside("rinha"), PathBuf::from))
+}
+
+/// A program of this build. Cargo tells its place to the tests of the server's own package only; other programs lie beside it.
+fn beside(name: &str) -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_rinha") {
+        Some(path) => Path::new(path).with_file_name(name),
+        None => std::env::current_exe().expect("this program's path").with_file_name(name),
+    }
+}
+
+/// A server that is this program.
+pub(crate) fn program(path: PathBuf) -> Command {
+    let mut command = Command::new(path);
     // What the machine's environment says must not decide a test.
     for name in [
         "LISTEN",
@@ -339,7 +352,8 @@ impl Connection {
         &self.buffer
     }
 
-    fn set_read_timeout(&self, time: Duration) {
+    /// How long an answer is waited for from now on.
+    pub(crate) fn set_read_timeout(&self, time: Duration) {
         let set = match &self.stream {
             Stream::Tcp(stream) => stream.set_read_timeout(Some(time)),
             Stream::Unix(stream) => stream.set_read_timeout(Some(time)),

@@ -1,5 +1,7 @@
 //! Clients of every kind at every instance, who write down what they asked and what they were told.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rinha::limits::BALANCER_TIME_MAX;
 use serde_json::Value;
 
 use crate::history::{Asked, Entry, FRESH_MAX, Told};
@@ -22,6 +25,10 @@ const CREATE_PAUSE: Duration = Duration::from_millis(8);
 const RACE_PERIOD: Duration = Duration::from_millis(50);
 const READ_PAUSE: Duration = Duration::from_millis(5);
 const LOOK_PAUSE: Duration = Duration::from_millis(60);
+/// One in so many new pessoas is searched for at once where it was created.
+const OWN_SEARCHES: usize = 4;
+/// A client hangs up later than a balancer does, and no server answers later than that.
+const PATIENCE: Duration = BALANCER_TIME_MAX.saturating_add(Duration::from_secs(1));
 /// Before the same pessoa is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The first text of an answer that says so (the contract's `detail`).
@@ -36,9 +43,11 @@ struct Shared {
     stop: AtomicBool,
     /// 201s of each instance.
     acknowledged: Vec<AtomicUsize>,
-    /// When a pessoa was acknowledged, and its apelido and id.
-    recent: Mutex<Vec<(Duration, String, String)>>,
+    recent: Recent,
 }
+
+/// When a pessoa was acknowledged, and its apelido and id: what others look for.
+pub(crate) type Recent = Arc<Mutex<Vec<(Duration, String, String)>>>;
 
 /// Clients at work; stopped when dropped.
 pub(crate) struct Clients {
@@ -61,7 +70,7 @@ impl Clients {
             known,
             stop: AtomicBool::new(false),
             acknowledged: instances.iter().map(|_| AtomicUsize::new(0)).collect(),
-            recent: Mutex::new(Vec::new()),
+            recent: Recent::default(),
         });
         let mut clients = Vec::new();
         for instance in 0..instances.len() {
@@ -86,6 +95,11 @@ impl Clients {
     /// How many 201s each instance gave so far.
     pub(crate) fn acknowledged(&self) -> Vec<usize> {
         self.shared.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// For whoever else creates: what is put here is looked for.
+    pub(crate) fn recent(&self) -> Recent {
+        Arc::clone(&self.shared.recent)
     }
 
     /// What all of them asked and were told.
@@ -151,6 +165,10 @@ impl Client {
             if let Some(Entry { told: Told::Created { id, .. }, .. }) = self.entries.last() {
                 let id = id.clone();
                 self.get((instance + 1 + number % (instances - 1)) % instances, &id, false);
+                // Memory of the instance that said 201 has it too.
+                if number % OWN_SEARCHES == 0 {
+                    self.search(instance, pessoa.apelido);
+                }
             }
             thread::sleep(CREATE_PAUSE);
         }
@@ -191,20 +209,16 @@ impl Client {
             // The newest that a search must find; else any.
             let due = recent.partition_point(|(at, _, _)| *at + FRESH_MAX * 11 / 10 < now);
             let chosen = match number % 6 {
+                // It need not be found yet: how old such a one gets is told.
+                0 => recent.last().cloned(),
                 _ if due == 0 => None,
-                0 | 1 => recent.get(due - 1).cloned(),
+                1 => recent.get(due - 1).cloned(),
                 _ => recent.get(self.random.random_range(0..due)).cloned(),
             };
             drop(recent);
             match (number % 3, chosen) {
                 (0 | 1, Some((_, apelido, _))) => {
-                    self.ask(
-                        instance,
-                        "GET",
-                        &format!("/pessoas?t={apelido}"),
-                        "",
-                        Asked::Search { apelido },
-                    );
+                    self.search(instance, apelido);
                 }
                 (_, Some((_, _, id))) if number % 6 == 2 => {
                     self.get(instance, &id, false);
@@ -215,6 +229,10 @@ impl Client {
             }
             thread::sleep(LOOK_PAUSE);
         }
+    }
+
+    fn search(&mut self, instance: usize, apelido: String) {
+        self.ask(instance, "GET", &format!("/pessoas?t={apelido}"), "", Asked::Search { apelido });
     }
 
     fn get(&mut self, instance: usize, id: &str, known: bool) {
@@ -246,6 +264,7 @@ impl Client {
         else {
             return Told::Nothing;
         };
+        connection.set_read_timeout(PATIENCE);
         match connection.try_ask(method, target, body) {
             Ok(response) => {
                 if response.header("Connection") != Some("close") {

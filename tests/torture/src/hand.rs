@@ -1,0 +1,72 @@
+//! Rows that somebody puts in by hand, past every server: found like any other.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::beside::Session;
+use crate::clients::Recent;
+use crate::history::{Asked, Entry, Told};
+use crate::lab::INSTANCES;
+use crate::load::Pessoa;
+
+/// Between two rows.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How long one may take: it may meet a locked table, or a Postgres that is stopped.
+const INSERT_TIME_MAX: Duration = Duration::from_secs(5);
+/// In the history it is an instance of its own.
+const INSTANCE: usize = INSTANCES + 1;
+
+/// The hand at work.
+pub(crate) struct Hand {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Entry>>,
+}
+
+impl Hand {
+    pub(crate) fn start(session: Session, seed: u64, recent: Recent, epoch: Instant) -> Hand {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut entries = Vec::new();
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let pessoa = Pessoa::named(&format!("{:x}.h{number}.", seed & 0xFFFF));
+                let began = epoch.elapsed();
+                let told = insert(&session, &pessoa);
+                let ended = epoch.elapsed();
+                if let Told::Created { id, .. } = &told {
+                    let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+                    recent.push((ended, pessoa.apelido.clone(), id.clone()));
+                }
+                entries.push(Entry { instance: INSTANCE, began, ended, asked: Asked::Create(pessoa), told });
+                thread::sleep(PAUSE);
+            }
+            entries
+        });
+        Hand { stop, thread }
+    }
+
+    /// What it put in, and what became of it.
+    pub(crate) fn finish(self) -> Vec<Entry> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Whatever Postgres says but that it is done, it may be done.
+fn insert(session: &Session, pessoa: &Pessoa) -> Told {
+    let Pessoa { apelido, nome, nascimento, .. } = pessoa;
+    let statement = format!(
+        "insert into pessoas (id, apelido, nome, nascimento) \
+         values (gen_random_uuid(), '{apelido}', '{nome}', '{nascimento}') returning id"
+    );
+    match session.run(&statement, INSERT_TIME_MAX) {
+        Ok(ids) if !ids.is_empty() => Told::Created { body: pessoa.shown(&ids[0]), id: ids[0].clone() },
+        _ => Told::Lost,
+    }
+}

@@ -1,0 +1,77 @@
+//! Every lie is told by a server that was built for it, and must be caught; and where none is told, none may be found.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::faults::{FAULTS, Fault};
+use crate::lab::{Subject, beside};
+use crate::plan::Plan;
+use crate::run::run;
+
+#[path = "../lies/src/table.rs"]
+mod table;
+
+/// The server with lies built in.
+pub(crate) const PROGRAM: &str = "rinha-lies";
+/// What both servers would have in them, if the real one had the switch too.
+const SWITCH: &[u8] = b"RINHA_LIE";
+/// A lie is caught by then.
+const CAUGHT_TIME_MAX: Duration = Duration::from_secs(60);
+/// Clients at work in one round.
+const ROUND_SECONDS: u64 = 8;
+/// Lies that are told at once: each has servers and a Postgres of its own.
+const SIDE_BY_SIDE: usize = 3;
+
+/// Tells all of them, and says when each was caught.
+pub(crate) fn all(seed: u64) -> ExitCode {
+    let mut names: Vec<(&str, &str)> = table::LIES.iter().map(|lie| (lie.name, lie.what)).collect();
+    names.dedup();
+    let held = holds_the_switch(PROGRAM) && !holds_the_switch("rinha");
+    println!("the switch for lies is in {PROGRAM}, and not in rinha: {held}");
+    let next = AtomicUsize::new(0);
+    let missed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some((name, what)) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (caught, said) = tell(name, seed);
+                    println!("{name} ({what}): {said}");
+                    if !caught {
+                        missed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner();
+    println!("{} of {} lies were caught within {CAUGHT_TIME_MAX:?}", names.len() - missed, names.len());
+    if held && missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells one lie until it is caught: whether it was in time, and in which words.
+fn tell(name: &str, seed: u64) -> (bool, String) {
+    let faults: Vec<&'static Fault> = FAULTS.iter().collect();
+    let subject = Subject { program: beside(PROGRAM), lie: Some(name.to_owned()) };
+    let began = Instant::now();
+    for round in 0.. {
+        let plan = Plan::draw(seed.wrapping_add(round), ROUND_SECONDS, &faults);
+        let outcome = run(&plan, &subject);
+        let took = began.elapsed();
+        if !outcome.is_clean() {
+            let seed = plan.seed;
+            let said = format!("caught after {took:.1?}, seed {seed}\n{}", outcome.explain(1));
+            return (took <= CAUGHT_TIME_MAX, said);
+        }
+        if took > CAUGHT_TIME_MAX {
+            return (false, format!("NOT CAUGHT in {} rounds, {took:.1?}", round + 1));
+        }
+    }
+    unreachable!("the loop returns")
+}
+
+fn holds_the_switch(name: &str) -> bool {
+    let program = std::fs::read(beside(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    program.windows(SWITCH.len()).any(|window| window == SWITCH)
+}
