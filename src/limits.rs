@@ -168,8 +168,10 @@ pub const COMMIT_BATCH_ENOUGH: usize = 8;
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// Ids of one point read.
 pub const READ_BATCH_MAX: usize = 64;
-/// Point reads and counts that wait on one core (`503`).
+/// Point reads that wait on one core (`503`).
 pub const READ_QUEUE_MAX: usize = 1024;
+/// Counts that wait on the core that counts (`503`): one that is under way, and all others for the next one.
+pub const COUNT_QUEUE_MAX: usize = 1024;
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 /// Ids that are tried for one create (`503`). A random id is hardly ever taken, so a create that fails so often has
@@ -247,8 +249,8 @@ pub const ASIDE_PERIOD: Duration = Duration::from_millis(50);
 pub const ASIDE_TRIES_MAX: usize = 8;
 /// Sessions of one core: commits, reads and searches.
 pub const SESSIONS_PER_CORE: usize = 3;
-/// Sessions of an instance beside those of its cores: the feed, large transactions, and one that looks around.
-pub const SESSIONS_BESIDES: usize = 3;
+/// Sessions of an instance beside those of its cores: counts, the feed, large transactions, and one that looks around.
+pub const SESSIONS_BESIDES: usize = 4;
 /// First pause between attempts to connect; it doubles.
 pub const CONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts to connect: the time to notice that the database is back.
@@ -388,6 +390,8 @@ const _: () = {
     assert!(COMMIT_BATCH_ENOUGH <= COMMIT_BATCH_MAX && COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(COMMIT_GAP.as_millis() * 100 <= COMMIT_TIME_MAX.as_millis());
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
+    // A core that waits for counts has room for other questions to the core that counts.
+    assert!(2 * COUNT_QUEUE_MAX <= MESH_QUESTIONS_MAX);
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());

@@ -11,7 +11,8 @@ use super::board::{Asked, Board, Stage, Watched};
 use super::families::Families;
 use super::{COMMIT, process, sums};
 use crate::limits::{
-    COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
+    COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX,
+    SEARCH_QUEUE_MAX,
 };
 use crate::people::CoreState;
 use crate::postgres::Operation;
@@ -185,7 +186,9 @@ fn about_queues(families: &mut Families, cores: &[Core<'_>]) {
     );
     for (core, state) in cores {
         let lines = &state.partition.lines;
-        for (pool, waiting) in [("commit", lines.commit), ("read", lines.read), ("search", lines.search)] {
+        for (pool, waiting) in
+            [("commit", lines.commit), ("read", lines.read), ("count", lines.count), ("search", lines.search)]
+        {
             pending = pending.size(&[("db_client_connection_pool_name", pool), ("core", core)], waiting.now);
         }
     }
@@ -193,8 +196,12 @@ fn about_queues(families: &mut Families, cores: &[Core<'_>]) {
         "rinha_db_pending_requests_limit",
         "How many of one core may wait for a connection to the database.",
     );
-    for (pool, most) in [("commit", COMMIT_QUEUE_MAX), ("read", READ_QUEUE_MAX), ("search", SEARCH_QUEUE_MAX)]
-    {
+    for (pool, most) in [
+        ("commit", COMMIT_QUEUE_MAX),
+        ("read", READ_QUEUE_MAX),
+        ("count", COUNT_QUEUE_MAX),
+        ("search", SEARCH_QUEUE_MAX),
+    ] {
         limit = limit.size(&[("db_client_connection_pool_name", pool)], most);
     }
     let mut open = families.gauge(

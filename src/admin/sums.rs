@@ -32,9 +32,11 @@ pub(super) fn refusals(asked: &[Asked]) -> Vec<(&'static str, u64)> {
         ("mesh_queue", sum(|core| core.mesh.refused)),
         ("commit_queue", sum(|core| core.partition.lines.commit.refused)),
         ("read_queue", sum(|core| core.partition.lines.read.refused)),
+        ("count_queue", sum(|core| core.partition.lines.count.refused)),
         ("search_queue", sum(|core| core.partition.lines.search.refused)),
         ("commit_timeout", sum(|core| core.partition.lines.commit.timed_out)),
         ("read_timeout", sum(|core| core.partition.lines.read.timed_out)),
+        ("count_timeout", sum(|core| core.partition.lines.count.timed_out)),
         ("search_timeout", sum(|core| core.partition.lines.search.timed_out)),
         ("not_stored", sum(|core| core.partition.lines.not_stored)),
     ]

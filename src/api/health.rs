@@ -127,7 +127,7 @@ impl Health {
                 version: &self.database_version,
                 durable: self.durable,
                 creates_waiting: sum(|core| core.partition.lines.commit.now),
-                reads_waiting: sum(|core| core.partition.lines.read.now),
+                reads_waiting: sum(|core| core.partition.lines.read.now + core.partition.lines.count.now),
             },
             cache: CacheState {
                 pessoas: sum(|core| core.partition.memory.pessoas),

@@ -36,6 +36,9 @@ mod tests;
 /// have open.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);
 
+/// The core that counts for all.
+const COUNTING_CORE: usize = 0;
+
 /// What one core says to another.
 enum Message {
     Ask { ticket: Ticket, question: Question },
@@ -47,6 +50,7 @@ enum Question {
     Fetch(Uuid),
     Search(Box<[u8]>),
     Bodies(Box<[Found]>),
+    Count,
     State,
 }
 
@@ -63,6 +67,7 @@ enum Answer {
     Fetched(Result<Fetched, Unavailable>),
     Searched(Result<Vec<Found>, AskPostgres>),
     Bodies(Result<Bodies, Unavailable>),
+    Counted(Result<u64, Unavailable>),
     State(Box<CoreState>),
     /// The question met a panic: so does who asked it, whose client is then disconnected.
     Panicked,
@@ -130,6 +135,7 @@ struct Asked {
     fetch: Cell<u64>,
     search: Cell<u64>,
     bodies: Cell<u64>,
+    count: Cell<u64>,
     refused: Cell<u64>,
 }
 
@@ -140,6 +146,7 @@ impl Asked {
             Question::Fetch(_) => &self.fetch,
             Question::Search(_) => &self.search,
             Question::Bodies(_) => &self.bodies,
+            Question::Count => &self.count,
             Question::State => return,
         };
         count.set(count.get() + 1);
@@ -294,9 +301,16 @@ impl Mesh {
         Ok(Results::new(parts, held))
     }
 
-    /// What Postgres counts now; any core may ask it.
+    /// What Postgres counts now. One core asks it for all of them, so that the instance has one count under way and no
+    /// more.
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        self.partition.count().await
+        if self.partition.core() == COUNTING_CORE {
+            return self.partition.count().await;
+        }
+        match self.ask(COUNTING_CORE, Question::Count)?.await {
+            Answer::Counted(rows) => rows,
+            other => other.unexpected("a count is answered as a count"),
+        }
     }
 
     /// What the cores say of themselves, this one first; those that do not say it in time are left out.
@@ -324,10 +338,16 @@ impl Mesh {
     }
 
     fn mesh_state(&self) -> MeshState {
-        let Asked { create, fetch, search, bodies, refused } = &self.asked;
+        let Asked { create, fetch, search, bodies, count, refused } = &self.asked;
         MeshState {
-            asked: [("create", create), ("fetch", fetch), ("search", search), ("bodies", bodies)]
-                .map(|(what, count)| (what, count.get())),
+            asked: [
+                ("create", create),
+                ("fetch", fetch),
+                ("search", search),
+                ("bodies", bodies),
+                ("count", count),
+            ]
+            .map(|(what, asked)| (what, asked.get())),
             open_max: self.peers.iter().flatten().map(|peer| peer.open.get()).max().unwrap_or(0),
             refused: refused.get(),
         }
@@ -395,6 +415,7 @@ impl Mesh {
             Question::Fetch(id) => Answer::Fetched(self.fetched(id).await),
             Question::Search(term) => Answer::Searched(self.partition.search(&term)),
             Question::Bodies(found) => Answer::Bodies(self.partition.bodies(&found).await),
+            Question::Count => Answer::Counted(self.partition.count().await),
             Question::State => Answer::State(Box::new(self.state())),
         }
     }

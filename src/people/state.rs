@@ -30,7 +30,7 @@ impl CoreState {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MeshState {
     /// Those that were asked, by what for: each is a hop to another core and back.
-    pub asked: [(&'static str, u64); 4],
+    pub asked: [(&'static str, u64); 5],
     /// Those to the core that has answered the fewest, and has not answered these yet.
     pub open_max: usize,
     /// Those for which there was no room.

@@ -5,17 +5,19 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::Instant;
 
-use futures_util::future::join3;
+use futures_util::future::join4;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::history::Identity;
-use super::job::{Insert, Job, Jobs, Question};
+use super::job::{Count, Insert, Job, Jobs};
 use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Tickets};
-use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX};
+use crate::limits::{
+    COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
+};
 use crate::pessoa::Record;
 
 /// What the database decided about a create.
@@ -57,7 +59,8 @@ pub enum Learnt<'a> {
 /// A core's handle on its Postgres thread.
 pub struct Database {
     inserts: Line<Insert>,
-    reads: Line<Job<Question>>,
+    reads: Line<Job<Uuid>>,
+    counts: Line<Job<Count>>,
     searches: Line<Job<Box<[u8]>>>,
     tickets: Tickets<Role, Report>,
     /// Creates that the database took not.
@@ -98,8 +101,10 @@ pub struct Waiting {
 pub struct Lines {
     /// Creates.
     pub commit: Waiting,
-    /// Point reads and counts.
+    /// Point reads.
     pub read: Waiting,
+    /// Counts.
+    pub count: Waiting,
     /// Searches that memory cannot answer.
     pub search: Waiting,
     /// Creates that the database took not, at the moment.
@@ -125,6 +130,7 @@ impl Database {
         Database {
             inserts: Line::new(jobs.inserts),
             reads: Line::new(jobs.reads),
+            counts: Line::new(jobs.counts),
             searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
             not_stored: Cell::new(0),
@@ -153,7 +159,7 @@ impl Database {
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Box<Record>>, Unanswered> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let awaited = self.wait_as(Role::Read)?;
-        self.reads.push(Job::new(awaited.ticket(), deadline, Question::Row(id)));
+        self.reads.push(Job::new(awaited.ticket(), deadline, id));
         match awaited.await {
             Report::Fetched { found, .. } => Ok(found),
             Report::Unfit { .. } => Err(Unanswered::Unfit),
@@ -165,8 +171,8 @@ impl Database {
     /// The number of committed rows, counted by Postgres after this call began.
     pub async fn count(&self) -> Result<u64, Unanswered> {
         let deadline = Instant::now() + READ_TIME_MAX;
-        let awaited = self.wait_as(Role::Read)?;
-        self.reads.push(Job::new(awaited.ticket(), deadline, Question::Count));
+        let awaited = self.wait_as(Role::Count)?;
+        self.counts.push(Job::new(awaited.ticket(), deadline, Count));
         match awaited.await {
             Report::Counted { rows, .. } => Ok(rows),
             Report::Unavailable { .. } => Err(Unanswered::TimedOut),
@@ -207,6 +213,7 @@ impl Database {
         Lines {
             commit: of(&self.inserts.tally),
             read: of(&self.reads.tally),
+            count: of(&self.counts.tally),
             search: of(&self.searches.tally),
             not_stored: self.not_stored.get(),
         }
@@ -216,6 +223,7 @@ impl Database {
     pub fn close(&self) {
         self.inserts.jobs.close();
         self.reads.jobs.close();
+        self.counts.jobs.close();
         self.searches.jobs.close();
         drop(self.open.take());
     }
@@ -223,7 +231,13 @@ impl Database {
     /// Runs for ever. At the end of a turn in which this core asked something, it wakes each task of the Postgres thread
     /// that now has as many jobs as it waits for.
     pub async fn flush(&self) {
-        join3(self.inserts.jobs.flush(), self.reads.jobs.flush(), self.searches.jobs.flush()).await;
+        join4(
+            self.inserts.jobs.flush(),
+            self.reads.jobs.flush(),
+            self.counts.jobs.flush(),
+            self.searches.jobs.flush(),
+        )
+        .await;
     }
 
     /// Hands each report to whoever waits for it. Before that waiter runs, `learn` hears what the report says about
@@ -272,8 +286,8 @@ impl Database {
                             self.reads_from.set(*of);
                             read_from = of.or(read_from);
                         }
-                        // The search connection is made when it is needed, so its absence says nothing.
-                        Role::Search | Role::Feed | Role::Bulk => {}
+                        // These connections are made when they are needed, so their absence says nothing.
+                        Role::Count | Role::Search | Role::Feed | Role::Bulk => {}
                     }
                     continue;
                 }
@@ -305,6 +319,7 @@ impl Database {
         match role {
             Role::Commit => (&self.inserts.tally, COMMIT_QUEUE_MAX),
             Role::Read => (&self.reads.tally, READ_QUEUE_MAX),
+            Role::Count => (&self.counts.tally, COUNT_QUEUE_MAX),
             Role::Search => (&self.searches.tally, SEARCH_QUEUE_MAX),
             Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
         }

@@ -38,19 +38,14 @@ impl<T> Job<T> {
 /// A row on its way into the table.
 pub(super) type Insert = Job<Box<Record>>;
 
-/// What a read wants to know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    /// The row with this id.
-    Row(Uuid),
-    /// How many rows there are.
-    Count,
-}
+/// How many rows there are: all who ask want to know the same.
+pub(super) struct Count;
 
 /// The core's ends of the rings to its Postgres thread, by connection.
 pub(super) struct Jobs {
     pub(super) inserts: ring::Sender<Insert>,
-    pub(super) reads: ring::Sender<Job<Question>>,
+    pub(super) reads: ring::Sender<Job<Uuid>>,
+    pub(super) counts: ring::Sender<Job<Count>>,
     /// Each asks for a lower-cased term.
     pub(super) searches: ring::Sender<Job<Box<[u8]>>>,
     /// Dropped when the core asks nothing any more.

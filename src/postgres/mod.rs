@@ -4,19 +4,20 @@
 //! ```text
 //! core thread                         postgres thread (tokio, current-thread)
 //! Database::create ---- inserts ----> commit::run  (connection 1)
-//! Database::fetch  ----- reads -----> read::run    (connection 2)
+//! Database::fetch  ----- reads -----> lookup::run  (connection 2)
 //! Database::search ---- searches ---> search::run  (connection 3, when needed)
+//! Database::count  ---- counts -----> lookup::run  (connection 4, when needed: of one core)
 //! Database::run    <---- reports ------------'
 //!
-//! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 4,
-//!                                     and 5 while it reads a large transaction)
+//! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 5,
+//!                                     and 6 while it reads a large transaction)
 //! ```
 //!
 //! The rings have room for every ticket that a core may hold, and for reports without a ticket. A connection's task
 //! takes jobs from its ring when it is free; while the task is busy, the core does not wake it.
 //!
 //! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
-//! `queue`, then `commit`, `read` or `search`. A commit is brought to its answers by `settle`; what a `fault` means for a
+//! `queue`, then `commit`, `search`, or `lookup` with what a `read` or a `count` is. A commit is brought to its answers by `settle`; what a `fault` means for a
 //! row is decided there, the `table` is what it asks, and rows that somebody's open transaction holds wait `aside`. The statements in `sql` run on a
 //! `session` that a `connector` made; a statement without a result is a `failure`. The answer goes back as a `report`
 //! through the `outbox`.
@@ -33,6 +34,7 @@ mod aside;
 mod bulk;
 mod commit;
 mod connector;
+mod count;
 mod counters;
 mod cursor;
 mod failure;
@@ -43,6 +45,7 @@ mod handle;
 mod history;
 mod job;
 mod lookout;
+mod lookup;
 mod outbox;
 mod own;
 #[cfg(test)]

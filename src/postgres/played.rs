@@ -6,18 +6,19 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::history::Identity;
-use super::job::{Insert, Job, Jobs, Question};
+use super::job::{Count, Insert, Job, Jobs};
 use super::report::Report;
 use super::role::Role;
 use super::thread::{Link, REPORTS_MAX};
 use crate::channel::ring;
-use crate::limits::{COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
+use crate::limits::{COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 use crate::pessoa::Record;
 
 /// The thread's ends of the rings, and what it has taken.
 pub(crate) struct Played {
     inserts: ring::Receiver<Insert>,
-    reads: ring::Receiver<Job<Question>>,
+    reads: ring::Receiver<Job<Uuid>>,
+    counts: ring::Receiver<Job<Count>>,
     searches: ring::Receiver<Job<Box<[u8]>>>,
     reports: ring::Sender<Report>,
     _closed: oneshot::Receiver<std::convert::Infallible>,
@@ -28,7 +29,8 @@ pub(crate) struct Played {
 
 enum Taken {
     Create(Insert),
-    Read(Job<Question>),
+    Read(Job<Uuid>),
+    Count(Job<Count>),
     Search(Job<Box<[u8]>>),
 }
 
@@ -56,6 +58,7 @@ impl Decision {
 pub(crate) fn played() -> (Link, Played) {
     let (inserts, inserts_inbox) = ring::channel(COMMIT_QUEUE_MAX);
     let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
+    let (counts, counts_inbox) = ring::channel(COUNT_QUEUE_MAX);
     let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
     let (open, closed) = oneshot::channel();
     let (mut outbox, reports) = ring::channel(REPORTS_MAX);
@@ -63,10 +66,11 @@ pub(crate) fn played() -> (Link, Played) {
         let of = Some(Identity { system: 7, timeline: 1 });
         assert!(outbox.push(Report::Reachable { role, of }).is_ok());
     }
-    let link = Link::new(Jobs { inserts, reads, searches, open }, reports, Arc::default());
+    let link = Link::new(Jobs { inserts, reads, counts, searches, open }, reports, Arc::default());
     let played = Played {
         inserts: inserts_inbox,
         reads: reads_inbox,
+        counts: counts_inbox,
         searches: searches_inbox,
         reports: outbox,
         _closed: closed,
@@ -81,6 +85,7 @@ impl Played {
     pub(crate) fn take(&mut self) -> usize {
         self.hand.extend(std::iter::from_fn(|| self.inserts.try_pop().map(Taken::Create)));
         self.hand.extend(std::iter::from_fn(|| self.reads.try_pop().map(Taken::Read)));
+        self.hand.extend(std::iter::from_fn(|| self.counts.try_pop().map(Taken::Count)));
         self.hand.extend(std::iter::from_fn(|| self.searches.try_pop().map(Taken::Search)));
         self.hand.len()
     }
@@ -96,6 +101,7 @@ impl Played {
         let taken = self.hand.swap_remove(which);
         let (Taken::Create(Job { ticket, .. })
         | Taken::Read(Job { ticket, .. })
+        | Taken::Count(Job { ticket, .. })
         | Taken::Search(Job { ticket, .. })) = &taken;
         let ticket = ticket.take().expect("nobody else answers");
         let row = |id: Uuid| committed.iter().find(|row| row.pessoa.id == id).cloned();
@@ -114,12 +120,8 @@ impl Played {
                 }
             },
             _ if late => Report::Unavailable { ticket },
-            Taken::Read(Job { asked: Question::Row(id), .. }) => {
-                Report::Fetched { ticket, found: row(id).map(Box::new) }
-            }
-            Taken::Read(Job { asked: Question::Count, .. }) => {
-                Report::Counted { ticket, rows: committed.len() as u64 }
-            }
+            Taken::Read(Job { asked: id, .. }) => Report::Fetched { ticket, found: row(id).map(Box::new) },
+            Taken::Count(_) => Report::Counted { ticket, rows: committed.len() as u64 },
             Taken::Search(Job { asked: term, .. }) => {
                 let found = committed.iter().filter(|row| *row.pessoa.apelido.as_bytes() == *term);
                 Report::Searched { ticket, found: found.cloned().collect() }

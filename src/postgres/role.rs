@@ -5,6 +5,7 @@
 pub(super) enum Role {
     Commit,
     Read,
+    Count,
     Search,
     Feed,
     Bulk,
@@ -12,13 +13,15 @@ pub(super) enum Role {
 
 impl Role {
     /// All of them, in their order.
-    pub(super) const ALL: [Role; 5] = [Role::Commit, Role::Read, Role::Search, Role::Feed, Role::Bulk];
+    pub(super) const ALL: [Role; 6] =
+        [Role::Commit, Role::Read, Role::Count, Role::Search, Role::Feed, Role::Bulk];
 
     /// For the log, and for `application_name`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Role::Commit => "commit",
             Role::Read => "read",
+            Role::Count => "count",
             Role::Search => "search",
             Role::Feed => "feed",
             Role::Bulk => "bulk",

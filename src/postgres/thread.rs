@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use uuid::Uuid;
 
 use super::connector::Connector;
 use super::counters::Counters;
 use super::handle::{Database, Learnt};
 use super::history::Identity;
-use super::job::{Insert, Job, Jobs, Question};
+use super::job::{Count, Insert, Job, Jobs};
 use super::outbox::Outbox;
 use super::own::FeedNotice;
 use super::proof::Proofs;
@@ -21,12 +22,12 @@ use super::queue::Queue;
 use super::report::Report;
 use super::role::Role;
 use super::source::Source;
-use super::{commit, read, search};
+use super::{commit, lookup, search, sql};
 use crate::channel::ring;
-use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
+use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX};
 
 /// Jobs of one core that can be under way.
-const JOBS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + SEARCH_QUEUE_MAX;
+const JOBS_MAX: usize = COMMIT_QUEUE_MAX + READ_QUEUE_MAX + COUNT_QUEUE_MAX + SEARCH_QUEUE_MAX;
 /// Reports to one core that can be under way: the answer to each job, the commits of rows whose clients gave up, and
 /// the states of the connections.
 pub(super) const REPORTS_MAX: usize = JOBS_MAX + COMMIT_QUEUE_MAX + COMMIT_BATCH_MAX + 64;
@@ -79,13 +80,20 @@ pub fn spawn(
 ) -> std::io::Result<(Link, JoinHandle<()>)> {
     let (inserts, inserts_inbox) = ring::channel(COMMIT_QUEUE_MAX);
     let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
+    let (counts, counts_inbox) = ring::channel(COUNT_QUEUE_MAX);
     let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
     let (open, closed) = oneshot::channel();
     let (outbox, reports) = ring::channel(REPORTS_MAX);
     let counters = Arc::<Counters>::default();
     let counting = Arc::clone(&counters);
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
-        let inbox = Inbox { inserts: inserts_inbox, reads: reads_inbox, searches: searches_inbox, closed };
+        let inbox = Inbox {
+            inserts: inserts_inbox,
+            reads: reads_inbox,
+            counts: counts_inbox,
+            searches: searches_inbox,
+            closed,
+        };
         let run = || serve(source, inbox, outbox, feed, &counting);
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         match ended {
@@ -95,13 +103,14 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link::new(Jobs { inserts, reads, searches, open }, reports, counters), thread))
+    Ok((Link::new(Jobs { inserts, reads, counts, searches, open }, reports, counters), thread))
 }
 
 /// The thread's ends of [`Jobs`].
 struct Inbox {
     inserts: ring::Receiver<Insert>,
-    reads: ring::Receiver<Job<Question>>,
+    reads: ring::Receiver<Job<Uuid>>,
+    counts: ring::Receiver<Job<Count>>,
     searches: ring::Receiver<Job<Box<[u8]>>>,
     closed: oneshot::Receiver<Infallible>,
 }
@@ -124,20 +133,26 @@ fn serve(
     };
     let inserts = Queue::new(inbox.inserts, Rc::clone(&outbox));
     let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
+    let counts = Queue::new(inbox.counts, Rc::clone(&outbox));
     let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
     let commits = Connector::new(source.clone(), counters, reachable(Role::Commit));
     let reads_from = Connector::new(source.clone(), counters, reachable(Role::Read));
+    let counts_in = Connector::new(source.clone(), counters, reachable(Role::Count));
     let searches_in = Connector::new(source, counters, reachable(Role::Search));
     let proofs = Rc::new(Proofs::default());
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));
-    let reader = tasks.spawn_local(read::run(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from));
+    let reader = lookup::run::<sql::Read>(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from);
+    let reader = tasks.spawn_local(reader);
+    let counter = lookup::run::<sql::Count>(counts, Rc::clone(&outbox), Rc::clone(&proofs), counts_in);
+    let counter = tasks.spawn_local(counter);
     let searcher = tasks.spawn_local(search::run(searches, proofs, searches_in));
     tasks.block_on(&runtime, async move {
         tokio::select! {
             Err(_) = inbox.closed => {}
             ended = committer => ended.expect("the committer does not panic"),
             ended = reader => ended.expect("the reader does not panic"),
+            ended = counter => ended.expect("the counter does not panic"),
             ended = searcher => ended.expect("the searcher does not panic"),
         }
     });

@@ -83,7 +83,7 @@ fn events_come_once_a_second_and_say_what_the_metrics_say() {
     // Whoever asks once gets the same.
     let now = watched.ask("/live/now").json();
     assert_eq!(now["pessoas"], 1);
-    assert_eq!(now["queues"].as_array().map(Vec::len), Some(5));
+    assert_eq!(now["queues"].as_array().map(Vec::len), Some(6));
     assert!(now["queues"].as_array().unwrap().iter().all(|queue| queue["limit"].as_u64() > Some(0)));
 }
 

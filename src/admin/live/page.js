@@ -130,7 +130,7 @@ function meters() {
   };
   for (const each of now()) {
     for (const queue of each.queues) {
-      const waits = { commit: "creates that wait", read: "reads that wait", search: "searches that wait", mesh: "questions between cores", "feed bytes": "rows on their way" };
+      const waits = { commit: "creates that wait", read: "reads that wait", count: "counts that wait", search: "searches that wait", mesh: "questions between cores", "feed bytes": "rows on their way" };
       put(waits[queue.name] ?? queue.name, queue.used, queue.limit, queue.name === "feed bytes" ? bytes : number);
     }
     put("connections", each.connections.used, each.connections.limit, number);

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::admin::board::{Asked, Board};
 use crate::admin::{COMMIT, sums};
 use crate::limits::{
-    COMMIT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX, SEARCH_QUEUE_MAX,
+    COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, FEED_QUEUE_BYTES_MAX, MESH_QUESTIONS_MAX, READ_QUEUE_MAX,
+    SEARCH_QUEUE_MAX,
 };
 use crate::metrics::Tally;
 use crate::people::CoreState;
@@ -118,6 +119,7 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
     let mut queues = vec![
         queue("commit", COMMIT_QUEUE_MAX, |core| core.partition.lines.commit.now),
         queue("read", READ_QUEUE_MAX, |core| core.partition.lines.read.now),
+        queue("count", COUNT_QUEUE_MAX, |core| core.partition.lines.count.now),
         queue("search", SEARCH_QUEUE_MAX, |core| core.partition.lines.search.now),
         queue("mesh", MESH_QUESTIONS_MAX, |core| core.mesh.open_max),
     ];

@@ -275,8 +275,12 @@ impl World {
     fn check_nothing_is_open(&self) {
         for core in &self.cores {
             let lines = core.partition.state().lines;
-            for (line, waiting) in [("commit", lines.commit), ("read", lines.read), ("search", lines.search)]
-            {
+            for (line, waiting) in [
+                ("commit", lines.commit),
+                ("read", lines.read),
+                ("count", lines.count),
+                ("search", lines.search),
+            ] {
                 assert_eq!(waiting.now, 0, "{line}: somebody waits");
             }
             let ledger = core.ledger.state();

@@ -2,6 +2,7 @@
 //! settings, its statements and their results. This module knows the table; of the jobs it knows only the insert.
 
 mod commit;
+mod count;
 mod feed;
 mod read;
 mod row;
@@ -10,6 +11,7 @@ mod search;
 mod types;
 
 pub(super) use commit::Commit;
+pub(super) use count::Count;
 pub(super) use feed::{Bulk, Feed, Server};
 pub(super) use read::Read;
 pub(super) use search::Search;

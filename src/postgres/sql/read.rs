@@ -1,4 +1,4 @@
-//! Point reads and the count.
+//! Point reads.
 
 use ahash::HashMap;
 use tokio_postgres::{Client, Error, Statement};
@@ -13,12 +13,9 @@ use crate::postgres::session::{Session, Statements};
 
 const FETCH: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE id = ANY ($1::uuid[])";
 
-const COUNT: &str = "SELECT count(*) FROM pessoas";
-
-/// The statements of the connection that reads rows by id and counts them.
+/// The statement of the connection that reads rows by id.
 pub(in crate::postgres) struct Read {
     fetch: Statement,
-    count: Statement,
 }
 
 impl Statements for Read {
@@ -29,7 +26,7 @@ impl Statements for Read {
     }
 
     async fn prepare(client: &Client) -> Result<Read, Error> {
-        Ok(Read { fetch: client.prepare(FETCH).await?, count: client.prepare(COUNT).await? })
+        Ok(Read { fetch: client.prepare(FETCH).await? })
     }
 }
 
@@ -48,13 +45,5 @@ impl Session<Read> {
                 })
             })
             .collect()
-    }
-
-    /// The number of committed rows.
-    pub(in crate::postgres) async fn count(&self) -> Result<u64, Failure> {
-        // It reads the whole table.
-        let row = self.within(READ_TIME_MAX, self.client().query_one(&self.statements().count, &[])).await?;
-        let rows: i64 = row.try_get(0)?;
-        Ok(u64::try_from(rows).expect("a count is not negative"))
     }
 }

@@ -1,0 +1,39 @@
+//! Counts: Postgres reads the whole table for each, one at a time. It is for all who asked before it began; whoever asks
+//! later shares the next one, because the count that is under way may lack what was committed since. This module knows
+//! nothing of point reads.
+
+use super::counters::{Counters, Operation};
+use super::failure::Failure;
+use super::job::{Count, Job};
+use super::lookup::Lookup;
+use super::report::Report;
+use super::session::Session;
+use super::sql;
+use crate::channel::Ticket;
+use crate::limits::COUNT_QUEUE_MAX;
+
+impl Lookup for sql::Count {
+    type Question = Count;
+    /// How many rows there are.
+    type Said = u64;
+
+    // All of them: one count is waited for, and not more.
+    const BATCH_MAX: usize = COUNT_QUEUE_MAX;
+    const AT_ONCE: bool = false;
+
+    async fn look_up(
+        session: &Session<sql::Count>,
+        _batch: &[Job<Count>],
+        counters: &Counters,
+    ) -> Result<u64, Failure> {
+        counters.time(Operation::Count, session.count()).await
+    }
+
+    fn may_lack(_rows: &u64, _asked: &Count) -> bool {
+        true
+    }
+
+    fn report(rows: &u64, _asked: &Count, ticket: Ticket) -> Report {
+        Report::Counted { ticket, rows: *rows }
+    }
+}
