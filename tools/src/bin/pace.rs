@@ -12,8 +12,8 @@
 //! at hand.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -23,11 +23,10 @@ use clap::{Parser, ValueEnum};
 use contest::Random;
 use hdrhistogram::Histogram;
 use rinha::people::Minter;
+use tools::client::{Address, Client};
 
 /// How late the last answers may be before the rest is given up.
 const OVERTIME: Duration = Duration::from_secs(10);
-/// Limit of one answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 128 * 1024;
 /// Finest steps and longest latency of the histograms, in microseconds.
 const MICROS: (u64, u64) = (1, 60_000_000);
@@ -105,7 +104,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     apelidos: format!("{:x}-{number}", run & 0xff_ffff_ffff),
                     created: 0,
                 };
-                let client = Client { address: arguments.address, stream: None, buffer: vec![0; 64 * 1024] };
+                let client = Client::new(Address::Tcp(arguments.address));
                 let (schedule, close) = (&schedule, arguments.close);
                 let work = move || schedule.work(client, requests, close);
                 thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread")
@@ -138,7 +137,7 @@ impl Schedule {
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let (request, expected) = requests.next();
-            let status = client.ask(request.as_bytes(), close);
+            let status = client.ask(request.as_bytes(), close).map(|answer| answer.status);
             let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
             outcome.latency.saturating_record(micros);
             match status {
@@ -201,64 +200,6 @@ impl Requests<'_> {
 
     fn head(&self, method: &str, target: &str) -> String {
         format!("{method} {target} HTTP/1.1\r\nHost: pace\r\n{}", self.connection)
-    }
-}
-
-/// One connection, made when it is needed.
-struct Client {
-    address: SocketAddr,
-    stream: Option<TcpStream>,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    /// The answer's status. After an error the next request has a new connection.
-    fn ask(&mut self, request: &[u8], close: bool) -> io::Result<u16> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-                stream
-            }
-        };
-        stream.write_all(request)?;
-        let status = self.answer(&mut stream)?;
-        if !close {
-            self.stream = Some(stream);
-        }
-        Ok(status)
-    }
-
-    fn answer(&mut self, stream: &mut TcpStream) -> io::Result<u16> {
-        let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-        let (mut filled, mut whole) = (0, None);
-        loop {
-            match stream.read(&mut self.buffer[filled..])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => filled += read,
-            }
-            if whole.is_none() {
-                let mut fields = [httparse::EMPTY_HEADER; 16];
-                let mut answer = httparse::Response::new(&mut fields);
-                if let httparse::Status::Complete(head) =
-                    answer.parse(&self.buffer[..filled]).map_err(|_| malformed())?
-                {
-                    let length =
-                        answer.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-                    let length =
-                        length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse::<usize>().ok());
-                    whole = Some((answer.code.ok_or_else(malformed)?, head + length.ok_or_else(malformed)?));
-                }
-            }
-            match whole {
-                Some((status, length)) if filled == length => return Ok(status),
-                Some((_, length)) if self.buffer.len() < length => self.buffer.resize(length, 0),
-                _ if filled == self.buffer.len() => return Err(malformed()),
-                _ => {}
-            }
-        }
     }
 }
 
