@@ -46,12 +46,13 @@ impl Fakes {
 
 const PROFILES: [&str; 6] =
     ["perf/flamegraph", "perf/offcpu", "perf/stat", "perf/uring", "perf/syscalls", "perf/heap"];
-const OTHERS: [&str; 6] =
-    ["perf/ab", "perf/bench", "perf/instances", "perf/ratios", "perf/scaling", "perf/size"];
-const MORE: [&str; 7] = [
+const OTHERS: [&str; 7] =
+    ["perf/ab", "perf/bench", "perf/instances", "perf/ratios", "perf/scaling", "perf/size", "perf/soak"];
+const MORE: [&str; 8] = [
     "perf/table",
     "seccomp/generate",
     "tests/e2e/run",
+    "tests/miri/run",
     "tools/check",
     "tools/compose",
     "tools/release",
@@ -114,6 +115,8 @@ fn wrong_arguments_are_refused_before_anything_is_built() {
         ("perf/ratios", &["1", "-1"], "ROUNDS"),
         ("perf/scaling", &["1", "1", "sideways"], "expected axes"),
         ("perf/size", &["0"], "PESSOAS"),
+        ("perf/soak", &["long"], "MINUTES"),
+        ("perf/soak", &["1", "2"], "at most 1"),
         ("seccomp/generate", &["--write"], "expected nothing or --check"),
         ("tests/e2e/run", &["docker"], "expected no arguments"),
         ("tools/check", &[], "expected docker, podman or local"),
@@ -155,6 +158,7 @@ fn every_program_has_a_help_and_refuses_what_is_wrong() {
         (env!("CARGO_BIN_EXE_fill"), &["host=a", "none"]),
         (env!("CARGO_BIN_EXE_flame"), &["burn"]),
         (env!("CARGO_BIN_EXE_pace"), &["nowhere", "1", "1"]),
+        (env!("CARGO_BIN_EXE_soak"), &["127.0.0.1:1", "nowhere", "0", "--csv", "none"]),
     ] {
         let output = Command::new(program).arg("--help").output().expect("an end");
         let text = String::from_utf8_lossy(&output.stdout);
