@@ -282,6 +282,8 @@ pub const LIVE_PERIOD: Duration = Duration::from_secs(1);
 pub const LIVE_WATCHERS_MAX: usize = 16;
 /// How long one who watches may take to read an event; then it is closed.
 pub const LIVE_WRITE_TIME_MAX: Duration = Duration::from_secs(5);
+/// What the kernel is asked to keep for one who watches and has not taken it: who takes nothing is noticed soon.
+pub const LIVE_SEND_BYTES: usize = 32 * 1024;
 /// Other instances on a live page.
 pub const LIVE_PEERS_MAX: usize = 15;
 /// How long another instance has to say what it is doing; then it is shown as away.

@@ -67,6 +67,14 @@ impl Stream {
         }
     }
 
+    /// Asks the kernel to keep no more than this of what was written and not taken, in bytes. It may double it.
+    pub(super) fn keep_at_most(&self, bytes: usize) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream).set_send_buffer_size(bytes),
+            Stream::Unix(stream) => SockRef::from(stream).set_send_buffer_size(bytes),
+        }
+    }
+
     /// Says that nothing more will be sent.
     pub(super) fn end(&self) -> io::Result<()> {
         match self {

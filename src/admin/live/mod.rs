@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
 use super::stream::Stream;
-use crate::limits::{LIVE_PERIOD, LIVE_WATCHERS_MAX, LIVE_WRITE_TIME_MAX};
+use crate::limits::{LIVE_PERIOD, LIVE_SEND_BYTES, LIVE_WATCHERS_MAX, LIVE_WRITE_TIME_MAX};
 use crate::net::Listen;
 
 /// The page. It fetches nothing but what follows, from the same listener.
@@ -104,6 +104,7 @@ impl Live {
     ///
     /// The connection was lost.
     pub(super) async fn show(&self, stream: &mut Stream, _place: Place) -> io::Result<()> {
+        stream.keep_at_most(LIVE_SEND_BYTES)?;
         let mut events = self.events.subscribe();
         self.somebody.notify_one();
         in_time(stream.write_all(HEAD)).await?;
