@@ -172,6 +172,11 @@ pub const READ_BATCH_MAX: usize = 64;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Counts that wait on the core that counts (`503`): one that is under way, and all others for the next one.
 pub const COUNT_QUEUE_MAX: usize = 1024;
+/// A count comes so many times its length after the one before it, whoever waits for it: counts take a tenth of a CPU of
+/// the database, and no more.
+pub const COUNT_REST: u32 = 9;
+/// Longest pause between two counts that somebody waits for.
+pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 /// Ids that are tried for one create (`503`). A random id is hardly ever taken, so a create that fails so often has
@@ -394,6 +399,8 @@ const _: () = {
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     // A core that waits for counts has room for other questions to the core that counts.
     assert!(2 * COUNT_QUEUE_MAX <= MESH_QUESTIONS_MAX);
+    // Who comes just too late for one count has time for the next one.
+    assert!(COUNT_REST_MAX.as_millis() * 4 <= READ_TIME_MAX.as_millis());
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());

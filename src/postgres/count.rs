@@ -1,6 +1,8 @@
 //! Counts: Postgres reads the whole table for each, one at a time. It is for all who asked before it began; whoever asks
-//! later shares the next one, because the count that is under way may lack what was committed since. This module knows
-//! nothing of point reads.
+//! later shares the next one, because the count that is under way may lack what was committed since. Between two counts
+//! the database is left alone for some times as long as the first one took. This module knows nothing of point reads.
+
+use std::time::Duration;
 
 use super::counters::{Counters, Operation};
 use super::failure::Failure;
@@ -10,7 +12,7 @@ use super::report::Report;
 use super::session::Session;
 use super::sql;
 use crate::channel::Ticket;
-use crate::limits::COUNT_QUEUE_MAX;
+use crate::limits::{COUNT_QUEUE_MAX, COUNT_REST, COUNT_REST_MAX};
 
 impl Lookup for sql::Count {
     type Question = Count;
@@ -20,6 +22,11 @@ impl Lookup for sql::Count {
     // All of them: one count is waited for, and not more.
     const BATCH_MAX: usize = COUNT_QUEUE_MAX;
     const AT_ONCE: bool = false;
+
+    // Else a flood of counts would keep a CPU of the database for itself.
+    fn rest(took: Duration) -> Duration {
+        COUNT_REST_MAX.min(took * COUNT_REST)
+    }
 
     async fn look_up(
         session: &Session<sql::Count>,

@@ -3,7 +3,7 @@
 //! what is asked nor the statements.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connector::Connector;
 use super::counters::Counters;
@@ -31,6 +31,11 @@ pub(super) trait Lookup: Statements + 'static {
     /// Whether the connection is made before anybody asks. Else the first who asks waits for it.
     const AT_ONCE: bool;
 
+    /// How long the database is left alone after a lookup that took so long, whoever waits for the next one.
+    fn rest(_took: Duration) -> Duration {
+        Duration::ZERO
+    }
+
     /// Asks the database what the batch wants to know.
     async fn look_up(
         session: &Session<Self>,
@@ -55,6 +60,7 @@ pub(super) async fn run<L: Lookup>(
 ) {
     // Those whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Job<L::Question>> = Vec::new();
+    let mut rested = Instant::now();
     loop {
         if !L::AT_ONCE && unanswered.is_empty() {
             queue.holds(1).await;
@@ -68,14 +74,19 @@ pub(super) async fn run<L: Lookup>(
                     why = session.ended() => break why,
                 }
             }
+            if Instant::now() < rested {
+                queue.until_answered(batch.iter(), tokio::time::sleep_until(rested.into())).await;
+            }
             // Who is in the batch asked before its statement begins; who comes later is in the next one.
             queue.fill(&mut batch, L::BATCH_MAX, usize::MAX, |_| 0);
             queue.drop_late(&mut batch);
             if batch.is_empty() {
                 continue;
             }
+            let began = Instant::now();
             let looked_up =
                 queue.until_answered(batch.iter(), look_up(&session, &batch, connector.counters())).await;
+            rested = Instant::now() + L::rest(began.elapsed());
             match looked_up {
                 Ok(seen) => {
                     connector.worked();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rinha::limits::{COUNT_QUEUE_MAX, READ_TIME_MAX};
+use rinha::limits::{COUNT_QUEUE_MAX, COUNT_REST, READ_TIME_MAX};
 
 use crate::cluster::{Cluster, connect};
 use crate::load::{Pessoa, wait_until};
@@ -124,6 +124,41 @@ fn a_slow_count_delays_nobody_else() {
         assert!(in_time, "a machine that is fast enough");
         assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), create(0).to_string());
     }
+}
+
+/// However many ask, and again at once, the database counts a small part of the time.
+#[test]
+fn counts_leave_the_database_its_time() {
+    const COUNT_TIME: Duration = Duration::from_millis(50);
+    let cluster = Cluster::start();
+    let server = Server::on(&cluster.config(), &["--cores", "2"]);
+    build_gate(&cluster);
+    cluster.query(&format!(
+        "create function dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep({}); return new; end $$",
+        COUNT_TIME.as_secs_f64()
+    ));
+    cluster.query("create trigger dawdle before insert on counted for each row execute function dawdle()");
+    assert_eq!(Pessoa::named("antes").post_to(&server).status, 201);
+    let (began, mut answered) = (Instant::now(), 0);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let mut answered = 0;
+            while began.elapsed() < Duration::from_secs(3) {
+                assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), "1");
+                answered += 1;
+            }
+            answered
+        };
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        answered = clients.into_iter().map(|client| client.join().expect("a client")).sum();
+    });
+    let statements = counted(&cluster);
+    let most = began.elapsed().div_duration_f64(COUNT_TIME * (1 + COUNT_REST / 2));
+    println!("{answered} answers by {statements} statements in {:?}", began.elapsed());
+    assert!(
+        answered > statements && (statements as f64) < most,
+        "{statements} statements, expected fewer than {most}"
+    );
 }
 
 /// Counts that do not end are refused in time, and those for which there is no room at once; that costs nobody else

@@ -18,7 +18,11 @@ impl Statements for Count {
     const ROLE: Role = Role::Count;
 
     fn settings() -> String {
-        format!("SET statement_timeout = {}", READ_TIME_MAX.as_millis())
+        // One CPU for all counts: parallel workers would take those of creates.
+        format!(
+            "SET statement_timeout = {}; SET max_parallel_workers_per_gather = 0",
+            READ_TIME_MAX.as_millis()
+        )
     }
 
     async fn prepare(client: &Client) -> Result<Count, Error> {

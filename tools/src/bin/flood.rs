@@ -8,7 +8,7 @@
 //! Both are open loops: a request is due when its time has come, whatever became of those before it, and its latency counts
 //! from then. One that is due while all connections of its stream wait for answers is not sent, and counted: so a client
 //! that is held back by the kernel is told from one that is refused. One thread does it all; its own ceiling is that of
-//! a flood against `constant`.
+//! a flood against `constant`, and its own lateness stands in the column `lag`.
 //!
 //! Prints a line for each stream and phase, its fields as the first line names them, separated by tabs; then the recovery.
 
@@ -192,7 +192,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
 
     println!(
-        "stream\tphase\toffered/s\tsent/s\tgood/s\tshed/s\tbare\tother\tlate\tgood p50\tgood p99\tshed p50\tshed p99"
+        "stream\tphase\toffered/s\tsent/s\tgood/s\tshed/s\tbare\tother\tlate\tgood p50\tgood p99\tshed p50\tshed p99\tlag p99"
     );
     for (name, flows) in [("steady", &steady), ("flood", &flood)] {
         for flow in flows {
@@ -278,10 +278,11 @@ impl Flow {
 
     async fn send(self: Rc<Self>, mut client: Client, due: Instant) {
         let request = self.requests.borrow_mut().next(self.stream.kind);
+        self.outcome(due).borrow_mut().lag.saturating_record(micros(due.elapsed()));
         let answer =
             tokio::time::timeout(ANSWER_TIME_MAX, client.ask(self.address, request.as_bytes())).await;
         let took = due.elapsed();
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(took);
         let mut outcome = self.outcome(due).borrow_mut();
         match answer {
             Ok(Ok(Answer { status, .. })) if status == self.stream.kind.expected() => {
@@ -313,6 +314,10 @@ impl Flow {
     }
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// What came back in one phase.
 struct Outcome {
     offered: u64,
@@ -328,12 +333,23 @@ struct Outcome {
     other: u64,
     /// Good ones after their deadline.
     late: u64,
+    /// Microseconds from when a request was due until this program began to send it: its own lateness.
+    lag: Histogram<u64>,
 }
 
 impl Outcome {
     fn new() -> Outcome {
         let histogram = || Histogram::new_with_bounds(MICROS.0, MICROS.1, 3).expect("bounds of a histogram");
-        Outcome { offered: 0, unsent: 0, good: histogram(), shed: histogram(), bare: 0, other: 0, late: 0 }
+        Outcome {
+            offered: 0,
+            unsent: 0,
+            good: histogram(),
+            shed: histogram(),
+            bare: 0,
+            other: 0,
+            late: 0,
+            lag: histogram(),
+        }
     }
 
     fn line(&self, seconds: f64) -> String {
@@ -354,6 +370,7 @@ impl Outcome {
             ms(&self.good, 99.0),
             ms(&self.shed, 50.0),
             ms(&self.shed, 99.0),
+            ms(&self.lag, 99.0),
         ]
         .join("\t")
     }
