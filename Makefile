@@ -10,7 +10,7 @@ export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz torture torture-lies power lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps torture-deps clean
+.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz torture torture-lies power miri soak lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps torture-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ torture-lies: deps torture-deps ## Servers that lie: each must be caught by the 
 
 power: deps ## Power cuts below the database, by seed (ARGS='--seconds N --seed S'; needs root and /dev/fuse)
 	tests/power/run $(ARGS)
+
+miri: ## What needs no kernel, under Miri: memory and schedules (ARGS=FILTER; skipped where no nightly toolchain can be had)
+	tests/miri/run $(ARGS)
+
+soak: deps local-deps ## Half an hour of the contest's load: do memory, descriptors, sessions, latency stay flat? (ARGS=MINUTES)
+	perf/soak $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check

@@ -123,6 +123,7 @@ mod tests {
 
     /// Counts through the whole calendar a day at a time and compares every conversion at every step.
     #[test]
+    #[cfg_attr(miri, ignore = "there are 3,652,059")]
     fn every_day_of_the_calendar() {
         let mut days = -730_119;
         let mut written = Vec::new();

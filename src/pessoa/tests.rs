@@ -168,6 +168,7 @@ fn nothing_is_copied_without_an_escape() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "they are long")]
 fn bodies_as_long_as_they_may_be() {
     // As many items as fit; each takes four bytes.
     let frame = with(r#""stack":[]"#).len();

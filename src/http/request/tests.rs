@@ -19,6 +19,9 @@ fn parse_cut(bytes: &[u8], cuts: impl Iterator<Item = usize>) -> Result<Progress
     last
 }
 
+/// Between two places where an input is cut. Miri is a thousand times slower.
+const STEP: usize = if cfg!(miri) { 13 } else { 1 };
+
 fn check(input: &[u8], expected: &str) {
     let whole = parse_cut(input, [input.len()].into_iter());
     let shown = String::from_utf8_lossy(&input[..input.len().min(200)]);
@@ -30,7 +33,7 @@ fn check(input: &[u8], expected: &str) {
     assert_eq!(bytewise, whole, "{shown:?} byte by byte");
     // A long input is cut only where a cut could matter: near both of its ends.
     let short = input.len() < 1000;
-    for cut in (0..input.len()).filter(|&at| short || at < 40 || at + 40 > input.len()) {
+    for cut in (0..input.len()).step_by(STEP).filter(|&at| short || at < 40 || at + 40 > input.len()) {
         let split = parse_cut(input, [cut, input.len()].into_iter());
         assert_eq!(split, whole, "{shown:?} cut at {cut}");
     }
@@ -38,7 +41,8 @@ fn check(input: &[u8], expected: &str) {
 
 #[test]
 fn every_case_whole_and_cut() {
-    for (input, expected) in cases() {
+    let all = cases().into_iter();
+    for (input, expected) in all.filter(|(input, _)| !cfg!(miri) || input.len() < 1000) {
         check(&input, &expected);
     }
 }

@@ -122,8 +122,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // Miri is a thousand times slower.
+    const CASES: u32 = if cfg!(miri) { 1 } else { 32 };
+    const LONGEST: usize = if cfg!(miri) { 100 } else { 3_000 };
+    const TEXTS: usize = if cfg!(miri) { 6 } else { 60 };
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(ProptestConfig::with_cases(CASES))]
         #[test]
         fn runs_are_all_pairs_in_order(
             rounds in prop::collection::vec(
@@ -131,9 +136,9 @@ mod tests {
                     prop_oneof![
                         prop::collection::vec(any::<u8>(), 0..40),
                         prop::collection::vec(prop::sample::select(b"ab\0".to_vec()), 0..40),
-                        (1..3_000_usize).prop_map(|n| vec![b'a'; n]),
+                        (1..LONGEST).prop_map(|n| vec![b'a'; n]),
                     ],
-                    0..60,
+                    0..TEXTS,
                 ),
                 1..4,
             )

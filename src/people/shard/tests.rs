@@ -7,6 +7,10 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 
 const ROOMY: usize = 64 * 1024 * 1024;
+// Miri is a thousand times slower.
+const CASES: u32 = if cfg!(miri) { 1 } else { 48 };
+const PESSOAS: usize = if cfg!(miri) { 12 } else { 250 };
+const TERMS: usize = if cfg!(miri) { 3 } else { 20 };
 
 /// Few letters, so that matches are frequent, and the scalars whose case or length is special.
 fn text() -> impl Strategy<Value = String> {
@@ -34,12 +38,12 @@ fn term() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn search_equals_the_scan(
-        pessoas in prop::collection::vec(pessoa(), 0..250),
-        terms in prop::collection::vec(term(), 20),
+        pessoas in prop::collection::vec(pessoa(), 0..PESSOAS),
+        terms in prop::collection::vec(term(), TERMS),
     ) {
         let (mut shard, mut naive) = (Shard::new(ROOMY), Naive::default());
         for (id, fields) in &pessoas {
@@ -67,9 +71,9 @@ proptest! {
     #[test]
     fn a_bulk_load_equals_inserts(
         budget in prop_oneof![0..40_000usize, 40_000..400_000usize, 400_000..4_000_000usize],
-        pessoas in prop::collection::vec(pessoa(), 0..250),
-        loaded in 0..250usize,
-        terms in prop::collection::vec(term(), 20),
+        pessoas in prop::collection::vec(pessoa(), 0..PESSOAS),
+        loaded in 0..PESSOAS,
+        terms in prop::collection::vec(term(), TERMS),
     ) {
         let (mut bulk, mut naive) = (Shard::for_bulk_load(budget), Naive::default());
         let (mut plain, mut same) = (Shard::new(budget), Naive::default());
@@ -108,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn apelidos_equal_a_set(learnt in prop::collection::vec(text(), 0..80), asked in prop::collection::vec(text(), 40)) {
+    fn apelidos_equal_a_set(learnt in prop::collection::vec(text(), 0..80), asked in prop::collection::vec(text(), 2 * TERMS)) {
         let mut shard = Shard::new(ROOMY);
         learnt.iter().chain(&learnt).for_each(|apelido| shard.learn(apelido));
         let set: HashSet<&String> = learnt.iter().collect();
@@ -120,8 +124,8 @@ proptest! {
     #[test]
     fn without_room_less_is_known_and_nothing_is_wrong(
         budget in prop_oneof![0..40_000usize, 40_000..400_000usize],
-        pessoas in prop::collection::vec(pessoa(), 100..250),
-        terms in prop::collection::vec(term(), 10),
+        pessoas in prop::collection::vec(pessoa(), PESSOAS / 2..PESSOAS),
+        terms in prop::collection::vec(term(), TERMS),
     ) {
         let (mut shard, mut naive) = (Shard::new(budget), Naive::default());
         let mut learnt = HashSet::new();
@@ -155,6 +159,7 @@ proptest! {
 
 /// Every state is reached by one growing shard, in the promised order.
 #[test]
+#[cfg_attr(miri, ignore = "it takes thousands of pessoas")]
 fn bodies_go_first_then_the_index_then_the_ids() {
     let (mut shard, mut naive) = (Shard::new(300_000), Naive::default());
     let mut states = Vec::new();
@@ -179,19 +184,24 @@ fn bodies_go_first_then_the_index_then_the_ids() {
 
 #[test]
 fn broad_terms_find_the_newest() {
+    const NEWEST: u128 = if cfg!(miri) { 60 } else { 5_000 };
     let (mut shard, mut naive) = (Shard::new(ROOMY), Naive::default());
-    for id in 0..5_000u128 {
+    for id in 0..NEWEST {
         insert(&mut shard, &mut naive, id, &["broad".into(), "nome".into(), "item".into(), "item".into()]);
     }
     for term in ["", "b", "br", "bro", "broad", "item", "nome", "tem", "i"] {
         check(&shard, &naive, term);
         let mut found = Vec::new();
         shard.search(term.as_bytes(), &mut found).unwrap();
-        assert!(found[0].id.as_u128() > 1_000, "{term:?}: their bodies are the last to be dropped");
+        assert!(
+            found[0].id.as_u128() >= NEWEST.saturating_sub(4_000),
+            "{term:?}: their bodies are the last to be dropped"
+        );
     }
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it takes thousands of items")]
 fn a_body_full_of_items_is_found_by_each_of_them() {
     let (mut shard, mut naive) = (Shard::new(ROOMY), Naive::default());
     let many = |salt: usize| (0..2_000).map(move |item| format!("i{}abcd", item * 7 + salt));
@@ -208,6 +218,7 @@ fn a_body_full_of_items_is_found_by_each_of_them() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it takes megabytes of text")]
 fn a_search_that_would_take_too_long_says_so() {
     let mut shard = Shard::new(ROOMY);
     // Every trigram of the term, but not the term.
