@@ -81,12 +81,20 @@ pub(crate) struct Load {
     users: u64,
     next: AtomicU64,
     seed: u64,
+    /// After so many users the first ones come again, as the lines of the contest's file do.
+    circle: u64,
     answers: Mutex<Answers>,
 }
 
 impl Load {
-    /// `times` the contest's users, for so long; they are the same ones for the same seed.
-    pub(crate) fn new(address: SocketAddr, times: f64, lasting: Duration, seed: u64) -> Load {
+    /// `times` the contest's users, for so long; they are the same ones for the same seed, and again after `circle`.
+    pub(crate) fn new(
+        address: SocketAddr,
+        times: f64,
+        lasting: Duration,
+        seed: u64,
+        circle: Option<u64>,
+    ) -> Load {
         let rate = times * USERS.iter().sum::<f64>();
         #[allow(
             clippy::cast_possible_truncation,
@@ -95,7 +103,16 @@ impl Load {
         )]
         let users = (rate * lasting.as_secs_f64()) as u64;
         let answers = Mutex::new(Answers::new());
-        Load { address, start: Instant::now(), rate, users, next: AtomicU64::new(0), seed, answers }
+        Load {
+            address,
+            start: Instant::now(),
+            rate,
+            users,
+            next: AtomicU64::new(0),
+            seed,
+            circle: circle.unwrap_or(u64::MAX),
+            answers,
+        }
     }
 
     /// Users a second.
@@ -120,7 +137,7 @@ impl Load {
             }
             let due = self.start + Duration::from_secs_f64(number as f64 / self.rate);
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let mut random = Random(self.seed.wrapping_add(number));
+            let mut random = Random(self.seed.wrapping_add(number % self.circle));
             // Neighbouring seeds have draws in common.
             random = Random(random.next());
             match self.kind(&mut random) {

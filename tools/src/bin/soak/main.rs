@@ -56,6 +56,9 @@ struct Arguments {
     /// Of the users: who does what, and the payloads
     #[arg(long, default_value_t = 2023)]
     seed: u64,
+    /// After so many users the first ones come again: what they create is a duplicate, and the rows are bounded
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    circle: Option<u64>,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -89,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let mut series = Series::begin(&services)?;
     let (mut errors, mut created) = (BTreeMap::<String, u64>::new(), 0);
 
-    let load = Load::new(arguments.address, arguments.load, lasting, arguments.seed);
+    let load = Load::new(arguments.address, arguments.load, lasting, arguments.seed, arguments.circle);
     let wait = Wait::new("soak", move |spent| {
         let share = spent.as_secs_f64() / lasting.as_secs_f64();
         Text::new(format!("{} of {}", duration(spent), duration(lasting))).share(share.min(1.0))
@@ -121,8 +124,9 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     created += answers.created;
     answers.errors.into_iter().for_each(|(error, times)| *errors.entry(error).or_default() += times);
 
+    let again = arguments.circle.map(|users| format!(", again after {users} users")).unwrap_or_default();
     show(&format!(
-        "{} users a second, seed {}, {} samples, one each {:?}\n\n",
+        "{} users a second, seed {}{again}, {} samples, one each {:?}\n\n",
         load.rate(),
         arguments.seed,
         series.len(),
