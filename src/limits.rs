@@ -166,6 +166,11 @@ pub const COMMIT_GAP: Duration = Duration::from_millis(2);
 pub const COMMIT_BATCH_ENOUGH: usize = 8;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
+/// So many creates may wait however long that takes: a batch that is under way and the next one, whole. With fewer a slow
+/// database would commit less than it can.
+pub const COMMIT_QUEUE_MIN: usize = 2 * COMMIT_BATCH_MAX;
+/// Longest wait that a create may expect; behind so many that it would wait longer it is refused at once (`503`).
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Ids of one point read.
 pub const READ_BATCH_MAX: usize = 64;
 /// Point reads that wait on one core (`503`).
@@ -396,6 +401,9 @@ const _: () = {
     assert!(CHUNK_OVERHEAD_MAX >= 5 * BODY_MAX + 5);
     assert!(COMMIT_BATCH_ENOUGH <= COMMIT_BATCH_MAX && COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(COMMIT_GAP.as_millis() * 100 <= COMMIT_TIME_MAX.as_millis());
+    assert!(2 * COMMIT_BATCH_MAX <= COMMIT_QUEUE_MIN && COMMIT_QUEUE_MIN <= COMMIT_QUEUE_MAX);
+    // What is expected may be wrong by half.
+    assert!(2 * COMMIT_WAIT_MAX.as_millis() <= COMMIT_TIME_MAX.as_millis());
     assert!(READ_BATCH_MAX <= READ_QUEUE_MAX);
     // A core that waits for counts has room for other questions to the core that counts.
     assert!(2 * COUNT_QUEUE_MAX <= MESH_QUESTIONS_MAX);

@@ -11,13 +11,12 @@ use uuid::Uuid;
 
 use super::history::Identity;
 use super::job::{Count, Insert, Job, Jobs};
+use super::pace::{Entered, Pace};
 use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Tickets};
-use crate::limits::{
-    COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
-};
+use crate::limits::{COUNT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::Record;
 
 /// What the database decided about a create.
@@ -35,7 +34,7 @@ pub enum Create {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// The queue of the connection is full; nothing was sent.
+    /// The queue of the connection is full, or a create would wait in it for too long; nothing was sent.
     QueueFull,
     /// The database takes no rows at the moment; nothing was stored.
     NotStored,
@@ -62,7 +61,9 @@ pub struct Database {
     reads: Line<Job<Uuid>>,
     counts: Line<Job<Count>>,
     searches: Line<Job<Box<[u8]>>>,
-    tickets: Tickets<Role, Report>,
+    tickets: Tickets<(Role, Entered), Report>,
+    /// Of the creates.
+    pace: Pace,
     /// Creates that the database took not.
     not_stored: Cell<u64>,
     /// The history of the server at the end of each connection; `None` while there is none.
@@ -133,6 +134,7 @@ impl Database {
             counts: Line::new(jobs.counts),
             searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
+            pace: Pace::default(),
             not_stored: Cell::new(0),
             commits_to: Cell::new(None),
             reads_from: Cell::new(None),
@@ -297,30 +299,41 @@ impl Database {
                 Report::NotStored { .. } => (false, true),
                 _ => (false, false),
             };
-            let role = self.tickets.answer(ticket, report);
-            let (line, _) = self.bound(role);
+            let (role, entered) = self.tickets.answer(ticket, report);
+            if role == Role::Commit && !late && !not_stored {
+                self.pace.answered(entered, Instant::now());
+            }
+            let line = self.line(role);
             line.waiting.set(line.waiting.get() - 1);
             line.timed_out.set(line.timed_out.get() + u64::from(late));
             self.not_stored.set(self.not_stored.get() + u64::from(not_stored));
         }
     }
 
-    fn wait_as(&self, role: Role) -> Result<Awaited<'_, Role, Report>, Unanswered> {
-        let (line, max) = self.bound(role);
-        if line.waiting.get() >= max {
+    fn wait_as(&self, role: Role) -> Result<Awaited<'_, (Role, Entered), Report>, Unanswered> {
+        let line = self.line(role);
+        let ahead = line.waiting.get();
+        let has_room = match role {
+            Role::Commit => self.pace.has_room(ahead),
+            Role::Read => ahead < READ_QUEUE_MAX,
+            Role::Count => ahead < COUNT_QUEUE_MAX,
+            Role::Search => ahead < SEARCH_QUEUE_MAX,
+            Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
+        };
+        if !has_room {
             line.refused.set(line.refused.get() + 1);
             return Err(Unanswered::QueueFull);
         }
-        line.waiting.set(line.waiting.get() + 1);
-        Ok(self.tickets.take(role))
+        line.waiting.set(ahead + 1);
+        Ok(self.tickets.take((role, Entered { at: Instant::now(), ahead })))
     }
 
-    fn bound(&self, role: Role) -> (&LineTally, usize) {
+    fn line(&self, role: Role) -> &LineTally {
         match role {
-            Role::Commit => (&self.inserts.tally, COMMIT_QUEUE_MAX),
-            Role::Read => (&self.reads.tally, READ_QUEUE_MAX),
-            Role::Count => (&self.counts.tally, COUNT_QUEUE_MAX),
-            Role::Search => (&self.searches.tally, SEARCH_QUEUE_MAX),
+            Role::Commit => &self.inserts.tally,
+            Role::Read => &self.reads.tally,
+            Role::Count => &self.counts.tally,
+            Role::Search => &self.searches.tally,
             Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
         }
     }

@@ -16,7 +16,7 @@
 //! The rings have room for every ticket that a core may hold, and for reports without a ticket. A connection's task
 //! takes jobs from its ring when it is free; while the task is busy, the core does not wake it.
 //!
-//! A request passes through the files in this order: `handle` (the core's end), `job`, `thread` (the other end),
+//! A request passes through the files in this order: `handle` (the core's end; `pace` says whether a create may wait), `job`, `thread` (the other end),
 //! `queue`, then `commit`, `search`, or `lookup` with what a `read` or a `count` is. A commit is brought to its answers by `settle`; what a `fault` means for a
 //! row is decided there, the `table` is what it asks, and rows that somebody's open transaction holds wait `aside`. The statements in `sql` run on a
 //! `session` that a `connector` made; a statement without a result is a `failure`. The answer goes back as a `report`
@@ -48,6 +48,7 @@ mod lookout;
 mod lookup;
 mod outbox;
 mod own;
+mod pace;
 #[cfg(test)]
 pub(crate) mod played;
 mod prepare;

@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use rinha::limits::{COUNT_QUEUE_MAX, COUNT_REST, READ_TIME_MAX};
 
+use crate::LATENESS_MAX;
+use crate::alone;
 use crate::cluster::{Cluster, connect};
 use crate::load::{Pessoa, wait_until};
 use crate::server::{Connection, Server, request};
 
 const UNKNOWN: &str = "/pessoas/018f4a52-0000-7000-8000-00000000000";
-
-/// What a busy test machine may add to a deadline.
-const LATENESS_MAX: Duration = Duration::from_secs(3);
 
 /// How often a test that must be done within a count's time to live is tried.
 const TRIES_MAX: usize = 5;
@@ -73,6 +72,7 @@ fn ask_for_count(server: &Server) -> Connection {
 #[test]
 fn a_slow_count_delays_nobody_else() {
     const LATER: usize = 40;
+    let _alone = alone();
     for cores in ["1", "2"] {
         let cluster = Cluster::start();
         let server = Server::on(&cluster.config(), &["--cores", cores]);
@@ -166,6 +166,7 @@ fn counts_leave_the_database_its_time() {
 #[test]
 fn a_flood_of_counts_that_do_not_end() {
     const EXTRA: usize = 50;
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "2"]);
     build_gate(&cluster);
@@ -203,6 +204,7 @@ fn a_flood_of_counts_that_do_not_end() {
 /// A count whose backend dies goes again on another one; nobody else's connection is lost.
 #[test]
 fn a_count_whose_backend_dies_goes_again() {
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "2"]);
     build_gate(&cluster);
