@@ -10,7 +10,7 @@ export PREFIX DESTDIR SYSCONFDIR PROGRAM PAGES
 # Patroni's virtual environment: where the user that runs Postgres can read it.
 export HA_VENV ?= $(if $(filter 0,$(shell id -u)),/var/lib/rinha/ha-venv,$(CURDIR)/target/ha-venv)
 
-.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz torture torture-lies power miri soak lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps torture-deps clean
+.PHONY: help run up down install uninstall test e2e systemd live-page ha ha-up ha-down ha-kill-primary ha-status ha-deps openapi up-local stress stress-smoke fuzz torture torture-lies power miri soak hostile lint fmt bench release release-deps deps test-deps local-deps stress-deps browser-deps openapi-deps fuzz-deps torture-deps clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ miri: ## What needs no kernel, under Miri: memory and schedules (ARGS=FILTER; sk
 
 soak: deps local-deps ## Half an hour of the contest's load: do memory, descriptors, sessions, latency stay flat? (ARGS=MINUTES)
 	perf/soak $(ARGS)
+
+hostile: deps local-deps ## Hostile clients beside polite ones, direct and through HAProxy (ARGS='--only NAME --seconds N --seed S')
+	tests/hostile/run $(ARGS)
 
 lint: ## Formatting and clippy, as CI demands them
 	$(CARGO) fmt --all --check

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::cgroup::Cgroup;
 use crate::cluster::{Cluster, temporary_directory};
 use crate::load::{Pessoa, wait_until};
+use crate::polite::Polite;
 use crate::processes::Frozen;
+use crate::resident_mib;
 use crate::server::{Address, Connection, Server, binary, database_url, request};
-use crate::{Polite, resident_mib};
 
 const MIB: usize = 1 << 20;
 

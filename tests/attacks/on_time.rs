@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::Polite;
 use crate::cluster::{Cluster, temporary_directory};
 use crate::load::Pessoa;
+use crate::polite::Polite;
 use crate::server::{Connection, Server, binary, database_url};
 
 /// The contract's bound on an end.

@@ -207,6 +207,11 @@ impl Child {
         Child(command.spawn().expect("a program"))
     }
 
+    /// Its pid.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// A port of loopback that nobody has.
     pub(crate) fn free_port() -> u16 {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

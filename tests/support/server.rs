@@ -270,6 +270,19 @@ impl Connection {
         Ok(Connection { stream, buffer: Vec::new() })
     }
 
+    /// A connection that the caller made.
+    pub(crate) fn over(stream: TcpStream) -> Connection {
+        Connection { stream: Stream::Tcp(stream), buffer: Vec::new() }
+    }
+
+    /// Ends it by a reset, where it is TCP. A unix socket with unread bytes is reset by any close.
+    pub(crate) fn reset(self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            let socket = socket2::SockRef::from(stream);
+            socket.set_linger(Some(Duration::ZERO)).expect("an open socket");
+        }
+    }
+
     /// The same connection once more, for a thread of its own; it has read nothing.
     pub(crate) fn try_clone(&self) -> io::Result<Connection> {
         let stream = match &self.stream {
@@ -306,11 +319,15 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub(crate) fn finish(&mut self) {
-        let finished = match &self.stream {
+        self.try_finish().expect("an open connection");
+    }
+
+    /// As [`finish`](Self::finish), to a peer that may be gone.
+    pub(crate) fn try_finish(&mut self) -> io::Result<()> {
+        match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-        finished.expect("an open connection");
+        }
     }
 
     /// Sends a well-formed request and reads its answer.
@@ -336,6 +353,33 @@ impl Connection {
         }
     }
 
+    /// Reads what is there, without waiting; 0 is the end.
+    pub(crate) fn read_now(&mut self) -> io::Result<usize> {
+        self.set_nonblocking(true)?;
+        let filled = self.fill();
+        self.set_nonblocking(false)?;
+        filled
+    }
+
+    /// Reads a byte, without waiting, and throws it away; an error at the end of the stream, and none when there is no byte.
+    pub(crate) fn skip_byte_now(&mut self) -> io::Result<()> {
+        self.set_nonblocking(true)?;
+        let read = self.stream.read(&mut [0]);
+        self.set_nonblocking(false)?;
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Stream::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
     /// Whether anything came within `time`, the peer's close included.
     pub(crate) fn hears_within(&mut self, time: Duration) -> bool {
         self.set_read_timeout(time);
@@ -350,6 +394,24 @@ impl Connection {
     /// What was read and not yet taken as an answer.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// Reads one answer of whoever may be before the server: one without a length ends with the connection.
+    pub(crate) fn try_receive_any(&mut self) -> io::Result<Response> {
+        let unframed =
+            |response: &Response| response.status >= 200 && response.header("Content-Length").is_none();
+        while parse_head(&self.buffer).is_none() {
+            self.read_once()?;
+        }
+        match parse_head(&self.buffer) {
+            Some((length, mut response)) if unframed(&response) => {
+                while self.read_once().is_ok() {}
+                response.body = self.buffer.split_off(length);
+                response.raw = std::mem::take(&mut self.buffer);
+                Ok(response)
+            }
+            _ => self.try_receive(false),
+        }
     }
 
     /// How long an answer is waited for from now on.
