@@ -17,6 +17,8 @@ use tools::client::{Address, Client};
 const USERS: [f64; 3] = [303.0, 53.0, 23.0];
 /// Users at one time: a tenth of a second of them would do, and a stall of a second must not hold up those after it.
 pub(crate) const USERS_AT_ONCE: usize = 512;
+/// Pessoas that a circle remembers.
+const KNOWN_MAX: usize = 10_000;
 /// Milliseconds from a 201 until its pessoa is asked for: 1 to so many.
 const PAUSE_MS_MAX: usize = 30;
 /// Finest steps and longest latency of the histograms, in microseconds.
@@ -82,7 +84,9 @@ pub(crate) struct Load {
     next: AtomicU64,
     seed: u64,
     /// After so many users the first ones come again, as the lines of the contest's file do.
-    circle: u64,
+    circle: Option<u64>,
+    /// With a circle: where the pessoas of its first round are, up to [`KNOWN_MAX`].
+    known: Mutex<Vec<String>>,
     answers: Mutex<Answers>,
 }
 
@@ -110,7 +114,8 @@ impl Load {
             users,
             next: AtomicU64::new(0),
             seed,
-            circle: circle.unwrap_or(u64::MAX),
+            circle,
+            known: Mutex::default(),
             answers,
         }
     }
@@ -137,7 +142,7 @@ impl Load {
             }
             let due = self.start + Duration::from_secs_f64(number as f64 / self.rate);
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let mut random = Random(self.seed.wrapping_add(number % self.circle));
+            let mut random = Random(self.seed.wrapping_add(number % self.circle.unwrap_or(u64::MAX)));
             // Neighbouring seeds have draws in common.
             random = Random(random.next());
             match self.kind(&mut random) {
@@ -175,16 +180,31 @@ impl Load {
             "POST /pessoas HTTP/1.1\r\nHost: soak\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         let Some(created) = self.ask(client, Kind::Create, &request, &[201, 422, 400], due) else { return };
-        if created.status != 201 {
-            return;
+        if created.status == 201 && self.circle.is_some() {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() < KNOWN_MAX {
+                known.push(created.location.clone());
+            }
         }
+        let location = match created.status {
+            201 => Some(created.location),
+            422 => self.known(random),
+            _ => None,
+        };
+        let Some(location) = location else { return };
         let pause = Duration::from_millis(1 + random.below(PAUSE_MS_MAX) as u64);
         thread::sleep(pause);
-        let request = format!("GET {} HTTP/1.1\r\nHost: soak\r\n\r\n", created.location);
+        let request = format!("GET {} HTTP/1.1\r\nHost: soak\r\n\r\n", location);
         let Some(found) = self.ask(client, Kind::Get, &request, &[200], Instant::now()) else { return };
-        if found.body != created.body {
+        if created.status == 201 && found.body != created.body {
             self.count(|answers| *answers.errors.entry("GET: another body".to_owned()).or_default() += 1);
         }
+    }
+
+    /// In a circle a duplicate's user asks for a pessoa of the first round, so that there are as many GETs as ever.
+    fn known(&self, random: &mut Random) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (!known.is_empty()).then(|| known[random.below(known.len())].clone())
     }
 
     /// What came back, if it is one of those that are expected.
