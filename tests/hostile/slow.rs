@@ -11,7 +11,9 @@ use crate::server::{Connection, request};
 /// Clients that trickle: three in four of them are more than both servers have places for in HAProxy.
 const CLIENTS: usize = 3_000;
 /// Clients that do not read.
-const READERS: usize = 300;
+const READERS: usize = 200;
+/// Pause between two of them: it is the reading that is slow, and not a burst of searches.
+const READERS_PAUSE: Duration = Duration::from_millis(4);
 /// The receive window of one that does not read.
 const WINDOW: usize = 4 << 10;
 /// One byte, every so often.
@@ -119,7 +121,8 @@ pub(crate) fn readers(ground: &Ground) -> String {
         .addresses_of(READERS)
         .map(|(_, address)| {
             let mut connection = connect_with_window(&address, WINDOW).expect("a connection");
-            connection.send(request("GET", "/pessoas?t=longa", "").repeat(4));
+            connection.send(request("GET", "/pessoas?t=longa", "").repeat(2));
+            std::thread::sleep(READERS_PAUSE);
             Slow { connection, since: Instant::now(), ended: None }
         })
         .collect();
