@@ -28,6 +28,7 @@ use crate::limits::{
     SEARCH_RESULTS_MAX,
 };
 use crate::pessoa::{Candidate, Record};
+use crate::postgres::COUNTING_CORE;
 
 #[cfg(test)]
 mod tests;
@@ -35,9 +36,6 @@ mod tests;
 /// A ring holds every question that its sender may have open, and the sender's answers to all that its receiver may
 /// have open.
 const MESSAGES_MAX: usize = 2 * (MESH_QUESTIONS_MAX + MESH_STATES_MAX);
-
-/// The core that counts for all.
-const COUNTING_CORE: usize = 0;
 
 /// What one core says to another.
 enum Message {

@@ -14,6 +14,9 @@ use super::sql;
 use crate::channel::Ticket;
 use crate::limits::{COUNT_QUEUE_MAX, COUNT_REST, COUNT_REST_MAX};
 
+/// The core whose thread counts for all.
+pub const COUNTING_CORE: usize = 0;
+
 impl Lookup for sql::Count {
     type Question = Count;
     /// How many rows there are.
@@ -21,7 +24,6 @@ impl Lookup for sql::Count {
 
     // All of them: one count is waited for, and not more.
     const BATCH_MAX: usize = COUNT_QUEUE_MAX;
-    const AT_ONCE: bool = false;
 
     // Else a flood of counts would keep a CPU of the database for itself.
     fn rest(took: Duration) -> Duration {

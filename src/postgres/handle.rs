@@ -288,7 +288,7 @@ impl Database {
                             self.reads_from.set(*of);
                             read_from = of.or(read_from);
                         }
-                        // These connections are made when they are needed, so their absence says nothing.
+                        // Creates and lookups do without these; that for searches is made when it is needed.
                         Role::Count | Role::Search | Role::Feed | Role::Bulk => {}
                     }
                     continue;

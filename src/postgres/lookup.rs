@@ -28,8 +28,6 @@ pub(super) trait Lookup: Statements + 'static {
     type Said: 'static;
     /// Most questions of one batch.
     const BATCH_MAX: usize;
-    /// Whether the connection is made before anybody asks. Else the first who asks waits for it.
-    const AT_ONCE: bool;
 
     /// How long the database is left alone after a lookup that took so long, whoever waits for the next one.
     fn rest(_took: Duration) -> Duration {
@@ -51,18 +49,20 @@ pub(super) trait Lookup: Statements + 'static {
 }
 
 /// Answers what arrives in `queue`, for ever. `outbox` is the queue's outbox, given separately because the queue is
-/// borrowed while lookups are answered.
+/// borrowed while lookups are answered. The connection is made `at_once`, so that it stands when descriptors run out, or else
+/// when somebody asks.
 pub(super) async fn run<L: Lookup>(
     mut queue: Queue<L::Question>,
     outbox: Rc<Outbox>,
     proofs: Rc<Proofs>,
     connector: Connector<L>,
+    at_once: bool,
 ) {
     // Those whose connection died: they change nothing, so they simply go again.
     let mut unanswered: Vec<Job<L::Question>> = Vec::new();
     let mut rested = Instant::now();
     loop {
-        if !L::AT_ONCE && unanswered.is_empty() {
+        if !at_once && unanswered.is_empty() {
             queue.holds(1).await;
         }
         let mut session = queue.until_answered(unanswered.iter(), connector.connect()).await;

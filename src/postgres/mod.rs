@@ -6,7 +6,7 @@
 //! Database::create ---- inserts ----> commit::run  (connection 1)
 //! Database::fetch  ----- reads -----> lookup::run  (connection 2)
 //! Database::search ---- searches ---> search::run  (connection 3, when needed)
-//! Database::count  ---- counts -----> lookup::run  (connection 4, when needed: of one core)
+//! Database::count  ---- counts -----> lookup::run  (connection 4, of one core)
 //! Database::run    <---- reports ------------'
 //!
 //! every core       <---- rows ------- feed thread, one an instance: what others committed  (connection 5,
@@ -70,6 +70,7 @@ mod table;
 mod thread;
 mod tls;
 
+pub use count::COUNTING_CORE;
 pub use counters::{Counters, Operation};
 pub use fanout::{Fed, Owners, Queued};
 pub use feed::FeedLinks;

@@ -20,7 +20,6 @@ impl Lookup for sql::Read {
     type Said = HashMap<Uuid, Option<Box<Record>>>;
 
     const BATCH_MAX: usize = READ_BATCH_MAX;
-    const AT_ONCE: bool = true;
 
     async fn look_up(
         session: &Session<sql::Read>,

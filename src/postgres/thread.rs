@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 use uuid::Uuid;
 
 use super::connector::Connector;
+use super::count::COUNTING_CORE;
 use super::counters::Counters;
 use super::handle::{Database, Learnt};
 use super::history::Identity;
@@ -94,7 +95,7 @@ pub fn spawn(
             searches: searches_inbox,
             closed,
         };
-        let run = || serve(source, inbox, outbox, feed, &counting);
+        let run = || serve(core, source, inbox, outbox, feed, &counting);
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         match ended {
             // The core closed its end: it is leaving.
@@ -116,6 +117,7 @@ struct Inbox {
 }
 
 fn serve(
+    core: usize,
     source: Source,
     inbox: Inbox,
     outbox: ring::Sender<Report>,
@@ -142,9 +144,12 @@ fn serve(
     let proofs = Rc::new(Proofs::default());
     let tasks = LocalSet::new();
     let committer = tasks.spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));
-    let reader = lookup::run::<sql::Read>(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from);
+    let reader = lookup::run::<sql::Read>(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from, true);
     let reader = tasks.spawn_local(reader);
-    let counter = lookup::run::<sql::Count>(counts, Rc::clone(&outbox), Rc::clone(&proofs), counts_in);
+    // Nobody asks the others.
+    let counts_here = core == COUNTING_CORE;
+    let counter =
+        lookup::run::<sql::Count>(counts, Rc::clone(&outbox), Rc::clone(&proofs), counts_in, counts_here);
     let counter = tasks.spawn_local(counter);
     let searcher = tasks.spawn_local(search::run(searches, proofs, searches_in));
     tasks.block_on(&runtime, async move {

@@ -46,8 +46,16 @@ impl Fakes {
 
 const PROFILES: [&str; 6] =
     ["perf/flamegraph", "perf/offcpu", "perf/stat", "perf/uring", "perf/syscalls", "perf/heap"];
-const OTHERS: [&str; 7] =
-    ["perf/ab", "perf/bench", "perf/instances", "perf/ratios", "perf/scaling", "perf/size", "perf/soak"];
+const OTHERS: [&str; 8] = [
+    "perf/ab",
+    "perf/bench",
+    "perf/instances",
+    "perf/overload",
+    "perf/ratios",
+    "perf/scaling",
+    "perf/size",
+    "perf/soak",
+];
 const MORE: [&str; 8] = [
     "perf/table",
     "seccomp/generate",
@@ -112,6 +120,8 @@ fn wrong_arguments_are_refused_before_anything_is_built() {
         ("perf/bench", &["1", "1", "64", "none"], "CONNECTIONS"),
         ("perf/instances", &["--version"], "SECONDS"),
         ("perf/instances", &["1", "1", "1", "1"], "at most 3"),
+        ("perf/overload", &["x"], "SECONDS"),
+        ("perf/overload", &["6", "half"], "FACTOR"),
         ("perf/ratios", &["1", "-1"], "ROUNDS"),
         ("perf/scaling", &["1", "1", "sideways"], "expected axes"),
         ("perf/size", &["0"], "PESSOAS"),
