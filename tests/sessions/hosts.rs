@@ -155,7 +155,7 @@ fn a_process_follows_one_timeline() {
                           and application_name not like '% search'";
         wait_until("all sessions on the new primary", || {
             let cores: usize = arguments[1].parse().expect("a number");
-            old.query(sessions) == ["0"] && new.query(sessions) == [(2 * cores + 1).to_string()]
+            old.query(sessions) == ["0"] && new.query(sessions) == [(2 * cores + 2).to_string()]
         });
         println!("moved {:?} after the promotion", began.elapsed());
         assert!(began.elapsed() < DEAD_HOST_TIME_MAX, "{:?}", began.elapsed());

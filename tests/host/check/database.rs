@@ -30,7 +30,7 @@ fn one_that_can_be_used_and_is_not_touched() {
         ("database", &["PostgreSQL 1", "primary of cluster", "/1"][..]),
         ("encryption", &["a socket of this machine"]),
         ("sessions", &["of its own"]),
-        ("connections", &["of 50 are free", "up to 9 are used"]),
+        ("connections", &["of 50 are free", "up to 10 are used"]),
         ("encoding", &["UTF8"]),
         ("schema", &["it is not there, and would be made"]),
         ("writes", &["allowed"]),
