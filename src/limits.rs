@@ -177,9 +177,9 @@ pub const READ_BATCH_MAX: usize = 64;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Counts that wait on the core that counts (`503`): one that is under way, and all others for the next one.
 pub const COUNT_QUEUE_MAX: usize = 1024;
-/// A count comes so many times its length after the one before it, whoever waits for it: counts take a tenth of a CPU of
-/// the database, and no more.
-pub const COUNT_REST: u32 = 9;
+/// A count comes so many times its length after the one before it, whoever waits for it: a flood of counts takes a
+/// twentieth of one CPU of the database.
+pub const COUNT_REST: u32 = 19;
 /// Longest pause between two counts that somebody waits for.
 pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
 /// From the arrival of a create to its answer (`503`).

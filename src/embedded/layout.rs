@@ -273,7 +273,15 @@ fn create_reachable(path: &Path) -> io::Result<()> {
     if geteuid().is_root() {
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
-    File::open(parent)?.sync_all()
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        // One may write to a directory that one may not read. Then all filesystems are synced.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            nix::unistd::sync();
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The log of initdb and Postgres.

@@ -1,6 +1,6 @@
 //! Counts: Postgres reads the whole table for each, one at a time. It is for all who asked before it began; whoever asks
-//! later shares the next one, because the count that is under way may lack what was committed since. Between two counts
-//! the database is left alone for some times as long as the first one took. This module knows nothing of point reads.
+//! later shares the next one, because the count that is under way may lack what was committed since. After a count comes
+//! a pause, some times as long as it took. This module knows nothing of point reads.
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ use crate::history::{Asked, Before, Entry, FRESH_MAX, REST_TIME_MAX, Told, Verdi
 use crate::lab::{INSTANCES, Lab, MEND_TIME_MAX, Subject};
 use crate::load::Pessoa;
 use crate::plan::{Plan, Step};
+use crate::proxy::Mode;
 use crate::server::{Address, Connection, request};
 
 /// 201s of each instance after everything is healed.
@@ -118,52 +119,41 @@ fn torture(lab: &mut Lab, plan: &Plan, epoch: Instant) -> Vec<Struck> {
         for (number, instance) in lab.instances.iter_mut().enumerate() {
             let steps = lane("instance", number);
             lanes.push(scope.spawn(move || {
-                each(&steps, epoch, |step| {
-                    if let Deed::Instance(strike, heal) = step.fault.deed {
-                        strike(instance);
-                        wait_for_end(step, epoch);
-                        heal(instance);
-                    }
-                    Ok(String::new())
+                each(&steps, epoch, |step| match step.fault.deed {
+                    Deed::Instance(strike, heal) => afflict(instance, strike, heal, step, epoch),
+                    _ => Ok(String::new()),
                 })
             }));
         }
-        for (number, proxy) in lab.proxies.iter().enumerate() {
+        for (number, proxy) in lab.proxies.iter_mut().enumerate() {
             let steps = lane("proxy", number);
             lanes.push(scope.spawn(move || {
-                each(&steps, epoch, |step| {
-                    if let Deed::Proxy(mode) = step.fault.deed {
-                        proxy.set(mode);
-                        wait_for_end(step, epoch);
-                        proxy.set(crate::proxy::Mode::Pass);
+                each(&steps, epoch, |step| match step.fault.deed {
+                    Deed::Proxy(mode) => {
+                        afflict(proxy, |proxy| proxy.set(mode), |proxy| proxy.set(Mode::Pass), step, epoch)
                     }
-                    Ok(String::new())
+                    _ => Ok(String::new()),
                 })
             }));
         }
         if let Some(balancer) = &mut lab.balancer {
             let steps = lane("balancer", 0);
             lanes.push(scope.spawn(move || {
-                each(&steps, epoch, |step| {
-                    if let Deed::Balancer(strike, heal) = step.fault.deed {
-                        strike(balancer);
-                        wait_for_end(step, epoch);
-                        heal(balancer);
-                    }
-                    Ok(String::new())
+                each(&steps, epoch, |step| match step.fault.deed {
+                    Deed::Balancer(strike, heal) => afflict(balancer, strike, heal, step, epoch),
+                    _ => Ok(String::new()),
                 })
             }));
         }
         let postgres = &mut lab.postgres;
         let steps = lane("postgres", 0);
         lanes.push(scope.spawn(move || {
-            each(&steps, epoch, |step| {
-                if let Deed::Postgres(strike, heal) = step.fault.deed {
-                    strike(postgres);
-                    wait_for_end(step, epoch);
-                    heal(postgres);
+            each(&steps, epoch, |step| match step.fault.deed {
+                Deed::Postgres(strike, heal) => {
+                    afflict(postgres, strike, heal, step, epoch)?;
+                    postgres.excuse().map_or(Ok(String::new()), Err)
                 }
-                postgres.excuse().map_or(Ok(String::new()), Err)
+                _ => Ok(String::new()),
             })
         }));
         for name in ["table", "sessions", "settings"] {
@@ -207,9 +197,18 @@ fn each(
     struck
 }
 
-/// A fault lasts as long as the plan says, and no shorter because its strike took its time.
-fn wait_for_end(step: &Step, epoch: Instant) {
+/// Strikes, and heals when the plan says so: a fault is no shorter because its strike took its time.
+fn afflict<T>(
+    what: &mut T,
+    strike: impl FnOnce(&mut T),
+    heal: impl FnOnce(&mut T),
+    step: &Step,
+    epoch: Instant,
+) -> Result<String, String> {
+    strike(what);
     thread::sleep(Duration::from_millis(step.end()).saturating_sub(epoch.elapsed()));
+    heal(what);
+    Ok(String::new())
 }
 
 /// Every instance creates again, or that is a finding.
