@@ -166,8 +166,8 @@ pub const COMMIT_GAP: Duration = Duration::from_millis(2);
 pub const COMMIT_BATCH_ENOUGH: usize = 8;
 /// Creates that wait for a commit on one core, the batch under way included (`503`).
 pub const COMMIT_QUEUE_MAX: usize = 4096;
-/// So many creates may wait however long that takes: a batch that is under way and the next one, whole. With fewer a slow
-/// database would commit less than it can.
+/// So many creates may wait however long that takes, or fewer that are long: a batch that is under way and the next one,
+/// whole. With fewer a slow database would commit less than it can.
 pub const COMMIT_QUEUE_MIN: usize = 2 * COMMIT_BATCH_MAX;
 /// Longest wait that a create may expect; behind so many that it would wait longer it is refused at once (`503`).
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -178,9 +178,11 @@ pub const READ_QUEUE_MAX: usize = 1024;
 /// Counts that wait on the core that counts (`503`): one that is under way, and all others for the next one.
 pub const COUNT_QUEUE_MAX: usize = 1024;
 /// A count comes so many times its length after the one before it, whoever waits for it: a flood of counts takes a
-/// twentieth of one CPU of the database.
+/// twentieth of one CPU of the database, as long as that pause is within the next limit.
 pub const COUNT_REST: u32 = 19;
-/// Longest pause between two counts that somebody waits for.
+/// Longest pause between two counts that somebody waits for. A flood of counts that take 100 ms each
+/// takes a sixth of a CPU. Of counts that take longer than 0.8 s the pause is shorter, so that whoever
+/// has just missed one has the next in time.
 pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
 /// From the arrival of a create to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);

@@ -48,8 +48,14 @@ pub(super) struct Layout {
 impl Layout {
     /// Makes the data directory if need be.
     pub(super) fn create(data_dir: &Path) -> Result<Self, EmbeddedError> {
-        create_reachable(data_dir).map_err(|cause| EmbeddedError::unwritable(data_dir, cause))?;
-        Self::of(data_dir)
+        let unwritable = |cause| EmbeddedError::unwritable(data_dir, cause);
+        create_reachable(data_dir).map_err(unwritable)?;
+        let layout = Self::of(data_dir)?;
+        // An earlier start may have made the directories, and have been killed before this.
+        if !matches!(cluster_version(&layout.pgdata), Ok(Some(_))) {
+            sync_names(&layout.data_dir).map_err(unwritable)?;
+        }
+        Ok(layout)
     }
 
     /// The parts of a data directory that is there, or `None` of one that could be made.
@@ -258,8 +264,7 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory and its missing ancestors. Those that root makes may be entered by everyone, whatever the umask
-/// says, because another user has to get to the cluster inside. Each name is synced: a filesystem need not keep a
-/// directory in a power cut, with all that was synced in it, if the one above it was not.
+/// says, because another user has to get to the cluster inside.
 fn create_reachable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -273,15 +278,27 @@ fn create_reachable(path: &Path) -> io::Result<()> {
     if geteuid().is_root() {
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
-    match File::open(parent) {
-        Ok(parent) => parent.sync_all(),
-        // One may write to a directory that one may not read. Then all filesystems are synced.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            nix::unistd::sync();
-            Ok(())
+    Ok(())
+}
+
+/// Syncs the name of a directory and of each above it: a filesystem need not keep a directory in a power cut, with all
+/// that was synced in it, if the one above it was not.
+fn sync_names(path: &Path) -> io::Result<()> {
+    for above in path.ancestors().skip(1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            Ok(()) => {}
+            // One may write to a directory that one may not read, and some filesystems sync no directory. Then all of all
+            // filesystems is synced.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) =>
+            {
+                nix::unistd::sync();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    Ok(())
 }
 
 /// The log of initdb and Postgres.

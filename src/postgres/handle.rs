@@ -11,12 +11,14 @@ use uuid::Uuid;
 
 use super::history::Identity;
 use super::job::{Count, Insert, Job, Jobs};
-use super::pace::{Entered, Pace};
+use super::pace::{Entered, Pace, weight};
 use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
 use crate::channel::{Awaited, Tickets};
-use crate::limits::{COUNT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX};
+use crate::limits::{
+    COMMIT_QUEUE_MAX, COUNT_QUEUE_MAX, READ_QUEUE_MAX, READ_TIME_MAX, SEARCH_QUEUE_MAX, SEARCH_TIME_MAX,
+};
 use crate::pessoa::Record;
 
 /// What the database decided about a create.
@@ -61,15 +63,26 @@ pub struct Database {
     reads: Line<Job<Uuid>>,
     counts: Line<Job<Count>>,
     searches: Line<Job<Box<[u8]>>>,
-    tickets: Tickets<(Role, Entered), Report>,
+    tickets: Tickets<Asked, Report>,
     /// Of the creates.
     pace: Pace,
+    /// What the creates weigh that wait.
+    commit_weight: Cell<usize>,
     /// Creates that the database took not.
     not_stored: Cell<u64>,
     /// The history of the server at the end of each connection; `None` while there is none.
     commits_to: Cell<Option<Identity>>,
     reads_from: Cell<Option<Identity>>,
     open: Cell<Option<oneshot::Sender<Infallible>>>,
+}
+
+/// What is remembered of who waits.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// For a commit: how much its row weighs, and when it came.
+    Commit { weight: usize, entered: Entered },
+    /// For the answer of another connection.
+    Other(Role),
 }
 
 /// The way to one connection: the ring of its jobs, and how many are not answered yet.
@@ -135,6 +148,7 @@ impl Database {
             searches: Line::new(jobs.searches),
             tickets: Tickets::with_capacity(1024),
             pace: Pace::default(),
+            commit_weight: Cell::new(0),
             not_stored: Cell::new(0),
             commits_to: Cell::new(None),
             reads_from: Cell::new(None),
@@ -144,7 +158,7 @@ impl Database {
 
     /// Inserts one pessoa; `Created` means committed.
     pub async fn create(&self, record: Box<Record>, deadline: Instant) -> Result<Create, Unanswered> {
-        let awaited = self.wait_as(Role::Commit)?;
+        let awaited = self.wait_to_commit(weight(record.bytes()))?;
         self.inserts.push(Job::new(awaited.ticket(), deadline, record));
         match awaited.await {
             Report::Committed { record, .. } => Ok(Create::Created(record)),
@@ -299,10 +313,17 @@ impl Database {
                 Report::NotStored { .. } => (false, true),
                 _ => (false, false),
             };
-            let (role, entered) = self.tickets.answer(ticket, report);
-            if role == Role::Commit && !late && !not_stored {
-                self.pace.answered(entered, Instant::now());
-            }
+            let role = match self.tickets.answer(ticket, report) {
+                Asked::Other(role) => role,
+                Asked::Commit { weight, entered } => {
+                    self.commit_weight.set(self.commit_weight.get() - weight);
+                    // What is refused is refused at once, and says nothing of how long a commit takes.
+                    if !not_stored {
+                        self.pace.answered(entered, Instant::now());
+                    }
+                    Role::Commit
+                }
+            };
             let line = self.line(role);
             line.waiting.set(line.waiting.get() - 1);
             line.timed_out.set(line.timed_out.get() + u64::from(late));
@@ -310,22 +331,35 @@ impl Database {
         }
     }
 
-    fn wait_as(&self, role: Role) -> Result<Awaited<'_, (Role, Entered), Report>, Unanswered> {
-        let line = self.line(role);
-        let ahead = line.waiting.get();
-        let has_room = match role {
-            Role::Commit => self.pace.has_room(ahead),
-            Role::Read => ahead < READ_QUEUE_MAX,
-            Role::Count => ahead < COUNT_QUEUE_MAX,
-            Role::Search => ahead < SEARCH_QUEUE_MAX,
-            Role::Feed | Role::Bulk => unreachable!("no core asks the feed"),
+    fn wait_to_commit(&self, weight: usize) -> Result<Awaited<'_, Asked, Report>, Unanswered> {
+        let ahead = self.commit_weight.get();
+        self.take_place(Role::Commit, COMMIT_QUEUE_MAX, self.pace.has_room(ahead))?;
+        self.commit_weight.set(ahead + weight);
+        Ok(self.tickets.take(Asked::Commit { weight, entered: Entered { at: Instant::now(), ahead } }))
+    }
+
+    fn wait_as(&self, role: Role) -> Result<Awaited<'_, Asked, Report>, Unanswered> {
+        let places = match role {
+            Role::Read => READ_QUEUE_MAX,
+            Role::Count => COUNT_QUEUE_MAX,
+            Role::Search => SEARCH_QUEUE_MAX,
+            Role::Commit | Role::Feed | Role::Bulk => {
+                unreachable!("creates wait by their weight, and no core asks the feed")
+            }
         };
-        if !has_room {
+        self.take_place(role, places, true)?;
+        Ok(self.tickets.take(Asked::Other(role)))
+    }
+
+    /// One of so many places in a line, unless all are taken or there is no `room`.
+    fn take_place(&self, role: Role, places: usize, room: bool) -> Result<(), Unanswered> {
+        let line = self.line(role);
+        if !room || line.waiting.get() >= places {
             line.refused.set(line.refused.get() + 1);
             return Err(Unanswered::QueueFull);
         }
-        line.waiting.set(ahead + 1);
-        Ok(self.tickets.take((role, Entered { at: Instant::now(), ahead })))
+        line.waiting.set(line.waiting.get() + 1);
+        Ok(())
     }
 
     fn line(&self, role: Role) -> &LineTally {

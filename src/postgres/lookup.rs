@@ -141,22 +141,27 @@ impl<L: Lookup> Seen<L> {
         doubtful
     }
 
-    /// Answers the jobs once their `proof` is there. Without one in time, nothing is known.
+    /// Answers the jobs once their `proof` is there. Those without one in time are told that nothing is known, each at its
+    /// deadline.
     async fn answer_once_proven(
         self,
-        jobs: Vec<Job<L::Question>>,
+        mut jobs: Vec<Job<L::Question>>,
         proof: impl Future<Output = bool>,
         outbox: Rc<Outbox>,
     ) {
-        let deadline = jobs.iter().map(|job| job.deadline).min().expect("there are jobs");
-        let proven = tokio::time::timeout_at(deadline.into(), proof).await;
-        if proven == Ok(true) {
-            return self.answer(jobs, &outbox);
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.deadline));
+        let mut proof = std::pin::pin!(proof);
+        while let Some(first) = jobs.last() {
+            match tokio::time::timeout_at(first.deadline.into(), &mut proof).await {
+                Ok(true) => return self.answer(jobs, &outbox),
+                Ok(false) => return outbox.unavailable(jobs.iter()),
+                Err(_late) => {
+                    let now = Instant::now();
+                    let late = jobs.split_off(jobs.partition_point(|job| job.deadline > now));
+                    outbox.unavailable(late.iter());
+                }
+            }
         }
-        for ticket in jobs.iter().filter_map(|job| job.ticket.take()) {
-            outbox.push(Report::Unavailable { ticket });
-        }
-        outbox.wake();
     }
 
     fn answer(&self, jobs: Vec<Job<L::Question>>, outbox: &Outbox) {

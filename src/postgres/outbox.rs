@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::job::Job;
 use super::report::Report;
 use crate::channel::ring;
 
@@ -19,6 +20,18 @@ impl Outbox {
     pub(super) fn push(&self, report: Report) {
         let pushed = self.reports.borrow_mut().push(report);
         assert!(pushed.is_ok(), "the ring holds a report for every ticket");
+    }
+
+    /// Tells those who still wait for these jobs that nothing is known, and wakes the core if there were any.
+    pub(super) fn unavailable<'a, T: 'a>(&self, jobs: impl Iterator<Item = &'a Job<T>>) {
+        let mut any = false;
+        for ticket in jobs.filter_map(|job| job.ticket.take()) {
+            self.push(Report::Unavailable { ticket });
+            any = true;
+        }
+        if any {
+            self.wake();
+        }
     }
 
     pub(super) fn wake(&self) {

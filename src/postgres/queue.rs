@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::outbox::Outbox;
-use super::report::Report;
 use crate::channel::ring;
 
 /// How often the queue of a connection that is busy, or not there, is searched for jobs past their deadline.
@@ -103,16 +102,7 @@ impl<T> Queue<T> {
     where
         T: 'a,
     {
-        let mut answered = false;
-        for item in items.filter(|item| item.deadline <= now) {
-            if let Some(ticket) = item.ticket.take() {
-                self.outbox.push(Report::Unavailable { ticket });
-                answered = true;
-            }
-        }
-        if answered {
-            self.outbox.wake();
-        }
+        self.outbox.unavailable(items.filter(|item| item.deadline <= now));
     }
 }
 

@@ -20,6 +20,8 @@ const WINDOW: usize = 4 << 10;
 const BEAT: Duration = Duration::from_secs(1);
 /// How much later than its deadline a client may be cut off, on a busy machine: clocks look once a second.
 const LATE_MAX: Duration = Duration::from_secs(5);
+/// Of heads so long behind their deadline, at least.
+const HEADS_MORE: Duration = Duration::from_secs(4);
 /// How much earlier: the same clocks.
 const EARLY_MAX: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,8 @@ pub(crate) fn heads(ground: &Ground) -> String {
         1 => "GET /pessoas?t=".to_owned(),
         _ => "POST /pessoas HTTP/1.1\r\nHost: a\r\nX: ".to_owned(),
     });
-    trickle(ground.way, clients, |_| b"a")
+    // For as long as it takes to meet the deadline.
+    trickle(ground.way, clients, false, seconds().max(REQUEST_TIME_MAX + HEADS_MORE), |_| b"a")
 }
 
 /// Bodies that never end: of a short and of a long length, whose beginning fits HAProxy's buffer or does not, and in
@@ -53,7 +56,9 @@ pub(crate) fn bodies(ground: &Ground) -> String {
         2..=4 => head("Transfer-Encoding: chunked") + "2\r\n{ \r\n",
         _ => head("Content-Length: 100") + "{",
     });
-    trickle(ground.way, clients, |number| if (2..=4).contains(&(number % 8)) { b"1\r\n \r\n" } else { b" " })
+    let next =
+        |number| -> &'static [u8] { if (2..=4).contains(&(number % 8)) { b"1\r\n \r\n" } else { b" " } };
+    trickle(ground.way, clients, true, seconds(), next)
 }
 
 fn open(ground: &Ground, first: impl Fn(usize) -> String) -> Vec<Slow> {
@@ -67,10 +72,17 @@ fn open(ground: &Ground, first: impl Fn(usize) -> String) -> Vec<Slow> {
         .collect()
 }
 
-/// Sends on, a beat at a time. Whoever was there for longer than a request may take must have been answered 408 and cut off.
-fn trickle(way: Way, mut clients: Vec<Slow>, next: impl Fn(usize) -> &'static [u8]) -> String {
+/// Sends on for so long, a beat at a time. Whoever was there for longer than a request may take must have been answered 408
+/// and cut off. `bodies` may have waited for a place in the balancer.
+fn trickle(
+    way: Way,
+    mut clients: Vec<Slow>,
+    bodies: bool,
+    lasts: Duration,
+    next: impl Fn(usize) -> &'static [u8],
+) -> String {
     let deadline = REQUEST_TIME_MAX;
-    let (began, lasts) = (Instant::now(), seconds());
+    let began = Instant::now();
     let mut beats = 0;
     while began.elapsed() < lasts {
         for (number, client) in clients.iter_mut().enumerate().filter(|(_, client)| client.ended.is_none()) {
@@ -82,7 +94,7 @@ fn trickle(way: Way, mut clients: Vec<Slow>, next: impl Fn(usize) -> &'static [u
                 client.ended = Some(age);
                 let text = String::from_utf8_lossy(client.connection.unread()).into_owned();
                 // Long bodies have few places in HAProxy, and wait there for no longer than 4 s.
-                let queued = way == Way::Balanced && text.starts_with("HTTP/1.1 503 ");
+                let queued = bodies && way == Way::Balanced && text.starts_with("HTTP/1.1 503 ");
                 assert!(queued || age >= deadline - EARLY_MAX, "cut off after {age:?}: {text}");
                 // A close under bytes that were on their way may have lost the answer.
                 assert!(queued || text.is_empty() || text.starts_with("HTTP/1.1 408 "), "{text}");
@@ -93,10 +105,24 @@ fn trickle(way: Way, mut clients: Vec<Slow>, next: impl Fn(usize) -> &'static [u
         std::thread::sleep((BEAT * beats).saturating_sub(began.elapsed()));
     }
     let ended: Vec<Duration> = clients.iter().filter_map(|client| client.ended).collect();
-    let told =
-        clients.iter().filter(|client| client.connection.unread().starts_with(b"HTTP/1.1 408 ")).count();
+    let read = |status: &[u8]| {
+        let read = clients.iter().filter(|client| client.connection.unread().starts_with(status));
+        read.count()
+    };
+    let (told, queued) = (read(b"HTTP/1.1 408 "), read(b"HTTP/1.1 503 "));
+    assert!(told + queued >= ended.len() * 9 / 10, "{told} of {} cut off read their 408", ended.len());
+    if lasts < deadline {
+        println!("too short to meet the deadline: --seconds 16 does");
+    } else {
+        assert!(
+            ended.len() >= clients.len() * 9 / 10,
+            "{} of {} met the deadline",
+            ended.len(),
+            clients.len()
+        );
+    }
     format!(
-        "{} clients for {:.1?}, a byte each second; cut off: {} ({told} read their 408), after {:.1?} to {:.1?}",
+        "{} clients for {:.1?}, a byte each second; cut off: {} ({told} read their 408, {queued} a 503), after {:.1?} to {:.1?}",
         clients.len(),
         began.elapsed(),
         ended.len(),
@@ -155,5 +181,9 @@ pub(crate) fn readers(ground: &Ground) -> String {
         "{READERS} clients for {:.1?}, which read a byte each second of {} MiB at most that waited for them",
         began.elapsed(),
         held >> 20
-    )
+    ) + if lasts > WRITE_TIME_MAX + LATE_MAX {
+        ""
+    } else {
+        "; too short to meet the deadline: --seconds 16 does"
+    }
 }

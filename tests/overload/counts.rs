@@ -130,6 +130,7 @@ fn a_slow_count_delays_nobody_else() {
 #[test]
 fn counts_leave_the_database_its_time() {
     const COUNT_TIME: Duration = Duration::from_millis(50);
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::on(&cluster.config(), &["--cores", "2"]);
     build_gate(&cluster);

@@ -86,7 +86,12 @@ fn caught(lie: Lie) {
     let Some(mut machine) = Machine::build(Names::Journal, lie, Luck::Any, seed) else { return };
     let began = Instant::now();
     while machine.cuts < LIE_CUTS_MAX {
-        let lost = match machine.run_until_cut(Moment::Load).and_then(|()| machine.come_back()) {
+        // A database that does not even start before the first cut has lost nothing.
+        let run = machine.run_until_cut(Moment::Load);
+        if machine.cuts == 0 || machine.acknowledged() == 0 {
+            run.expect("a database that starts");
+        }
+        let lost = match machine.come_back() {
             Ok(verdict) if verdict.lost() == 0 => continue,
             Ok(verdict) => format!("{} acknowledged rows are gone", verdict.lost()),
             Err(why) => format!(

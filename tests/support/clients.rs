@@ -285,7 +285,10 @@ pub(crate) fn told(response: &Response, asked: &Asked) -> Told {
         (422, Asked::Create(_)) => Told::Refused,
         (200, Asked::Get { .. }) => Told::Found(json()),
         (404, Asked::Get { .. }) => Told::Absent,
-        (200, Asked::Search { .. }) => Told::List(json().as_array().cloned().unwrap_or_default()),
+        (200, Asked::Search { .. }) => match json() {
+            Value::Array(list) => Told::List(list),
+            _ => Told::Other(200, response.text().to_owned()),
+        },
         (200, Asked::Count) => match response.text().parse() {
             Ok(number) => Told::Number(number),
             Err(_) => Told::Other(200, response.text().to_owned()),

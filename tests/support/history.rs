@@ -7,7 +7,7 @@
 //! that somebody could have taken before. A search shows what the same instance acknowledged before it, and others a second
 //! before it. The count is between what was acknowledged before it and what was sent before its end, and never falls where
 //! the database keeps all that it shows. Nothing is in the table that nobody sent, or of
-//! which it was said that nothing was stored. `503` says nothing and so is never a lie.
+//! which it was said that nothing was stored, or that another has it. `503` says nothing and so is never a lie.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
@@ -140,6 +140,8 @@ pub(crate) enum Lie {
     WrongRefusal,
     /// A search without what was acknowledged more than a second before.
     StaleSearch,
+    /// A search that shows something else than what was asked for, or something twice.
+    WrongList,
     /// A `200` that shows what the table does not have.
     Vanished,
     /// A count that cannot be.
@@ -148,6 +150,8 @@ pub(crate) enum Lie {
     StoredAllTheSame,
     /// A row that nobody sent.
     Stranger,
+    /// No answer within what the contract allows, and nothing that excuses it.
+    Late,
     /// At rest: no answer, one that says nothing, or one that took its time.
     NotAtRest,
     /// A status that no rule allows.
@@ -165,7 +169,12 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// `proof` are the operations without which it would be no lie.
-    fn accuse<'a>(&mut self, lie: Lie, why: impl fmt::Display, proof: impl IntoIterator<Item = &'a Entry>) {
+    pub(crate) fn accuse<'a>(
+        &mut self,
+        lie: Lie,
+        why: impl fmt::Display,
+        proof: impl IntoIterator<Item = &'a Entry>,
+    ) {
         let mut evidence = why.to_string();
         for entry in proof {
             evidence.push_str(&format!("\n         {entry}"));

@@ -155,9 +155,16 @@ fn strangers(verdict: &mut Verdict, stories: &Stories, table: &[Value], before: 
         };
         let id = text(row, "id");
         let proof = stories.creates_of(apelido);
-        if creates.iter().all(|(_, entry)| matches!(entry.told, Told::Nothing | Told::Refused)) {
+        let is_of = |(pessoa, _): &&(&Pessoa, &Entry)| pessoa.shown(id) == *row;
+        let (denied, possible): (Vec<_>, Vec<_>) =
+            creates.iter().partition(|(_, entry)| matches!(entry.told, Told::Nothing | Told::Refused));
+        if possible.iter().any(|create| is_of(&create)) {
+            continue;
+        }
+        // What was denied is there, whoever else may have sent the apelido.
+        if possible.is_empty() || denied.iter().any(|create| is_of(&create)) {
             verdict.accuse(Lie::StoredAllTheSame, format!("there is {row}"), proof);
-        } else if creates.iter().all(|(pessoa, _)| pessoa.shown(id) != *row) {
+        } else {
             verdict.accuse(Lie::Changed, format!("nobody sent this: {row}"), proof);
         }
     }
@@ -209,10 +216,14 @@ fn reads(verdict: &mut Verdict, history: &[Entry], stories: &Stories, table: &[V
     }
 }
 
-/// A search shows what was acknowledged before it by the same instance, and what others acknowledged a second before.
+/// A search shows the one pessoa that has the apelido in its text; it shows what was acknowledged before it by the same
+/// instance, and what others acknowledged a second before.
 fn searches(verdict: &mut Verdict, history: &[Entry], stories: &Stories, before: &Before) {
     for entry in history {
         let (Asked::Search { apelido }, Told::List(list)) = (&entry.asked, &entry.told) else { continue };
+        if list.len() > 1 || list.iter().any(|body| text(body, "apelido") != apelido) {
+            verdict.accuse(Lie::WrongList, "one pessoa has this in its text", [entry]);
+        }
         let Some((id, create, _)) = stories.acknowledged.get(apelido.as_str()) else { continue };
         if create.ended >= entry.began || list.iter().any(|body| text(body, "id") == *id) {
             continue;

@@ -71,10 +71,13 @@ impl Session {
         self.insist(&["alter system reset all", "select pg_reload_conf()"]);
     }
 
-    /// A changed setting for a time.
-    fn with_setting(&self, setting: &str, time: Duration) -> Result<String, String> {
+    /// A changed setting for a time, `meanwhile` included.
+    fn with_setting(&self, setting: &str, time: Duration, meanwhile: Option<&str>) -> Result<String, String> {
         self.run(&format!("alter system set {setting}"), SESSION_TIME_MAX)?;
-        let reloaded = self.run("select pg_reload_conf()", SESSION_TIME_MAX);
+        let mut reloaded = self.run("select pg_reload_conf()", SESSION_TIME_MAX);
+        if let (Ok(_), Some(statement)) = (&reloaded, meanwhile) {
+            reloaded = self.run(statement, SESSION_TIME_MAX);
+        }
         std::thread::sleep(time);
         self.reset_settings();
         reloaded.map(|_| setting.to_owned())
@@ -175,6 +178,15 @@ pub(crate) fn kill_a_backend(session: &Session, step: &Step) -> Result<String, S
     Ok(format!("of {name}"))
 }
 
+/// SIGSTOP to one of the servers' backends, and SIGCONT: whoever waits for it must not wait for ever.
+pub(crate) fn stop_a_backend(session: &Session, step: &Step) -> Result<String, String> {
+    let (pid, name) = a_backend(session, step)?;
+    send(pid, Signal::SIGSTOP);
+    std::thread::sleep(step.time());
+    send(pid, Signal::SIGCONT);
+    Ok(format!("of {name}"))
+}
+
 /// Ends one of the servers' backends.
 pub(crate) fn terminate_a_backend(session: &Session, step: &Step) -> Result<String, String> {
     let (pid, name) = a_backend(session, step)?;
@@ -214,10 +226,14 @@ pub(crate) fn take_connections(session: &Session, step: &Step) -> Result<String,
 
 /// Postgres takes no change.
 pub(crate) fn read_only(session: &Session, step: &Step) -> Result<String, String> {
-    session.with_setting("default_transaction_read_only = on", step.time())
+    session.with_setting("default_transaction_read_only = on", step.time(), None)
 }
 
-/// Every statement must end at once.
+/// Every statement must end at once. The servers' sessions have a limit of their own, so they are ended, and the new ones meet
+/// this one before theirs.
 pub(crate) fn statement_timeout(session: &Session, step: &Step) -> Result<String, String> {
-    session.with_setting("statement_timeout = '2ms'", step.time())
+    let end = format!(
+        "set statement_timeout = 0; select pg_terminate_backend(pid) from pg_stat_activity where {SERVERS}"
+    );
+    session.with_setting("statement_timeout = '2ms'", step.time(), Some(&end))
 }

@@ -1,4 +1,5 @@
-//! An end from outside: nothing that was started runs on, and nothing that was mounted or written stays.
+//! An end from outside: nothing that was started runs on, and nothing that was mounted or written stays. And what this machine
+//! lacks, which is an end where everything is required.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cluster::block_on;
 use crate::postgres::unmount;
 use crate::processes::kill_descendants;
+
+/// This machine cannot do that. Said once; a failure with REQUIRED=yes.
+pub(crate) fn skipped(what: &str) {
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.iter().any(|one| one == what) {
+        println!("SKIPPED: {what}");
+        said.push(what.to_owned());
+    }
+    assert!(std::env::var_os("REQUIRED").is_none_or(|value| value != "yes"), "REQUIRED=yes: {what}");
+}
 
 /// Directories of labs that are up.
 static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::balancer::Balancer;
 use crate::beside;
+use crate::history::{Asked, Entry};
 use crate::lab::{INSTANCES, Instance};
 use crate::plan::Step;
 use crate::postgres::Postgres;
@@ -29,18 +30,18 @@ pub(crate) enum MayFail {
     Balanced,
     /// What is asked of one server, and of the balancer, which may not have noticed.
     One,
-    /// What needs Postgres, through any server.
+    /// What needs Postgres, through any server: all but what memory had before everything began.
     All,
 }
 
 impl MayFail {
-    /// Whether a question to `asked` may fail when `target` was struck.
-    pub(crate) fn covers(self, target: usize, asked: usize) -> bool {
+    /// Whether this may fail when `target` was struck.
+    pub(crate) fn covers(self, target: usize, entry: &Entry) -> bool {
         match self {
             MayFail::Nothing => false,
-            MayFail::Balanced => asked == INSTANCES,
-            MayFail::One => asked == target || asked == INSTANCES,
-            MayFail::All => true,
+            MayFail::Balanced => entry.instance == INSTANCES,
+            MayFail::One => entry.instance == target || entry.instance == INSTANCES,
+            MayFail::All => !matches!(entry.asked, Asked::Get { known: true, .. }),
         }
     }
 }
@@ -137,6 +138,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("disk-full", (200, 6000), Deed::Postgres(Postgres::fill_disk, Postgres::free_disk), All),
     fault("slow-fsync", (500, 4000), Deed::Postgres(Postgres::slow_fsync, Postgres::quick_fsync), Nothing),
     fault("backend-kill", (100, 500), Deed::Sessions(beside::kill_a_backend), All),
+    fault("backend-stop", (200, 6000), Deed::Sessions(beside::stop_a_backend), All),
     fault("backend-terminate", (100, 500), Deed::Sessions(beside::terminate_a_backend), Nothing),
     fault("cancel", (300, 2000), Deed::Sessions(beside::cancel_statements), Nothing),
     fault("delay", (500, 4000), Deed::Proxy(Mode::Delay(Duration::from_millis(150))), Nothing),

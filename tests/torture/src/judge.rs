@@ -109,6 +109,8 @@ fn each_kind_of_lie_is_found() {
     let acknowledged = create(10, 20, created());
     let with = |more: Entry| vec![acknowledged.clone(), more];
     let sent_in_doubt = create(10, 20, Told::Unavailable);
+    let rival = entry(10, 20, Asked::Create(Pessoa { nome: "Eva".to_owned(), ..ana() }), Told::Lost);
+    let eva = Pessoa::named("eva").shown(OTHER);
     let other_winner = Told::Created { id: OTHER.to_owned(), body: ana().shown(OTHER) };
     let cases: Vec<(&str, Vec<Entry>, Vec<Value>, Lie)> = vec![
         ("no row", vec![acknowledged.clone()], vec![], Lie::Lost),
@@ -201,6 +203,30 @@ fn each_kind_of_lie_is_found() {
         ("a count without a 201", with(count(30, 0)), vec![row.clone()], Lie::WrongCount),
         ("a count of more than was sent", with(count(30, 2)), vec![row.clone()], Lie::WrongCount),
         ("nothing was stored", vec![create(10, 20, Told::Nothing)], vec![row.clone()], Lie::StoredAllTheSame),
+        (
+            "what was refused, beside a rival in doubt",
+            vec![rival.clone(), create(11, 20, Told::Refused)],
+            vec![row.clone()],
+            Lie::StoredAllTheSame,
+        ),
+        (
+            "what was not stored, beside a rival in doubt",
+            vec![rival.clone(), create(11, 20, Told::Nothing)],
+            vec![row.clone()],
+            Lie::StoredAllTheSame,
+        ),
+        (
+            "a search that shows one twice",
+            with(search(30, vec![row.clone(), row.clone()])),
+            vec![row.clone()],
+            Lie::WrongList,
+        ),
+        (
+            "a search that shows another one",
+            with(search(30, vec![row.clone(), eva.clone()])),
+            vec![row.clone(), eva],
+            Lie::WrongList,
+        ),
         ("nobody sent it", vec![], vec![row.clone()], Lie::Stranger),
         (
             "a status that is none",

@@ -10,13 +10,18 @@ use nix::sys::signal::Signal;
 
 use crate::balancer::Balancer;
 use crate::beside::Session;
+use crate::clients::told;
 use crate::cluster::temporary_directory;
 use crate::ends;
+use crate::history::{Asked, Entry, Told};
+use crate::load::Pessoa;
 use crate::postgres::Postgres;
 use crate::processes::send;
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Address, Connection, Server, program};
 
+/// Pessoas that each server has in memory from the beginning: fewer than a search finds.
+const KNOWN: usize = 20;
 /// How many servers there are.
 pub(crate) const INSTANCES: usize = 2;
 /// What a server under test gets from the environment, when it is one that lies.
@@ -62,7 +67,7 @@ impl Lab {
         let socket = postgres.cluster.embedded.socket_dir().to_owned();
         let clock_library = clock_library();
         if clock_library.is_none() {
-            println!("SKIPPED: clocks that jump: no {CLOCK_LIBRARIES} (apt-get install libfaketime)");
+            ends::skipped(&format!("clocks that jump: no {CLOCK_LIBRARIES} (apt-get install libfaketime)"));
         }
         let proxy = |number: usize| Proxy::start(&path.join(format!("proxy{number}")), &socket);
         let proxies: Vec<Proxy> = (0..INSTANCES).map(proxy).collect();
@@ -90,7 +95,7 @@ impl Lab {
         }
         lab.balancer = Balancer::start(&path);
         if lab.balancer.is_none() {
-            println!("SKIPPED: the balancer: no HAProxy was found (apt-get install haproxy)");
+            ends::skipped("the balancer: no HAProxy was found (apt-get install haproxy)");
         }
         lab.heal();
         lab
@@ -100,6 +105,39 @@ impl Lab {
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let instances = self.instances.iter().map(Instance::address);
         instances.chain(self.balancer.as_ref().map(Balancer::address)).collect()
+    }
+
+    /// Pessoas that each server has in memory: created through the first, and searched for until all find them.
+    pub(crate) fn seed_known(&self, prefix: &str, epoch: Instant) -> (Vec<String>, Vec<Entry>) {
+        let (mut known, mut history) = (Vec::new(), Vec::new());
+        let ask = |address: &Address, method: &str, target: &str, body: &str| {
+            let mut connection = Connection::open(address);
+            connection.ask(method, target, body)
+        };
+        for number in 0..KNOWN {
+            let pessoa = Pessoa::named(&format!("{prefix}k{number}."));
+            let began = epoch.elapsed();
+            let response = ask(&self.instances[0].address(), "POST", "/pessoas", &pessoa.body());
+            let asked = Asked::Create(pessoa);
+            let told = told(&response, &asked);
+            // A server that lies may say anything.
+            if let Told::Created { id, .. } = &told {
+                known.push(id.clone());
+            }
+            history.push(Entry { instance: 0, began, ended: epoch.elapsed(), asked, told });
+        }
+        let began = Instant::now();
+        for instance in &self.instances {
+            let all = || {
+                let found = ask(&instance.address(), "GET", &format!("/pessoas?t={prefix}k"), "");
+                found.status == 200 && found.json().as_array().is_some_and(|list| list.len() == KNOWN)
+            };
+            // One that does not find them in time is asked for them all the same, and judged.
+            while !all() && began.elapsed() < MEND_TIME_MAX {
+                thread::sleep(LOOK_PERIOD);
+            }
+        }
+        (known, history)
     }
 
     /// How to reach Postgres past the proxies.

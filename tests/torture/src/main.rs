@@ -86,6 +86,27 @@ struct Arguments {
     lies: bool,
 }
 
+impl Arguments {
+    /// What draws this plan again, for the same subject.
+    fn again(&self, plan: &Plan) -> String {
+        let mut words = match &self.plan {
+            Some(file) => format!("--plan {}", file.display()),
+            None => format!("--seed {} --seconds {}", plan.seed, plan.seconds),
+        };
+        let options = [
+            ("faults", self.faults.clone()),
+            ("lie", self.lie.clone()),
+            ("program", self.program.as_ref().map(|program| program.display().to_string())),
+        ];
+        for (name, value) in options {
+            if let Some(value) = value {
+                words.push_str(&format!(" --{name} {value}"));
+            }
+        }
+        words
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(why) = postgres::own_mounts() {
@@ -119,10 +140,9 @@ fn main() -> ExitCode {
             continue;
         }
         println!(
-            "FAILED after {:.0?}; again: make torture ARGS='--seed {} --seconds {}'",
+            "FAILED after {:.0?}; again: make torture ARGS='{}'",
             began.elapsed(),
-            plan.seed,
-            plan.seconds
+            arguments.again(plan)
         );
         if arguments.shrink {
             shrink::shrink(plan, |plan| !run(plan, &subject).is_clean());
@@ -171,5 +191,23 @@ fn list() {
             most,
             fault.may_fail
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_drawn_again_by_what_is_printed() {
+        let line = ["torture", "--seed", "7", "--seconds", "100", "--faults", "kill,cut", "--lie", "early"];
+        let arguments = Arguments::parse_from(line);
+        let plans = plans(&arguments).unwrap();
+        let printed = arguments.again(&plans[2]);
+        assert_eq!(printed, "--seed 9 --seconds 20 --faults kill,cut --lie early");
+        let again = Arguments::parse_from(["torture"].into_iter().chain(printed.split(' ')));
+        assert_eq!(self::plans(&again).unwrap()[0].to_string(), plans[2].to_string());
+        let of_a_file = Arguments::parse_from(["torture", "--plan", "a.plan"]);
+        assert_eq!(of_a_file.again(&plans[0]), "--plan a.plan");
     }
 }

@@ -16,6 +16,7 @@ use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
+use crate::ends;
 use crate::lab::{MEND_TIME_MAX, START_PAUSE};
 use crate::processes::{self, Frozen, family, kill_family, send};
 
@@ -47,12 +48,15 @@ impl Postgres {
         fs::create_dir(&at).expect("a new directory can be written to");
         let disk = Disk::mount(&at);
         if let Err(why) = &disk {
-            println!("SKIPPED: a full disk: none of its own can be mounted (root is needed): {why}");
+            ends::skipped(&format!("a full disk: none of its own can be mounted (root is needed): {why}"));
         }
         let all_may_enter = Permissions::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(all_may_enter.clone()).tempdir_in(&at);
         fs::set_permissions(&at, all_may_enter).expect("a directory of its own");
         let cluster = Cluster::start_in(directory.expect("a new disk can be written to"));
+        if processes::Child::find("strace").is_none() {
+            ends::skipped("a slow fsync: there is no strace (apt-get install strace)");
+        }
         Postgres {
             cluster,
             disk: disk.ok(),

@@ -11,7 +11,7 @@ use crate::clients::{Clients, told};
 use crate::cluster::query;
 use crate::faults::Deed;
 use crate::hand::Hand;
-use crate::history::{Asked, Before, Entry, FRESH_MAX, REST_TIME_MAX, Told, Verdict, at_rest, judge};
+use crate::history::{Asked, Before, Entry, FRESH_MAX, Lie, REST_TIME_MAX, Told, Verdict, at_rest, judge};
 use crate::lab::{INSTANCES, Lab, MEND_TIME_MAX, Subject};
 use crate::load::Pessoa;
 use crate::plan::{Plan, Step};
@@ -65,8 +65,9 @@ pub(crate) fn run(plan: &Plan, subject: &Subject) -> Outcome {
     let mut lab = Lab::start(subject);
     let addresses: Vec<Address> = lab.addresses();
     let epoch = Instant::now();
-    let clients =
-        Clients::start(&addresses, Vec::new(), &format!("{:x}.", plan.seed & 0xFFFF), plan.seed, epoch);
+    let prefix = format!("{:x}.", plan.seed & 0xFFFF);
+    let (known, mut history) = lab.seed_known(&prefix, epoch);
+    let clients = Clients::start(&addresses, known, &prefix, plan.seed, epoch);
     let hand = Hand::start(lab.session(), plan.seed, clients.recent(), epoch);
     let struck = torture(&mut lab, plan, epoch);
     thread::sleep(Duration::from_secs(plan.seconds).saturating_sub(epoch.elapsed()));
@@ -80,7 +81,7 @@ pub(crate) fn run(plan: &Plan, subject: &Subject) -> Outcome {
         findings = creates_again(&lab, &clients);
     }
     let well = findings.is_empty();
-    let mut history = clients.finish();
+    history.extend(clients.finish());
     history.extend(hand.finish());
     // Who does not serve is not asked.
     let mut rest = if well { rest(&addresses, plan.seed, epoch) } else { Vec::new() };
@@ -92,13 +93,19 @@ pub(crate) fn run(plan: &Plan, subject: &Subject) -> Outcome {
         findings.push("the table changed while nobody asked for a change".to_owned());
     }
     let (without, slowest) = alibi::without(&history, &struck, epoch.elapsed());
+    let (late, without): (Vec<&Entry>, Vec<&Entry>) =
+        without.into_iter().partition(|entry| alibi::is_late(entry));
     findings.extend(without.iter().take(EXAMPLES).map(|entry| format!("no fault made this fail: {entry}")));
     if without.len() > EXAMPLES {
         findings.push(format!("no fault made {} more fail", without.len() - EXAMPLES));
     }
+    let late: Vec<Entry> = late.into_iter().cloned().collect();
     history.extend(rest.iter().cloned());
     let before = Before { counts_never_fall: true, balancers: vec![INSTANCES], ..Before::default() };
     let mut verdict = judge(&history, &table, &before);
+    for entry in &late {
+        verdict.accuse(Lie::Late, format!("after {:.1?}", entry.ended - entry.began), [entry]);
+    }
     at_rest(&mut verdict, &rest, &table);
     findings.extend(lab.findings());
     let mut summary = summary(&history, &table, &verdict, &lab);
@@ -175,6 +182,7 @@ fn torture(lab: &mut Lab, plan: &Plan, epoch: Instant) -> Vec<Struck> {
 
 fn note(struck: &Struck) -> String {
     let Struck { from, to, fault, target, said } = struck;
+    let said = said.clone().unwrap_or_else(|why| format!("nothing, as {why}"));
     format!("{from:>8.2?} to {to:>8.2?} {} {} {target} {said}", fault.name, fault.lane())
 }
 
@@ -188,10 +196,7 @@ fn each(
     for step in steps {
         thread::sleep(Duration::from_millis(step.at).saturating_sub(epoch.elapsed()));
         let from = epoch.elapsed();
-        let said = match deed(step) {
-            Ok(said) => said,
-            Err(why) => format!("nothing, as {why}"),
-        };
+        let said = deed(step);
         struck.push(Struck { from, to: epoch.elapsed(), fault: step.fault, target: step.target, said });
     }
     struck
