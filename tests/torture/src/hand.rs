@@ -35,15 +35,12 @@ impl Hand {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                let pessoa = Pessoa::named(&format!("{:x}.h{number}.", seed & 0xFFFF));
-                let began = epoch.elapsed();
-                let told = insert(&session, &pessoa);
-                let ended = epoch.elapsed();
-                if let Told::Created { id, .. } = &told {
+                let (entry, apelido) = put_in(&session, &format!("{:x}.h{number}.", seed & 0xFFFF), epoch);
+                if let Told::Created { id, .. } = &entry.told {
                     let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-                    recent.push((ended, pessoa.apelido.clone(), id.clone()));
+                    recent.push((entry.ended, apelido, id.clone()));
                 }
-                entries.push(Entry { instance: INSTANCE, began, ended, asked: Asked::Create(pessoa), told });
+                entries.push(entry);
                 thread::sleep(PAUSE);
             }
             entries
@@ -56,6 +53,15 @@ impl Hand {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+/// Puts one row in.
+pub(crate) fn put_in(session: &Session, apelido: &str, epoch: Instant) -> (Entry, String) {
+    let pessoa = Pessoa::named(apelido);
+    let began = epoch.elapsed();
+    let told = insert(session, &pessoa);
+    let ended = epoch.elapsed();
+    (Entry { instance: INSTANCE, began, ended, asked: Asked::Create(pessoa), told }, apelido.to_owned())
 }
 
 /// Whatever Postgres says but that it is done, it may be done.

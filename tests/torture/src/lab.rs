@@ -10,7 +10,6 @@ use nix::sys::signal::Signal;
 
 use crate::balancer::Balancer;
 use crate::beside::Session;
-use crate::clients::told;
 use crate::cluster::temporary_directory;
 use crate::ends;
 use crate::history::{Asked, Entry, Told};
@@ -18,10 +17,13 @@ use crate::load::Pessoa;
 use crate::postgres::Postgres;
 use crate::processes::send;
 use crate::proxy::{Mode, Proxy};
-use crate::server::{Address, Connection, Server, program};
+use crate::run::ask_in_time;
+use crate::server::{Address, Connection, Server, program, request};
 
 /// Pessoas that each server has in memory from the beginning: fewer than a search finds.
 const KNOWN: usize = 20;
+/// Until all have them. An honest server does so within a second.
+const KNOWN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How many servers there are.
 pub(crate) const INSTANCES: usize = 2;
 /// What a server under test gets from the environment, when it is one that lies.
@@ -107,35 +109,37 @@ impl Lab {
         instances.chain(self.balancer.as_ref().map(Balancer::address)).collect()
     }
 
-    /// Pessoas that each server has in memory: created through the first, and searched for until all find them.
+    /// Pessoas that each server has in memory: created through the first, and searched for until all find them. A server that
+    /// lies may not answer: then there are fewer of them, or none that all have.
     pub(crate) fn seed_known(&self, prefix: &str, epoch: Instant) -> (Vec<String>, Vec<Entry>) {
         let (mut known, mut history) = (Vec::new(), Vec::new());
-        let ask = |address: &Address, method: &str, target: &str, body: &str| {
-            let mut connection = Connection::open(address);
-            connection.ask(method, target, body)
+        let ask = |address: &Address, method: &str, target: &str, body: &str, asked: &Asked| {
+            ask_in_time(address, &request(method, target, body), asked)
         };
         for number in 0..KNOWN {
             let pessoa = Pessoa::named(&format!("{prefix}k{number}."));
+            let (body, asked) = (pessoa.body(), Asked::Create(pessoa));
             let began = epoch.elapsed();
-            let response = ask(&self.instances[0].address(), "POST", "/pessoas", &pessoa.body());
-            let asked = Asked::Create(pessoa);
-            let told = told(&response, &asked);
-            // A server that lies may say anything.
-            if let Told::Created { id, .. } = &told {
-                known.push(id.clone());
+            let told = ask(&self.instances[0].address(), "POST", "/pessoas", &body, &asked);
+            history.push(Entry { instance: 0, began, ended: epoch.elapsed(), asked, told: told.clone() });
+            match told {
+                Told::Created { id, .. } => known.push(id),
+                _ => break,
             }
-            history.push(Entry { instance: 0, began, ended: epoch.elapsed(), asked, told });
         }
         let began = Instant::now();
-        for instance in &self.instances {
-            let all = || {
-                let found = ask(&instance.address(), "GET", &format!("/pessoas?t={prefix}k"), "");
-                found.status == 200 && found.json().as_array().is_some_and(|list| list.len() == KNOWN)
-            };
-            // One that does not find them in time is asked for them all the same, and judged.
-            while !all() && began.elapsed() < MEND_TIME_MAX {
-                thread::sleep(LOOK_PERIOD);
+        let all = |instance: &Instance| {
+            let apelido = format!("{prefix}k");
+            let target = format!("/pessoas?t={apelido}");
+            let told = ask(&instance.address(), "GET", &target, "", &Asked::Search { apelido });
+            matches!(told, Told::List(list) if list.len() == known.len())
+        };
+        while !self.instances.iter().all(all) {
+            if began.elapsed() > KNOWN_TIME_MAX {
+                known.clear();
+                break;
             }
+            thread::sleep(LOOK_PERIOD);
         }
         (known, history)
     }

@@ -10,8 +10,10 @@ use crate::alibi::{self, Struck};
 use crate::clients::{Clients, told};
 use crate::cluster::query;
 use crate::faults::Deed;
-use crate::hand::Hand;
-use crate::history::{Asked, Before, Entry, FRESH_MAX, Lie, REST_TIME_MAX, Told, Verdict, at_rest, judge};
+use crate::hand::{self, Hand};
+use crate::history::{
+    Asked, Before, CLOCK_SLACK, Entry, FRESH_MAX, Lie, REST_TIME_MAX, Told, Verdict, at_rest, judge,
+};
 use crate::lab::{INSTANCES, Lab, MEND_TIME_MAX, Subject};
 use crate::load::Pessoa;
 use crate::plan::{Plan, Step};
@@ -84,7 +86,7 @@ pub(crate) fn run(plan: &Plan, subject: &Subject) -> Outcome {
     history.extend(clients.finish());
     history.extend(hand.finish());
     // Who does not serve is not asked.
-    let mut rest = if well { rest(&addresses, plan.seed, epoch) } else { Vec::new() };
+    let mut rest = if well { rest(&lab, &addresses, plan.seed, epoch) } else { Vec::new() };
     let table = table_at_rest(&lab, &mut findings);
     if well && rest.iter().all(|entry| entry.told != Told::Lost) {
         rest.extend(read_back(&addresses, &table, epoch));
@@ -237,10 +239,13 @@ fn creates_again(lab: &Lab, clients: &Clients) -> Vec<String> {
     }
 }
 
-/// One client alone: creates, and at once looks at what it created through every instance, in each way. The first question
+/// A row put in by hand, which everybody finds a second later. Then one client alone: creates, and at once looks at what it created through every instance, in each way. The first question
 /// without an answer is the last.
-fn rest(addresses: &[Address], seed: u64, epoch: Instant) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
+fn rest(lab: &Lab, addresses: &[Address], seed: u64, epoch: Instant) -> Vec<Entry> {
+    // Nobody else's commit leads a feed to this row.
+    let (put_in, apelido) = hand::put_in(&lab.session(), &format!("{:x}.qh.", seed & 0xFFFF), epoch);
+    let mut entries: Vec<Entry> = vec![put_in];
+    thread::sleep(FRESH_MAX + 2 * CLOCK_SLACK);
     let mut ask = |instance: usize, method: &str, target: &str, body: &str, asked: Asked| {
         if entries.last().is_some_and(|entry| entry.told == Told::Lost) {
             return Told::Nothing;
@@ -250,6 +255,10 @@ fn rest(addresses: &[Address], seed: u64, epoch: Instant) -> Vec<Entry> {
         entries.push(Entry { instance, began, ended: epoch.elapsed(), asked, told: told.clone() });
         told
     };
+    for instance in 0..addresses.len() {
+        let asked = Asked::Search { apelido: apelido.clone() };
+        ask(instance, "GET", &format!("/pessoas?t={apelido}"), "", asked);
+    }
     for turn in 0..REST_TURNS {
         for instance in 0..addresses.len() {
             let pessoa = Pessoa::named(&format!("{:x}.q{turn}{instance}.", seed & 0xFFFF));
@@ -270,7 +279,7 @@ fn rest(addresses: &[Address], seed: u64, epoch: Instant) -> Vec<Entry> {
 }
 
 /// One question on a connection of its own, whose answer is not waited for much longer than it may take at rest.
-fn ask_in_time(address: &Address, question: &str, asked: &Asked) -> Told {
+pub(crate) fn ask_in_time(address: &Address, question: &str, asked: &Asked) -> Told {
     let answer = Connection::try_open(address).and_then(|mut connection| {
         connection.try_send(question)?;
         if !connection.hears_within(2 * REST_TIME_MAX) {
