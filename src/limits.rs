@@ -184,7 +184,7 @@ pub const COUNT_REST: u32 = 19;
 /// takes a sixth of a CPU. Of counts that take longer than 0.8 s the pause is shorter, so that whoever
 /// has just missed one has the next in time.
 pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
-/// From the arrival of a create to its answer (`503`).
+/// From when a create was read, and its turn has come, to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 /// Ids that are tried for one create (`503`). A random id is hardly ever taken, so a create that fails so often has
 /// another cause, such as a trigger.

@@ -274,7 +274,11 @@ fn create_reachable(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     create_reachable(parent)?;
-    fs::create_dir(path)?;
+    match fs::create_dir(path) {
+        // Its last part is `..`, or somebody else has just made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
     if geteuid().is_root() {
         fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }

@@ -26,6 +26,13 @@ const ROUND_SECONDS: u64 = 8;
 /// Lies that are told at once: each has servers and a Postgres of its own.
 const SIDE_BY_SIDE: usize = 3;
 
+/// What the lies are called.
+pub(crate) fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = table::LIES.iter().map(|lie| lie.name).collect();
+    names.dedup();
+    names
+}
+
 /// As what a lie is caught: whatever else is found proves nothing of it.
 fn proof(name: &str) -> &'static [Lie] {
     match name {

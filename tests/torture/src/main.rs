@@ -48,6 +48,8 @@ use run::{Outcome, run};
 
 /// A longer time is split into rounds, each with a new database and a seed of its own: what fails is replayed in one.
 const ROUND_SECONDS: u64 = 40;
+/// A month.
+const SECONDS_MAX: u64 = 31 * 86_400;
 
 /// Lies of each kind that are printed with their proof.
 const EXAMPLES: usize = 3;
@@ -60,10 +62,10 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// How long clients are at work, in rounds of at most 40 s with the seeds N, N+1, ...
-    #[arg(long, default_value_t = ROUND_SECONDS)]
+    #[arg(long, default_value_t = ROUND_SECONDS, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: u64,
     /// Runs the plan in this file, as it was printed
-    #[arg(long, conflicts_with = "seed")]
+    #[arg(long, conflicts_with_all = ["seed", "seconds", "faults"])]
     plan: Option<PathBuf>,
     /// Only faults whose names have one of these in them, with commas between; `harmless` for those under which nothing may
     /// fail, `none` for none
@@ -79,10 +81,10 @@ struct Arguments {
     #[arg(long)]
     program: Option<PathBuf>,
     /// The server with lies built in tells this one
-    #[arg(long)]
+    #[arg(long, value_parser = lies::names())]
     lie: Option<String>,
     /// Every lie of the server with lies built in: each must be caught within a minute, and none where none is told
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seconds", "plan", "faults", "shrink", "program", "lie"])]
     lies: bool,
 }
 
@@ -122,6 +124,10 @@ fn main() -> ExitCode {
     }
     let own = if arguments.lie.is_some() { lies::PROGRAM } else { "rinha" };
     let program = arguments.program.clone().unwrap_or_else(|| beside(own));
+    if !program.is_file() {
+        eprintln!("torture: {}: expected a program", program.display());
+        return ExitCode::from(2);
+    }
     let subject = Subject { program, lie: arguments.lie.clone() };
     let plans = match plans(&arguments) {
         Ok(plans) => plans,
@@ -160,7 +166,8 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, String> {
     let is_chosen = |fault: &&Fault| {
         let Some(names) = &arguments.faults else { return true };
         let harmless = fault.may_fail == MayFail::Nothing;
-        names.split(',').any(|name| fault.name.contains(name) || name == "harmless" && harmless)
+        let mut names = names.split(',').filter(|name| !name.is_empty());
+        names.any(|name| fault.name.contains(name) || name == "harmless" && harmless)
     };
     let chosen: Vec<&'static Fault> = FAULTS.iter().filter(is_chosen).collect();
     if chosen.is_empty() && arguments.faults.as_deref() != Some("none") {

@@ -21,6 +21,8 @@ use crate::faults::{FAULTS, Fault};
 /// Nothing strikes before clients are at work, nor so late that nothing is asked behind it, in milliseconds.
 const QUIET_AT_BEGIN: u64 = 1000;
 const QUIET_AT_END: u64 = 1000;
+/// No plan lasts longer: a day.
+const MILLIS_MAX: u64 = 86_400_000;
 /// Between two faults of one lane, in milliseconds.
 const GAP: u64 = 500;
 /// One fault is drawn for so many milliseconds of a plan; what meets another of its lane is thrown away.
@@ -109,13 +111,18 @@ impl Plan {
             match line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["seed", seed] => plan.seed = number(seed)?,
                 ["seconds", seconds] => plan.seconds = number(seconds)?,
-                [at, length, name, _, target] => {
-                    let fault = FAULTS.iter().find(|fault| fault.name == name).ok_or_else(wrong)?;
+                [at, length, name, lane, target] => {
+                    let fault = FAULTS.iter().find(|fault| fault.name == name && fault.lane() == lane);
+                    let fault = fault.ok_or_else(wrong)?;
                     let target = usize::try_from(number(target)?).map_err(|_| wrong())?;
                     if target >= fault.targets() {
                         return Err(wrong());
                     }
-                    plan.steps.push(Step { at: number(at)?, length: number(length)?, fault, target });
+                    let (at, length) = (number(at)?, number(length)?);
+                    if at.max(length) > MILLIS_MAX {
+                        return Err(wrong());
+                    }
+                    plan.steps.push(Step { at, length, fault, target });
                 }
                 _ => return Err(wrong()),
             }
@@ -160,6 +167,9 @@ mod tests {
             "1 2 kill instance",
             "1 2 kill instance 2",
             "1 2 cough instance 0",
+            "1 2 kill proxy 0",
+            "18446744073709551615 5 kill instance 0",
+            "5 18446744073709551615 kill instance 0",
             "seed x",
             "-1 2 kill instance 0",
         ] {
