@@ -413,6 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_may_lead_through_a_directory_that_is_to_be_made() {
+        let home = tempfile::tempdir().unwrap();
+        for path in ["a/b", "x/../c", "d/e/../../f/../g/h", "a/b"] {
+            let path = home.path().join(path);
+            create_reachable(&path).unwrap();
+            sync_names(&path.canonicalize().unwrap()).unwrap();
+            assert!(path.is_dir(), "{}", path.display());
+        }
+        std::fs::write(home.path().join("file"), "").unwrap();
+        assert!(create_reachable(&home.path().join("file")).is_err());
+    }
+
+    #[test]
     fn a_list_element() {
         assert_eq!(quoted(Path::new("/a, b\"c")), b"\"/a, b\"\"c\"");
     }
