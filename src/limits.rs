@@ -181,9 +181,14 @@ pub const COUNT_QUEUE_MAX: usize = 1024;
 /// twentieth of one CPU of the database, as long as that pause is within the next limit.
 pub const COUNT_REST: u32 = 19;
 /// Longest pause between two counts that somebody waits for. A flood of counts that take 100 ms each
-/// takes a sixth of a CPU. Of counts that take longer than 0.8 s the pause is shorter, so that whoever
+/// takes a sixth of a CPU. Of counts that take longer than 0.6 s the pause is shorter, so that whoever
 /// has just missed one has the next in time.
 pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
+/// Rows that are counted at a time: a millisecond or two.
+pub const COUNT_PART_ROWS: u64 = 10_000;
+/// A count that keeps the database busy for no longer is done at once. One that takes longer has its pause in between, so
+/// that under a quota of CPU it does not spend what creates need.
+pub const COUNT_BURST_MAX: Duration = Duration::from_millis(5);
 /// From when a create was read, and its turn has come, to its answer (`503`).
 pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 /// Ids that are tried for one create (`503`). A random id is hardly ever taken, so a create that fails so often has

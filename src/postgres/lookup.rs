@@ -29,8 +29,9 @@ pub(super) trait Lookup: Statements + 'static {
     /// Most questions of one batch.
     const BATCH_MAX: usize;
 
-    /// How long the database is left alone after a lookup that took so long, whoever waits for the next one.
-    fn rest(_took: Duration) -> Duration {
+    /// How long the database is left alone after a lookup that took so long, whoever waits for the next one; nothing was said
+    /// if it failed.
+    fn rest(_said: Option<&Self::Said>, _took: Duration) -> Duration {
         Duration::ZERO
     }
 
@@ -86,7 +87,8 @@ pub(super) async fn run<L: Lookup>(
             let began = Instant::now();
             let looked_up =
                 queue.until_answered(batch.iter(), look_up(&session, &batch, connector.counters())).await;
-            rested = Instant::now() + L::rest(began.elapsed());
+            let said = looked_up.as_ref().ok().map(|seen| &seen.said);
+            rested = Instant::now() + L::rest(said, began.elapsed());
             match looked_up {
                 Ok(seen) => {
                     connector.worked();
