@@ -53,7 +53,7 @@ pub(crate) fn all(seed: u64) -> ExitCode {
     names.dedup();
     let held = holds_the_switch(PROGRAM) && !holds_the_switch("rinha");
     println!("the switch for lies is in {PROGRAM}, and not in rinha: {held}");
-    let honest = run(&plan(seed), &Subject { program: beside(PROGRAM), lie: None });
+    let honest = run(&plan("", seed), &Subject { program: beside(PROGRAM), lie: None });
     println!(
         "{PROGRAM}, telling none: {} found",
         if honest.is_clean() { "none".to_owned() } else { honest.explain(1) }
@@ -84,7 +84,7 @@ fn tell(name: &str, seed: u64) -> (bool, String) {
     let subject = Subject { program: beside(PROGRAM), lie: Some(name.to_owned()) };
     let began = Instant::now();
     for round in 0.. {
-        let plan = plan(seed.wrapping_add(round));
+        let plan = plan(name, seed.wrapping_add(round));
         let outcome = run(&plan, &subject);
         let took = began.elapsed();
         if proof(name).iter().any(|lie| outcome.verdict.count(lie) > 0) {
@@ -99,8 +99,11 @@ fn tell(name: &str, seed: u64) -> (bool, String) {
     unreachable!("the loop returns")
 }
 
-fn plan(seed: u64) -> Plan {
-    let faults: Vec<&'static Fault> = FAULTS.iter().collect();
+fn plan(name: &str, seed: u64) -> Plan {
+    // It is told of creates that have no outcome, which most faults leave none of.
+    let suits =
+        |fault: &&Fault| name != "guess" || ["read-only", "lock-table", "half-open"].contains(&fault.name);
+    let faults: Vec<&'static Fault> = FAULTS.iter().filter(suits).collect();
     Plan::draw(seed, ROUND_SECONDS, &faults)
 }
 
