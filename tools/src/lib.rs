@@ -1,3 +1,5 @@
 //! What the programs of `src/bin` share.
 
 pub mod client;
+pub mod serve;
+pub mod users;

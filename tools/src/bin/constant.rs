@@ -7,21 +7,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
-use nix::sys::resource::{UsageWho, getrusage};
-use rinha::core::{Driver, Machine, Wanted, topology};
+use rinha::core::Wanted;
 use rinha::http::{Answered, Reply, Request, Service, Status};
-use rinha::ledger::Ledger;
-use rinha::limits::{CONNECTIONS_MAX, LEDGER_BYTES_DEFAULT};
-use rinha::net::{Bound, Intake, Listen, Shared, clock};
+use rinha::net::Listen;
+use tools::serve::serve;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Written five times a second by the core, read at the end by the signal thread.
-static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// A constant answer, served by the server's own HTTP code.
 #[derive(Parser)]
@@ -52,46 +46,7 @@ impl Service for Constant {
 }
 
 fn main() {
-    let Arguments { listen, driver: wanted, bytes, cpu } = Arguments::parse();
-    let cpu = match (cpu, std::env::var("CORES").ok()) {
-        (Some(cpu), _) => cpu,
-        (None, Some(cores)) => {
-            let cores = cores.parse().expect("CORES as the server takes them");
-            Machine::this().and_then(|machine| machine.choose(&cores)).expect("CPUs")[0]
-        }
-        (None, None) => 0,
-    };
-
-    let mut signals =
-        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
-            .expect("signal handlers");
-    std::thread::spawn(move || {
-        signals.forever().next();
-        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("resource usage");
-        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-        let cpu = micros(usage.user_time()) + micros(usage.system_time());
-        let answered = ANSWERED.load(Ordering::Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "for people")]
-        let each = cpu as f64 / answered.max(1) as f64;
-        println!("constant: {answered} requests, {each:.2} us of CPU each");
-        std::process::exit(0);
-    });
-
-    topology::pin(cpu).expect("a CPU this process may use");
-    let (mut runtime, chosen) = Driver::build(wanted, CONNECTIONS_MAX).expect("a driver");
-    eprintln!("constant: {listen}, {} ({}), {bytes} bytes, CPU {cpu}", chosen.kind.name(), chosen.reason);
-    let nonblocking = runtime.needs_nonblocking();
-    runtime.block_on(async {
-        let shared = Shared::new(CONNECTIONS_MAX, Ledger::new(LEDGER_BYTES_DEFAULT));
-        let service = Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
-        // Held to the end: when dropped, it removes the paths of its sockets.
-        let mut intake = Intake::new(Rc::clone(&shared), Rc::clone(&service), nonblocking);
-        let bound = Bound::bind(&listen, 0).expect("a free address");
-        intake.listen(bound).expect("a listener");
-        monoio::spawn(clock::every_second(move || shared.tick()));
-        loop {
-            monoio::time::sleep(std::time::Duration::from_millis(200)).await;
-            ANSWERED.store(service.answered.get(), Ordering::Relaxed);
-        }
-    });
+    let Arguments { listen, driver, bytes, cpu } = Arguments::parse();
+    let service = async || Rc::new(Constant { body: vec![b'x'; bytes], answered: Cell::new(0) });
+    serve("constant", &listen, driver, cpu, service, |constant: &Constant| constant.answered.get());
 }

@@ -6,11 +6,10 @@
 //! cargo run --release -p tools --bin soak -- HOST:PORT DIRECTORY MINUTES --csv FILE [--load N] [--seed N] ..
 //! ```
 //!
-//! [`load`] has the users, [`sample`] the services of the topology in DIRECTORY, [`series`] what is kept of each sample
+//! [`tools::users`] are the users, [`sample`] the services of the topology in DIRECTORY, [`series`] what is kept of each sample
 //! and what of it must be flat, and [`verdict`] says whether it is. Exit 1 if something is not, if an answer was not one
 //! of those that the contest expects, or if rows are missing in the end.
 
-mod load;
 mod sample;
 mod series;
 mod verdict;
@@ -29,12 +28,11 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use progress::{Text, Wait, duration, say, show};
 use tools::client::{Address, Client};
+use tools::users::{Kind, Load};
 
-use load::{Kind, Load, USERS_AT_ONCE};
 use sample::Services;
 use series::Series;
 
-const STACK_BYTES: usize = 128 * 1024;
 /// Of the contest's payloads 88 % are valid; short apelidos are taken sooner or later, which are one in ten.
 const CREATED_SHARE_MIN: f64 = 0.7;
 
@@ -100,11 +98,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         Text::new(format!("{} of {}", duration(spent), duration(lasting))).share(share.min(1.0))
     });
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {
-        let users = |_| {
-            let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            thread.spawn_scoped(scope, || load.work()).map(drop)
-        };
-        (0..USERS_AT_ONCE).try_for_each(users)?;
+        load.start(scope)?;
         let began = Instant::now();
         let mut next = began + period;
         while next <= began + lasting {

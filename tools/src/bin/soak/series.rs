@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use progress::show;
 
-use crate::load::{Answers, Kind};
 use crate::sample::{Metrics, Services};
 use crate::verdict::{Fault, Outcome, Tolerance, judge};
+use tools::users::{Answers, Kind};
 
 /// Memory that is not the people's: a twentieth, and what an allocator takes at a time.
 const MEMORY: Tolerance = Tolerance { fault: Fault::Growth, relative: 0.05, absolute: 4.0 };

@@ -5,18 +5,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use crate::client::{Address, Client};
 use contest::Random;
 use hdrhistogram::Histogram;
-use tools::client::{Address, Client};
 
 /// Users a second who create, who search, and who search without a term: what the contest's three ramps, from 6 to 600, 100
 /// and 40 a second, are in the mean of their 180 s.
 const USERS: [f64; 3] = [303.0, 53.0, 23.0];
 /// Users at one time: a tenth of a second of them would do, and a stall of a second must not hold up those after it.
-pub(crate) const USERS_AT_ONCE: usize = 512;
+const USERS_AT_ONCE: usize = 512;
+/// Stack of a user's thread.
+const STACK_BYTES: usize = 128 * 1024;
+/// GETs for each user who creates, as the contest has them: 46,576 of 54,635 creates are stored.
+const GETS_A_CREATE: f64 = 0.8525;
 /// Pessoas that a circle remembers.
 const KNOWN_MAX: usize = 10_000;
 /// Milliseconds from a 201 until its pessoa is asked for: 1 to so many.
@@ -26,18 +30,23 @@ const MICROS: (u64, u64) = (1, 60_000_000);
 
 /// What is measured: its latency.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `POST /pessoas`.
     Create,
+    /// `GET` of what was created.
     Get,
+    /// `GET /pessoas?t=..`.
     Search,
     /// A search without a term, which is refused.
     Refused,
 }
 
 impl Kind {
-    pub(crate) const MEASURED: [Kind; 3] = [Kind::Create, Kind::Get, Kind::Search];
+    /// Those that a server answers with more than a refusal.
+    pub const MEASURED: [Kind; 3] = [Kind::Create, Kind::Get, Kind::Search];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Create => "create",
             Kind::Get => "GET",
@@ -48,13 +57,13 @@ impl Kind {
 }
 
 /// What came back in some time.
-pub(crate) struct Answers {
+pub struct Answers {
     /// In microseconds, of each [`Kind`].
-    pub(crate) latency: [Histogram<u64>; 4],
+    pub latency: [Histogram<u64>; 4],
     /// How often each answer came that should not have: the first words of it.
-    pub(crate) errors: BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
     /// 201s.
-    pub(crate) created: u64,
+    pub created: u64,
 }
 
 impl Answers {
@@ -63,19 +72,20 @@ impl Answers {
         Answers { latency: std::array::from_fn(|_| histogram()), errors: BTreeMap::new(), created: 0 }
     }
 
-    pub(crate) fn requests(&self) -> u64 {
+    /// Answers of all kinds.
+    pub fn requests(&self) -> u64 {
         self.latency.iter().map(Histogram::len).sum()
     }
 
     /// Milliseconds; `None` if there was no such answer.
-    pub(crate) fn percentile(&self, kind: Kind, percentile: f64) -> Option<f64> {
+    pub fn percentile(&self, kind: Kind, percentile: f64) -> Option<f64> {
         let latency = &self.latency[kind as usize];
         (!latency.is_empty()).then(|| latency.value_at_percentile(percentile) as f64 / 1000.0)
     }
 }
 
 /// The users of one run.
-pub(crate) struct Load {
+pub struct Load {
     address: SocketAddr,
     start: Instant,
     /// A second.
@@ -92,13 +102,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// `times` the contest's users, for so long; they are the same ones for the same seed, and again after `circle`.
-    pub(crate) fn new(
-        address: SocketAddr,
-        times: f64,
-        lasting: Duration,
-        seed: u64,
-        circle: Option<u64>,
-    ) -> Load {
+    pub fn new(address: SocketAddr, times: f64, lasting: Duration, seed: u64, circle: Option<u64>) -> Load {
         let rate = times * USERS.iter().sum::<f64>();
         #[allow(
             clippy::cast_possible_truncation,
@@ -120,20 +124,37 @@ impl Load {
         }
     }
 
+    /// How many times the contest's users make so many requests a second.
+    pub fn times_for(requests: f64) -> f64 {
+        requests / (USERS.iter().sum::<f64>() + USERS[0] * GETS_A_CREATE)
+    }
+
     /// Users a second.
-    pub(crate) fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.rate
     }
 
     /// What came back since this was asked last.
-    pub(crate) fn take(&self) -> Answers {
+    pub fn take(&self) -> Answers {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *answers, Answers::new())
     }
 
+    /// Starts [`USERS_AT_ONCE`] threads that work until all users have come.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
+    pub fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> io::Result<()> {
+        (0..USERS_AT_ONCE).try_for_each(|_| {
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, || self.work()).map(drop)
+        })
+    }
+
     /// One user after the other, until all have come. What each asks first counts from when the user was due, not from
     /// when this thread was free.
-    pub(crate) fn work(&self) {
+    fn work(&self) {
         let mut client = Client::new(Address::Tcp(self.address));
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
