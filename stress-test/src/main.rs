@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use stress_test::disk::{Disk, LABEL};
 use stress_test::gatling::{CONTEST_SECONDS, Load};
 use stress_test::progress::{self as out, say};
 use stress_test::records::Records;
@@ -21,8 +22,8 @@ const LINES_MAX: i64 = 10_000_000;
 /// Room for the date before it, within the 255 bytes that file systems allow.
 const NAME_BYTES_MAX: usize = 100;
 /// Picture sizes, in CSS pixels.
-const REPORT_SIZE: (u32, u32) = (1160, 2760);
-const COMPARISON_SIZE: (u32, u32) = (1160, 1500);
+const REPORT_SIZE: (u32, u32) = (1160, 2830);
+const COMPARISON_SIZE: (u32, u32) = (1160, 1570);
 
 /// The contest's load against what listens on 9999, the verdict, and a report.
 #[derive(Parser)]
@@ -216,7 +217,7 @@ fn run(task: Task) -> Result<bool> {
             );
             let target = Target::find(topology, OWN, &base, true)?;
             let verdict = judge(&records, &target, &base, before, drain);
-            print(&verdict);
+            print(&verdict, None);
             Ok(verdict.passed())
         }
         Task::Report { run, pictures } => {
@@ -270,7 +271,7 @@ fn one(wanted: &Wanted) -> Result<Run> {
         drain: wanted.drain,
     };
     let (directory, run) = plan.carry_out()?;
-    print(&run.verdict);
+    print(&run.verdict, run.disk.as_ref());
     out::show(&compare::markdown(std::slice::from_ref(&run)));
     show(&report::write(&directory)?, wanted.pictures.then_some(REPORT_SIZE))?;
     Ok(run)
@@ -292,7 +293,7 @@ fn sweep(series: Series, results: &Path, arguments: &[OsString]) -> Result<bool>
     Ok(true)
 }
 
-fn print(verdict: &Verdict) {
+fn print(verdict: &Verdict, disk: Option<&Disk>) {
     for check in &verdict.checks {
         let outcome = match check.outcome {
             Outcome::Passed => "passed ",
@@ -300,6 +301,9 @@ fn print(verdict: &Verdict) {
             Outcome::Skipped => "skipped",
         };
         out::show(&format!("{outcome}  {}: {}\n", check.name, check.found));
+    }
+    if let Some(disk) = disk {
+        out::show(&format!("beside   {LABEL}: {}\n", disk.said()));
     }
     let score = verdict.score.map_or_else(|| "unknown".to_owned(), |score| score.to_string());
     out::show(&format!("verdict: {}; the contest's score: {score}\n", verdict.word()));

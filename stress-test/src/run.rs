@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::disk::{Disk, Sampler};
 use crate::feeders;
 use crate::foreign;
 use crate::gatling::{self, Load};
@@ -82,6 +83,9 @@ pub struct Run {
     pub statuses: Vec<(String, BTreeMap<u16, usize>)>,
     /// What each service used.
     pub totals: Vec<Total>,
+    /// How long the disk below the database took meanwhile; none of a run that did not ask.
+    #[serde(default)]
+    pub disk: Option<Disk>,
     /// Whether the target kept its word.
     pub verdict: Verdict,
     /// Gatling's own report, relative to the run's directory.
@@ -248,6 +252,7 @@ impl Plan {
             self.load.multiplier
         ));
         let services = target.services()?;
+        let disk = Sampler::start(target.storage());
         let gatling = self.load.start(directory)?;
         left.load(gatling.pid())?;
         let generator = Service { name: GATLING.to_owned(), pid: gatling.pid(), restarts: 0 };
@@ -256,6 +261,7 @@ impl Plan {
         let live = Live::watch(directory, self.load.seconds());
         let report = gatling.finish();
         live.finish();
+        let disk = disk.stop();
         let limits = monitor.stop()?;
         let report = report?;
         // If the services cannot be listed, each counts as restarted; the rest is for the verdict to judge.
@@ -292,6 +298,7 @@ impl Plan {
             percentiles,
             statuses,
             totals: monitor::totals(&samples, &limits, &restarts),
+            disk: Some(disk),
             verdict,
             gatling: format!(
                 "gatling/{}/index.html",
@@ -417,6 +424,23 @@ fn versions(target: &Target, base: &Address) -> Vec<(String, String)> {
     ];
     let known = versions.into_iter().map(|(name, version)| (name.to_owned(), version.trim().to_owned()));
     known.filter(|(_, version)| !version.is_empty()).collect()
+}
+
+/// What tests share that show a run.
+#[cfg(test)]
+pub(crate) mod written {
+    use super::*;
+
+    /// A run with creates and gets and these further members, read as `run.json` has it.
+    pub(crate) fn run(members: &str) -> Run {
+        let times = r#"{"count":1,"ko":0,"p50":1,"p95":2,"p99":3,"p999":4,"max":5}"#;
+        let text = format!(
+            r#"{{"name":"a","date":"2026-11-24T12:00:00Z","command":"","scale":1.0,"load":1.0,"target":"unknown",
+            "machine":[],"versions":[],"before":0,"percentiles":[["create",{times}],["get",{times}],["all",{times}]],
+            "statuses":[],"totals":[],{members}"verdict":{{"checks":[],"score":1}},"gatling":""}}"#
+        );
+        serde_json::from_str(&text).expect("a run")
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use plotly::Plot;
 
 pub(crate) use plots::latencies;
 
+use crate::disk::{Disk, LABEL, ms};
 use crate::monitor::{self, MACHINE, Total};
-use crate::records::{Percentiles, Records};
+use crate::records::{KINDS, Percentiles, Records};
 use crate::run::Run;
 use crate::verdict::{Outcome, Verdict};
 
@@ -141,6 +142,11 @@ pub(crate) fn created(run: &Run) -> usize {
     create.and_then(|(_, statuses)| statuses.get(&201).copied()).unwrap_or(0)
 }
 
+/// Of the creates, if they are known by that name.
+pub(crate) fn creates(run: &Run) -> Option<Percentiles> {
+    run.percentiles.iter().find(|(kind, _)| kind == KINDS[0]).map(|(_, percentiles)| *percentiles)
+}
+
 pub(crate) fn api_cpu(run: &Run) -> f64 {
     run.totals.iter().filter(|total| total.service.starts_with("api")).map(|total| total.cpu_seconds).sum()
 }
@@ -169,6 +175,9 @@ fn percentiles(run: &Run) -> Markup {
         });
         shown.collect::<Vec<_>>().join(", ")
     };
+    // Beside the creates, which wait for the disk.
+    let creates = run.percentiles.iter().position(|(kind, _)| kind == KINDS[0]);
+    let beside = creates.unwrap_or(run.percentiles.len().saturating_sub(1));
     html! {
         table {
             tr {
@@ -176,7 +185,7 @@ fn percentiles(run: &Run) -> Markup {
                 @for name in ["count", "KO", "p50", "p95", "p99", "p99.9", "max"] { th.number { (name) } }
                 th { "statuses" }
             }
-            @for (kind, percentiles) in &run.percentiles {
+            @for (row, (kind, percentiles)) in run.percentiles.iter().enumerate() {
                 tr {
                     td { (kind) }
                     td.number { (thousands(percentiles.count)) }
@@ -188,9 +197,35 @@ fn percentiles(run: &Run) -> Markup {
                     td.number { (thousands(percentiles.max)) }
                     td { (statuses(kind)) }
                 }
+                @if let Some(disk) = run.disk.as_ref().filter(|_| row == beside) { (disk_row(disk)) }
             }
         }
-        p { "From before the connection is made to the end of the answer, as Gatling measures it, in whole milliseconds." }
+        p {
+            "From before the connection is made to the end of the answer, as Gatling measures it, in whole milliseconds."
+            @if let Some(Disk::Sampled(_)) = run.disk {
+                " The disk: a probe of its own, " (::disk::RATE) " writes a second meanwhile in the filesystem of the "
+                "database. No create is durable sooner."
+            }
+        }
+    }
+}
+
+fn disk_row(disk: &Disk) -> Markup {
+    html! {
+        tr {
+            td { (LABEL) }
+            @match disk {
+                Disk::Sampled(times) => {
+                    td.number { (thousands(times.samples)) }
+                    td.number { "–" }
+                    @for value in [times.p50, times.p95, times.p99, times.p999, times.max] {
+                        td.number { (ms(value)) }
+                    }
+                    td {}
+                }
+                Disk::NotSampled(why) => td colspan="8" { "not sampled: " (why) }
+            }
+        }
     }
 }
 
@@ -252,12 +287,38 @@ pub(crate) fn thousands(number: impl std::fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::written::run;
 
     #[test]
     fn the_library_is_one_whole_script() {
         let library = library();
         assert!(library.starts_with("<script") && library.ends_with("</script>"));
         assert!(library.contains("plotly.js v") && !library.contains("MathJax.js"));
+    }
+
+    #[test]
+    fn the_disk_is_shown_beside_the_creates() {
+        let shown = |disk: &str| percentiles(&run(disk)).into_string();
+        let sampled =
+            r#""disk":{"sampled":{"samples":1234,"p50":0.25,"p95":0.5,"p99":1.0,"p999":2.0,"max":12.0}},"#;
+        for (disk, expected) in [
+            (
+                sampled,
+                "<td class=\"number\">1,234</td><td class=\"number\">–</td><td class=\"number\">0.25</td>",
+            ),
+            (
+                r#""disk":{"not_sampled":"no <right>"},"#,
+                "<td colspan=\"8\">not sampled: no &lt;right&gt;</td>",
+            ),
+        ] {
+            let text = shown(disk);
+            assert!(text.contains(expected), "{text}");
+            let [create, disk, get] =
+                ["<td>create</td>", LABEL, "<td>get</td>"].map(|part| text.find(part).expect(part));
+            assert!(create < disk && disk < get, "{text}");
+        }
+        // A run of before has none.
+        assert!(!shown("").contains("disk"));
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl Processes {
         self.0.join("sockets")
     }
 
+    /// Beside Postgres' data, which is a directory of Postgres' own.
+    pub(super) fn storage(&self) -> PathBuf {
+        self.0.clone()
+    }
+
     /// The rows of one statement.
     pub(super) fn sql(&self, statement: &str) -> Result<String> {
         let mut command = self.psql()?;

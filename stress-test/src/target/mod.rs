@@ -209,6 +209,15 @@ impl Target {
         }
     }
 
+    /// A directory in the filesystem in which its Postgres keeps its data, or why none is known.
+    pub fn storage(&self) -> Result<PathBuf> {
+        match self {
+            Target::Compose(project) => project.storage(),
+            Target::Local(processes) => Ok(processes.storage()),
+            Target::Unknown => bail!("the topology is unknown, and so is where its database is"),
+        }
+    }
+
     /// The rows of one statement, columns joined by `|`. None if Postgres cannot be reached.
     pub fn sql(&self, statement: &str) -> Result<Option<Vec<String>>> {
         let printed = match self {
