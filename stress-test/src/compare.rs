@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use crate::disk::Disk;
 use crate::monitor::{GATLING, MACHINE};
 use crate::records::Records;
-use crate::report::{all, api_cpu, created, creates, figure, known, latencies, load, page, thousands};
+use crate::report::{all, api_cpu, created, creates, figure, known, latencies, load, page, score, thousands};
 use crate::run::Run;
 use crate::verdict::Outcome;
 
@@ -36,7 +36,7 @@ const ROWS: [Row; 20] = [
     ("requests", |run| thousands(all(run).count)),
     ("KO", |run| thousands(all(run).ko)),
     ("201s", |run| thousands(created(run))),
-    ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), thousands)),
+    ("rows", score),
     ("p50 / p95 ms", |run| format!("{} / {}", all(run).p50, all(run).p95)),
     ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, known(all(run).p999))),
     ("max ms", |run| thousands(all(run).max)),
@@ -85,13 +85,13 @@ pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
     let requests: Vec<_> = directories
         .iter()
         .zip(&runs)
-        .map(|(directory, run)| Ok((run.name.clone(), Records::requests_of(directory)?)))
+        .map(|(directory, run)| Ok((run.title(), Records::requests_of(directory)?)))
         .collect::<Result<_>>()?;
     let body = html! {
         header { h1 { "Stress tests side by side" } }
         section { (table(&runs)) }
         section { h2 { "99th percentile of each second" } (figure(&latencies(&requests))) }
-        @for run in &runs { section { h2 { "Verdict: " (run.name) } (crate::report::verdict(&run.verdict)) } }
+        @for run in &runs { section { h2 { "Verdict: " (run.title()) } (crate::report::verdict(&run.verdict)) } }
     };
     Ok(fs::write(file, page("Stress tests side by side", &body).into_string())?)
 }
@@ -99,7 +99,7 @@ pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
 fn table(runs: &[Run]) -> Markup {
     html! {
         table {
-            tr { th {} @for run in runs { th { (run.name) } } }
+            tr { th {} @for run in runs { th { (run.title()) } } }
             @for (name, value) in ROWS {
                 tr { th { (name) } @for run in runs { td class=[class(name, run)] { (value(run)) } } }
             }
@@ -143,11 +143,11 @@ pub fn markdown(runs: &[Run]) -> String {
         );
         text += &format!(
             "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {} | {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
-            run.name,
+            run.title(),
             thousands(all.count),
             thousands(all.ko),
             thousands(created(run)),
-            run.verdict.score.map_or_else(|| "?".to_owned(), thousands),
+            score(run),
             all.p50,
             all.p95,
             all.p99,
@@ -165,7 +165,18 @@ pub fn markdown(runs: &[Run]) -> String {
 mod tests {
     use super::*;
     use crate::disk::LABEL;
+    use crate::floor::Floor;
     use crate::run::written::run;
+
+    #[test]
+    fn a_floor_is_not_taken_for_the_server() {
+        let mut run = run("");
+        (run.verdict.score, run.verdict.floor) = (None, Some(Floor::BareInsert));
+        let title = "a (limit: a bare insert for each create)";
+        let (text, page) = (markdown(&[run.clone()]), table(&[run]).into_string());
+        assert!(text.contains(&format!("| {title} |")) && text.contains("| 0 | – |"), "{text}");
+        assert!(page.contains(&format!("<th>{title}</th>")), "{page}");
+    }
 
     #[test]
     fn the_disk_is_beside_the_creates() {

@@ -3,7 +3,7 @@
 //!
 //! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`live`] tells how far it
 //! is, [`monitor`] watches the services of the [`target`] by their [`cgroup`]s, and [`disk`] how long a write takes to be durable. The simulation leaves [`records`], by which [`verdict`] knows
-//! what must be there; [`foreign`] judges a simulation that leaves none. [`run`] does all of that in order and
+//! what must be there; [`foreign`] judges a simulation that leaves none. In place of the server a [`floor`] may stand. [`run`] does all of that in order and
 //! [`sweep`] does several runs; [`left`] is for the run after one that was killed; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
 //!
 //! No two modules know each other. [`sweep`] and [`run`] are at the top; at the bottom are [`http`], which asks,
@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod compare;
 pub mod disk;
 pub mod feeders;
+pub mod floor;
 pub mod foreign;
 pub mod gatling;
 pub mod http;

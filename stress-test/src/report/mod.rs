@@ -13,6 +13,7 @@ use plotly::Plot;
 pub(crate) use plots::latencies;
 
 use crate::disk::{Disk, LABEL, ms};
+use crate::floor::Floor;
 use crate::monitor::{self, MACHINE, Total};
 use crate::records::{KINDS, Percentiles, Records};
 use crate::run::Run;
@@ -32,7 +33,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
     let body = html! {
         (head(&run))
         (tiles(&run))
-        section { h2 { "Verdict" } (verdict(&run.verdict)) }
+        section { h2 { "Verdict" } (verdict(&run.verdict)) @if let Some(floor) = run.verdict.floor { (not_the_server(floor)) } }
         section { h2 { "Response times in ms" } (percentiles(&run)) }
         // A simulation without records has its requests in Gatling's own report.
         @if !requests.is_empty() {
@@ -51,7 +52,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
         section { h2 { "Where and how" } (circumstances(&run)) }
     };
     let file = directory.join("report.html");
-    fs::write(&file, page(&format!("Stress test: {}", run.name), &body).into_string())?;
+    fs::write(&file, page(&format!("Stress test: {}", run.title()), &body).into_string())?;
     Ok(file)
 }
 
@@ -96,7 +97,7 @@ fn head(run: &Run) -> Markup {
         Outcome::Skipped => "badge skipped",
     };
     html! {
-        header { h1 { "Stress test: " (run.name) } span class=(class) { (run.verdict.word()) } }
+        header { h1 { "Stress test: " (run.title()) } span class=(class) { (run.verdict.word()) } }
         p {
             (run.date.strftime("%F %R UTC")) " · " (load(run)) " · " (run.target)
             " · " a href=(run.gatling) { "Gatling's own report" }
@@ -115,16 +116,34 @@ pub(crate) fn load(run: &Run) -> String {
 fn tiles(run: &Run) -> Markup {
     let all = all(run);
     let created = created(run);
-    let score = run.verdict.score.map_or_else(|| "?".to_owned(), thousands);
+    let stored = match run.verdict.floor {
+        None => "rows (the contest's score)",
+        Some(_) => "rows, which are not counted,",
+    };
     let tile = |value: &str, what: &str| html! { div.tile { b { (value) } span { (what) } } };
     html! {
         div.tiles {
             (tile(&thousands(all.ko), &format!("KO of {} requests", thousands(all.count))))
-            (tile(&score, &format!("rows (the contest's score) for {} 201s", thousands(created))))
+            (tile(&score(run), &format!("{stored} for {} 201s", thousands(created))))
             (tile(&format!("{} ms", all.p50), "p50 of all requests"))
             (tile(&format!("{} ms", all.p99), "p99"))
             (tile(&format!("{} ms", known(all.p999)), "p99.9"))
             (tile(&format!("{:.1} s", api_cpu(run)), "CPU time of the API instances"))
+        }
+    }
+}
+
+/// The contest's score, which a floor does not have.
+pub(crate) fn score(run: &Run) -> String {
+    let unknown = if run.verdict.floor.is_some() { "–" } else { "?" };
+    run.verdict.score.map_or_else(|| unknown.to_owned(), thousands)
+}
+
+fn not_the_server(floor: Floor) -> Markup {
+    html! {
+        p {
+            "Not the server: " (floor.name()) ". Its answers are judged, and not what it keeps. The times are the floor of "
+            "those of other reports."
         }
     }
 }
@@ -319,6 +338,26 @@ mod tests {
         }
         // A run of before has none.
         assert!(!shown("").contains("disk"));
+    }
+
+    #[test]
+    fn a_floor_is_not_taken_for_the_server() {
+        let shown = |floor: Option<Floor>| {
+            let mut run = run("");
+            run.verdict.score = run.verdict.score.filter(|_| floor.is_none());
+            run.verdict.floor = floor;
+            (head(&run).into_string(), tiles(&run).into_string())
+        };
+        let (head, tiles) = shown(None);
+        assert!(
+            head.contains("<h1>Stress test: a</h1>") && tiles.contains("<b>1</b><span>rows (the contest")
+        );
+        let (head, tiles) = shown(Some(Floor::ConstantAnswer));
+        assert!(head.contains("<h1>Stress test: a (baseline: a constant answer)</h1>"), "{head}");
+        assert!(
+            head.contains("passed") && tiles.contains("<b>–</b><span>rows, which are not counted"),
+            "{tiles}"
+        );
     }
 
     #[test]
