@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use maud::{Markup, html};
 
+use crate::disk::Disk;
 use crate::monitor::{GATLING, MACHINE};
 use crate::records::Records;
-use crate::report::{all, api_cpu, created, figure, known, latencies, load, page, thousands};
+use crate::report::{all, api_cpu, created, creates, figure, known, latencies, load, page, score, thousands};
 use crate::run::Run;
 use crate::verdict::Outcome;
 
@@ -17,7 +18,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// A row: its name, and what it says of a run.
 type Row = (&'static str, fn(&Run) -> String);
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 20] = [
     ("verdict", |run| run.verdict.word().to_owned()),
     ("date", |run| run.date.strftime("%F %R").to_string()),
     ("load", load),
@@ -35,10 +36,17 @@ const ROWS: [Row; 18] = [
     ("requests", |run| thousands(all(run).count)),
     ("KO", |run| thousands(all(run).ko)),
     ("201s", |run| thousands(created(run))),
-    ("rows", |run| run.verdict.score.map_or_else(|| "?".to_owned(), thousands)),
+    ("rows", score),
     ("p50 / p95 ms", |run| format!("{} / {}", all(run).p50, all(run).p95)),
     ("p99 / p99.9 ms", |run| format!("{} / {}", all(run).p99, known(all(run).p999))),
     ("max ms", |run| thousands(all(run).max)),
+    ("creates: p50 / p99 / p99.9 / max ms", creates_ms),
+    ("disk: fdatasync of 8 KiB: p50 / p99 / p99.9 / max ms (samples)", |run| {
+        run.disk.as_ref().map_or_else(unknown, |disk| match disk {
+            Disk::Sampled(_) => disk.figures(),
+            Disk::NotSampled(_) => disk.said(),
+        })
+    }),
     ("CPU s of the instances", |run| format!("{:.1}", api_cpu(run))),
     ("CPU s: each service", |run| limits(run, |total| Some(format!("{:.1}", total.cpu_seconds)))),
     ("memory peak MiB: each service", |run| {
@@ -51,6 +59,16 @@ const ROWS: [Row; 18] = [
         })
     }),
 ];
+
+fn unknown() -> String {
+    "–".to_owned()
+}
+
+fn creates_ms(run: &Run) -> String {
+    creates(run).map_or_else(unknown, |times| {
+        format!("{} / {} / {} / {}", times.p50, times.p99, known(times.p999), thousands(times.max))
+    })
+}
 
 fn version(run: &Run, part: &str) -> String {
     run.versions.iter().find(|(name, _)| name == part).map(|(_, version)| version.clone()).unwrap_or_default()
@@ -67,13 +85,13 @@ pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
     let requests: Vec<_> = directories
         .iter()
         .zip(&runs)
-        .map(|(directory, run)| Ok((run.name.clone(), Records::requests_of(directory)?)))
+        .map(|(directory, run)| Ok((run.title(), Records::requests_of(directory)?)))
         .collect::<Result<_>>()?;
     let body = html! {
         header { h1 { "Stress tests side by side" } }
         section { (table(&runs)) }
         section { h2 { "99th percentile of each second" } (figure(&latencies(&requests))) }
-        @for run in &runs { section { h2 { "Verdict: " (run.name) } (crate::report::verdict(&run.verdict)) } }
+        @for run in &runs { section { h2 { "Verdict: " (run.title()) } (crate::report::verdict(&run.verdict)) } }
     };
     Ok(fs::write(file, page("Stress tests side by side", &body).into_string())?)
 }
@@ -81,7 +99,7 @@ pub fn write(directories: &[PathBuf], file: &Path) -> Result<()> {
 fn table(runs: &[Run]) -> Markup {
     html! {
         table {
-            tr { th {} @for run in runs { th { (run.name) } } }
+            tr { th {} @for run in runs { th { (run.title()) } } }
             @for (name, value) in ROWS {
                 tr { th { (name) } @for run in runs { td class=[class(name, run)] { (value(run)) } } }
             }
@@ -100,14 +118,13 @@ fn class(name: &str, run: &Run) -> Option<&'static str> {
 /// The main figures as a table in Markdown with a line for each run: for the README and for a terminal.
 pub fn markdown(runs: &[Run]) -> String {
     let mut text = String::from(
-        "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | CPU s: instances, services, Gatling, machine | throttled most | verdict |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| run | CPUs | requests | KO | 201s | rows | p50 / p95 / p99 / p99.9 / max ms | creates: p50 / p99 / p99.9 / max ms | disk: p50 / p99 / p99.9 / max ms (samples) | CPU s: instances, services, Gatling, machine | throttled most | verdict |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for run in runs {
         let (all, services) = (all(run), run.totals.iter().filter(|total| total.is_service()));
         let cpus: Vec<f64> = services.clone().filter_map(|total| total.limits.cpus).collect();
-        let cpus =
-            if cpus.is_empty() { "–".to_owned() } else { format!("{:.2}", cpus.iter().sum::<f64>()) };
+        let cpus = if cpus.is_empty() { unknown() } else { format!("{:.2}", cpus.iter().sum::<f64>()) };
         let cpu: f64 = services.clone().map(|total| total.cpu_seconds).sum();
         let of = |name| {
             run.totals.iter().find(|total| total.service == name).map_or(0.0, |total| total.cpu_seconds)
@@ -125,19 +142,58 @@ pub fn markdown(runs: &[Run]) -> String {
             |check| format!("failed: {}: {}", check.name, check.found.replace('\n', " ")),
         );
         text += &format!(
-            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
-            run.name,
+            "| {} | {cpus} | {} | {} | {} | {} | {} / {} / {} / {} / {} | {} | {} | {:.1}, {cpu:.1}, {gatling:.0}, {machine:.0} | {most} | {verdict} |\n",
+            run.title(),
             thousands(all.count),
             thousands(all.ko),
             thousands(created(run)),
-            run.verdict.score.map_or_else(|| "?".to_owned(), thousands),
+            score(run),
             all.p50,
             all.p95,
             all.p99,
             known(all.p999),
             thousands(all.max),
+            creates_ms(run),
+            run.disk.as_ref().map_or_else(unknown, Disk::figures),
             api_cpu(run),
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::LABEL;
+    use crate::floor::Floor;
+    use crate::run::written::run;
+
+    #[test]
+    fn a_floor_is_not_taken_for_the_server() {
+        let mut run = run("");
+        (run.verdict.score, run.verdict.floor) = (None, Some(Floor::BareInsert));
+        let title = "a (limit: a bare insert for each create)";
+        let (text, page) = (markdown(&[run.clone()]), table(&[run]).into_string());
+        assert!(text.contains(&format!("| {title} |")) && text.contains("| 0 | – |"), "{text}");
+        assert!(page.contains(&format!("<th>{title}</th>")), "{page}");
+    }
+
+    #[test]
+    fn the_disk_is_beside_the_creates() {
+        let sampled =
+            r#""disk":{"sampled":{"samples":99,"p50":0.25,"p95":0.5,"p99":1.0,"p999":2.0,"max":12.0}},"#;
+        for (disk, row, cell) in [
+            (sampled, "0.25 / 1.00 / 2.00 / 12.0 (99)", "0.25 / 1.00 / 2.00 / 12.0 (99)"),
+            (r#""disk":{"not_sampled":"a reason"},"#, "not sampled: a reason", "not sampled"),
+            ("", "–", "–"),
+        ] {
+            let run = run(disk);
+            let at = ROWS.iter().position(|(name, _)| name.starts_with(LABEL)).expect("a row");
+            assert_eq!([ROWS[at - 1].1(&run), ROWS[at].1(&run)], ["1 / 3 / 4 / 5", row]);
+            let text = markdown(&[run]);
+            assert!(text.contains(&format!(" | 1 / 3 / 4 / 5 | {cell} | ")), "{text}");
+            let columns: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();
+            assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
+        }
+    }
 }

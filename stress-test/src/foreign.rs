@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::floor::Floor;
 use crate::records::Percentiles;
 use crate::target::Target;
 use crate::verdict::{COUNTED, Check, Verdict};
@@ -75,8 +76,7 @@ pub fn statuses(kinds: &[(String, Percentiles)]) -> Vec<(String, BTreeMap<u16, u
 /// Judges by numbers alone, as the ids are not known: there are `rows` now, and there were `before` rows before the
 /// run.
 pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64, before: u64) -> Verdict {
-    let (count, ko) = kinds.last().map_or((0, 0), |(_, all)| (all.count, all.ko));
-    let mut checks = vec![Check::new("KO = 0", ko == 0 && count > 0, format!("{ko} KO of {count} requests"))];
+    let mut checks = vec![no_ko(kinds)];
     let new = rows.saturating_sub(before);
     checks.push(match created(kinds) {
         Some(created) => {
@@ -88,7 +88,17 @@ pub fn judge(kinds: &[(String, Percentiles)], target: &Target, rows: u64, before
     });
     checks.push(in_postgres(target.sql("SELECT count(*), count(DISTINCT apelido) FROM pessoas"), rows));
     checks.push(Check::skipped("each acknowledged id read back", "this simulation does not record them"));
-    Verdict { checks, score: Some(new) }
+    Verdict { checks, score: Some(new), floor: None }
+}
+
+/// Judges what stood in the server's place, which gives nothing back of what it was given.
+pub fn judge_floor(floor: Floor, kinds: &[(String, Percentiles)]) -> Verdict {
+    Verdict { checks: vec![no_ko(kinds)], score: None, floor: Some(floor) }
+}
+
+fn no_ko(kinds: &[(String, Percentiles)]) -> Check {
+    let (count, ko) = kinds.last().map_or((0, 0), |(_, all)| (all.count, all.ko));
+    Check::new("KO = 0", ko == 0 && count > 0, format!("{ko} KO of {count} requests"))
 }
 
 fn in_postgres(answer: Result<Option<Vec<String>>>, rows: u64) -> Check {

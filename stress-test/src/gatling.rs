@@ -33,6 +33,8 @@ pub struct Load {
     pub base: String,
     /// A class of the project, or one of the drop-in directory.
     pub simulation: String,
+    /// Whether the body of a GET must be what was posted.
+    pub compare: bool,
 }
 
 /// Gatling at work; it ends when this is dropped.
@@ -68,6 +70,7 @@ impl Load {
             .arg(format!("-Dbase={}", self.base))
             .arg(format!("-Dscale={}", self.scale))
             .arg(format!("-Dload={}", self.multiplier))
+            .arg(format!("-Dcompare={}", self.compare))
             .arg(format!("-Dfeeders={}", run.join("feeders").display()))
             .arg(format!("-Drecords={}", run.join("records").display()));
         let child = logged(&mut command, &File::create(&log)?)?;

@@ -2,8 +2,8 @@
 //! what it holds, and shows the outcome in one page.
 //!
 //! [`feeders`] makes what is sent. [`gatling`] sends it, with as many [`ports`] as it takes, while [`live`] tells how far it
-//! is and [`monitor`] watches the services of the [`target`] by their [`cgroup`]s. The simulation leaves [`records`], by which [`verdict`] knows
-//! what must be there; [`foreign`] judges a simulation that leaves none. [`run`] does all of that in order and
+//! is, [`monitor`] watches the services of the [`target`] by their [`cgroup`]s, and [`disk`] how long a write takes to be durable. The simulation leaves [`records`], by which [`verdict`] knows
+//! what must be there; [`foreign`] judges a simulation that leaves none. In place of the server a [`floor`] may stand. [`run`] does all of that in order and
 //! [`sweep`] does several runs; [`left`] is for the run after one that was killed; [`report`] and [`compare`] show runs, and [`browser`] takes pictures of their pages.
 //!
 //! No two modules know each other. [`sweep`] and [`run`] are at the top; at the bottom are [`http`], which asks,
@@ -12,7 +12,9 @@
 pub mod browser;
 pub mod cgroup;
 pub mod compare;
+pub mod disk;
 pub mod feeders;
+pub mod floor;
 pub mod foreign;
 pub mod gatling;
 pub mod http;

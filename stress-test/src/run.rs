@@ -12,7 +12,9 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::disk::{Disk, Sampler};
 use crate::feeders;
+use crate::floor::Floor;
 use crate::foreign;
 use crate::gatling::{self, Load};
 use crate::http::{self, Address};
@@ -25,7 +27,7 @@ use crate::progress::{say, step};
 use crate::records::{KINDS, Percentiles, Records};
 use crate::target::service::Service;
 use crate::target::{Instance, Kind, Target};
-use crate::verdict::{Verdict, judge};
+use crate::verdict::{Verdict, judge, judge_floor};
 
 /// The kernel's settings.
 const SYSCTLS: &str = "/proc/sys";
@@ -53,6 +55,8 @@ pub struct Plan {
     pub keep: bool,
     /// Whether ids are read back through the balancer although the instances' own sockets can be reached.
     pub drain: bool,
+    /// What stands in the server's place, if not the server is tested.
+    pub floor: Option<Floor>,
 }
 
 /// Everything that is known of a run but its time series; kept as `run.json`.
@@ -82,6 +86,9 @@ pub struct Run {
     pub statuses: Vec<(String, BTreeMap<u16, usize>)>,
     /// What each service used.
     pub totals: Vec<Total>,
+    /// How long the disk below the database took meanwhile; none of a run that did not ask.
+    #[serde(default)]
+    pub disk: Option<Disk>,
     /// Whether the target kept its word.
     pub verdict: Verdict,
     /// Gatling's own report, relative to the run's directory.
@@ -89,6 +96,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// The name, with what it was a run of if not of the server.
+    pub fn title(&self) -> String {
+        match self.verdict.floor {
+            None => self.name.clone(),
+            Some(floor) => format!("{} ({})", self.name, floor.name()),
+        }
+    }
+
     /// Reads the run from its directory.
     pub fn read(directory: &Path) -> Result<Self> {
         let file = directory.join("run.json");
@@ -110,6 +125,9 @@ impl Plan {
         // What can be told now is told now: the preparation takes a minute, and a build several.
         let as_is = self.as_is || self.topology == Kind::Unknown;
         let target = Target::find(self.topology, &self.project, &base, as_is)?;
+        if self.floor.is_some() {
+            target.check_floor()?;
+        }
         if as_is {
             http::count(&base).context("expected a people API there, to test it as it is")?;
         } else {
@@ -213,9 +231,10 @@ impl Plan {
         let measured = if http::is_listened_on(base) {
             Err(anyhow!("something else listens on {base}: stop it, or test it as it is (--as-is)"))
         } else {
-            say(&format!("{name}: starting with an empty database"));
+            let instead = self.floor.map(|floor| format!(" and no server ({})", floor.name()));
+            say(&format!("{name}: starting with an empty database{}", instead.unwrap_or_default()));
             let log = directory.join("target.log");
-            let measured = target.up(base, &log, self.keep).and_then(|()| measure(left));
+            let measured = target.up(base, &log, self.keep, self.floor).and_then(|()| measure(left));
             // Not everything that a signal interrupts ends in an error: here the signal itself is one.
             let measured = measured.and_then(|measured| undisturbed().map(|()| measured));
             if self.keep && measured.is_ok() {
@@ -248,6 +267,7 @@ impl Plan {
             self.load.multiplier
         ));
         let services = target.services()?;
+        let disk = Sampler::start(target.storage());
         let gatling = self.load.start(directory)?;
         left.load(gatling.pid())?;
         let generator = Service { name: GATLING.to_owned(), pid: gatling.pid(), restarts: 0 };
@@ -256,6 +276,7 @@ impl Plan {
         let live = Live::watch(directory, self.load.seconds());
         let report = gatling.finish();
         live.finish();
+        let disk = disk.stop();
         let limits = monitor.stop()?;
         let report = report?;
         // If the services cannot be listed, each counts as restarted; the rest is for the verdict to judge.
@@ -273,10 +294,17 @@ impl Plan {
                 sample.at + monitor::PERIOD_MS > began && sample.at < end + monitor::PERIOD_MS
             });
             let statuses = KINDS.iter().map(|kind| ((*kind).to_owned(), records.statuses(kind))).collect();
-            (records.percentiles(), statuses, judge(&records, target, base, before, self.drain))
+            let verdict = match self.floor {
+                None => judge(&records, target, base, before, self.drain),
+                Some(floor) => judge_floor(floor, &records, target),
+            };
+            (records.percentiles(), statuses, verdict)
         } else {
             let kinds = foreign::read(&report)?;
-            let verdict = foreign::judge(&kinds, target, http::count(base)?, before);
+            let verdict = match self.floor {
+                None => foreign::judge(&kinds, target, http::count(base)?, before),
+                Some(floor) => foreign::judge_floor(floor, &kinds),
+            };
             (kinds.clone(), foreign::statuses(&kinds), verdict)
         };
         Ok(Run {
@@ -292,6 +320,7 @@ impl Plan {
             percentiles,
             statuses,
             totals: monitor::totals(&samples, &limits, &restarts),
+            disk: Some(disk),
             verdict,
             gatling: format!(
                 "gatling/{}/index.html",
@@ -417,6 +446,23 @@ fn versions(target: &Target, base: &Address) -> Vec<(String, String)> {
     ];
     let known = versions.into_iter().map(|(name, version)| (name.to_owned(), version.trim().to_owned()));
     known.filter(|(_, version)| !version.is_empty()).collect()
+}
+
+/// What tests share that show a run.
+#[cfg(test)]
+pub(crate) mod written {
+    use super::*;
+
+    /// A run with creates and gets and these further members, read as `run.json` has it.
+    pub(crate) fn run(members: &str) -> Run {
+        let times = r#"{"count":1,"ko":0,"p50":1,"p95":2,"p99":3,"p999":4,"max":5}"#;
+        let text = format!(
+            r#"{{"name":"a","date":"2026-11-24T12:00:00Z","command":"","scale":1.0,"load":1.0,"target":"unknown",
+            "machine":[],"versions":[],"before":0,"percentiles":[["create",{times}],["get",{times}],["all",{times}]],
+            "statuses":[],"totals":[],{members}"verdict":{{"checks":[],"score":1}},"gatling":""}}"#
+        );
+        serde_json::from_str(&text).expect("a run")
+    }
 }
 
 #[cfg(test)]

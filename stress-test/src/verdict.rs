@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::floor::Floor;
 use crate::http::{Address, Client, block_on};
 use crate::process::undisturbed;
 use crate::progress;
@@ -54,15 +55,21 @@ pub struct Verdict {
     pub checks: Vec<Check>,
     /// What the contest counts: rows, as `/contagem-pessoas` says.
     pub score: Option<u64>,
+    /// What stood in the server's place; none if the server was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
 
 impl Verdict {
-    /// Failed if a check did; passed only if the rows were held against the 201s; else it could not be judged.
+    /// Failed if a check did; passed only if the rows were held against the 201s; else it could not be judged. A floor
+    /// counts no rows.
     pub fn outcome(&self) -> Outcome {
         let counted = |check: &Check| check.name.starts_with(COUNTED) && check.outcome == Outcome::Passed;
-        if self.score.is_none() || self.checks.iter().any(|check| check.outcome == Outcome::Failed) {
+        let is_floor = self.floor.is_some();
+        let unknown = self.score.is_none() && !is_floor;
+        if unknown || self.checks.iter().any(|check| check.outcome == Outcome::Failed) {
             Outcome::Failed
-        } else if self.checks.iter().any(counted) {
+        } else if is_floor || self.checks.iter().any(counted) {
             Outcome::Passed
         } else {
             Outcome::Skipped
@@ -123,7 +130,17 @@ pub fn judge(records: &Records, target: &Target, base: &Address, before: u64, dr
         Err(error) => checks.push(Check::new("the instances are known", false, format!("{error:#}"))),
     }
     checks.push(no_apelido_twice(records));
-    Verdict { checks, score: records.count.and_then(|count| count.rows) }
+    Verdict { checks, score: records.count.and_then(|count| count.rows), floor: None }
+}
+
+/// Judges what stood in the server's place, beginning with an empty database: by its answers, as it gives nothing back
+/// of what it was given, and a bare insert also by its rows.
+pub fn judge_floor(floor: Floor, records: &Records, target: &Target) -> Verdict {
+    let mut checks = vec![no_ko(records)];
+    if floor == Floor::BareInsert {
+        checks.push(Check::made(IN_POSTGRES, in_postgres(records, target, 0)));
+    }
+    Verdict { checks, score: None, floor: Some(floor) }
 }
 
 fn no_ko(records: &Records) -> Check {
@@ -297,7 +314,7 @@ fn same(body: &[u8], id: &str, posted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::Count;
+    use crate::records::{Count, Request};
 
     #[test]
     fn rows_are_held_against_what_was_acknowledged() {
@@ -346,6 +363,33 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_is_judged_by_its_answers_alone() {
+        let check = |statuses: &[u16], expected: &str| {
+            let request = |status: &u16| Request {
+                kind: "create".to_owned(),
+                began: 0,
+                millis: 1,
+                status: *status,
+                ok: *status == 201,
+            };
+            let records = Records {
+                requests: statuses.iter().map(request).collect(),
+                acknowledged: vec![Acknowledged { at: 0, id: "1".to_owned(), payload: 0 }],
+                count: Some(Count { at: 0, rows: Some(0) }),
+                payloads: Vec::new(),
+            };
+            let verdict = judge_floor(Floor::ConstantAnswer, &records, &Target::Unknown);
+            assert_eq!((verdict.word(), verdict.checks.len(), verdict.score), (expected, 1, None));
+            let text = serde_json::to_string(&verdict).expect("JSON");
+            assert!(text.contains(r#""floor":"baseline: a constant answer""#), "{text}");
+            assert_eq!(serde_json::from_str::<Verdict>(&text).expect("a verdict"), verdict);
+        };
+        check(&[201, 201], "passed");
+        check(&[201, 503], "failed");
+        check(&[], "failed");
+    }
+
+    #[test]
     fn what_was_not_counted_is_not_judged() {
         let check = |outcomes: [Outcome; 2], score: Option<u64>, expected: &str| {
             let [ko, counted] = outcomes;
@@ -355,7 +399,7 @@ mod tests {
                 outcome,
                 found: String::new(),
             });
-            let verdict = Verdict { checks: checks.collect(), score };
+            let verdict = Verdict { checks: checks.collect(), score, floor: None };
             assert_eq!((verdict.word(), verdict.passed()), (expected, expected == "passed"));
         };
         check([Outcome::Passed, Outcome::Passed], Some(1), "passed");

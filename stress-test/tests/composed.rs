@@ -275,6 +275,11 @@ fn wrong_values_are_said_before_anything_is_prepared() {
         (&["--payloads", "0"], None, 2, "--payloads"),
         (&["--base", "localhost:9999"], None, 2, "expected a base URL"),
         (&["--as-is", "--topology=unknown"], None, 2, "expected a people API there"),
+        (&["--baseline", "--topology=compose"], None, 2, "expected --topology local"),
+        (&["--limit", "--topology=unknown"], None, 2, "expected --topology local"),
+        (&["--baseline", "--limit"], None, 2, "cannot be used with"),
+        (&["--baseline", "--as-is"], None, 2, "cannot be used with"),
+        (&["--limit", "--drain"], None, 2, "cannot be used with"),
         (&["--topology=compose"], Some(("API_CPUS", "0")), 2, "API_CPUS: expected 0.01"),
         (&["--topology=local"], Some(("API_CORES", "3")), 2, "API_CORES: expected 1, 2 or 4"),
     ] {

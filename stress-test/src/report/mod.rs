@@ -12,8 +12,10 @@ use plotly::Plot;
 
 pub(crate) use plots::latencies;
 
+use crate::disk::{Disk, LABEL, ms};
+use crate::floor::Floor;
 use crate::monitor::{self, MACHINE, Total};
-use crate::records::{Percentiles, Records};
+use crate::records::{KINDS, Percentiles, Records};
 use crate::run::Run;
 use crate::verdict::{Outcome, Verdict};
 
@@ -31,7 +33,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
     let body = html! {
         (head(&run))
         (tiles(&run))
-        section { h2 { "Verdict" } (verdict(&run.verdict)) }
+        section { h2 { "Verdict" } (verdict(&run.verdict)) @if let Some(floor) = run.verdict.floor { (not_the_server(floor)) } }
         section { h2 { "Response times in ms" } (percentiles(&run)) }
         // A simulation without records has its requests in Gatling's own report.
         @if !requests.is_empty() {
@@ -50,7 +52,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
         section { h2 { "Where and how" } (circumstances(&run)) }
     };
     let file = directory.join("report.html");
-    fs::write(&file, page(&format!("Stress test: {}", run.name), &body).into_string())?;
+    fs::write(&file, page(&format!("Stress test: {}", run.title()), &body).into_string())?;
     Ok(file)
 }
 
@@ -95,7 +97,7 @@ fn head(run: &Run) -> Markup {
         Outcome::Skipped => "badge skipped",
     };
     html! {
-        header { h1 { "Stress test: " (run.name) } span class=(class) { (run.verdict.word()) } }
+        header { h1 { "Stress test: " (run.title()) } span class=(class) { (run.verdict.word()) } }
         p {
             (run.date.strftime("%F %R UTC")) " · " (load(run)) " · " (run.target)
             " · " a href=(run.gatling) { "Gatling's own report" }
@@ -114,16 +116,34 @@ pub(crate) fn load(run: &Run) -> String {
 fn tiles(run: &Run) -> Markup {
     let all = all(run);
     let created = created(run);
-    let score = run.verdict.score.map_or_else(|| "?".to_owned(), thousands);
+    let stored = match run.verdict.floor {
+        None => "rows (the contest's score)",
+        Some(_) => "rows, which are not counted,",
+    };
     let tile = |value: &str, what: &str| html! { div.tile { b { (value) } span { (what) } } };
     html! {
         div.tiles {
             (tile(&thousands(all.ko), &format!("KO of {} requests", thousands(all.count))))
-            (tile(&score, &format!("rows (the contest's score) for {} 201s", thousands(created))))
+            (tile(&score(run), &format!("{stored} for {} 201s", thousands(created))))
             (tile(&format!("{} ms", all.p50), "p50 of all requests"))
             (tile(&format!("{} ms", all.p99), "p99"))
             (tile(&format!("{} ms", known(all.p999)), "p99.9"))
             (tile(&format!("{:.1} s", api_cpu(run)), "CPU time of the API instances"))
+        }
+    }
+}
+
+/// The contest's score, which a floor does not have.
+pub(crate) fn score(run: &Run) -> String {
+    let unknown = if run.verdict.floor.is_some() { "–" } else { "?" };
+    run.verdict.score.map_or_else(|| unknown.to_owned(), thousands)
+}
+
+fn not_the_server(floor: Floor) -> Markup {
+    html! {
+        p {
+            "Not the server: " (floor.name()) ". Its answers are judged, and not what it keeps. The times are the floor of "
+            "those of other reports."
         }
     }
 }
@@ -139,6 +159,11 @@ pub(crate) fn all(run: &Run) -> Percentiles {
 pub(crate) fn created(run: &Run) -> usize {
     let create = run.statuses.iter().find(|(kind, _)| kind == "create");
     create.and_then(|(_, statuses)| statuses.get(&201).copied()).unwrap_or(0)
+}
+
+/// Of the creates, if they are known by that name.
+pub(crate) fn creates(run: &Run) -> Option<Percentiles> {
+    run.percentiles.iter().find(|(kind, _)| kind == KINDS[0]).map(|(_, percentiles)| *percentiles)
 }
 
 pub(crate) fn api_cpu(run: &Run) -> f64 {
@@ -169,6 +194,9 @@ fn percentiles(run: &Run) -> Markup {
         });
         shown.collect::<Vec<_>>().join(", ")
     };
+    // Beside the creates, which wait for the disk.
+    let creates = run.percentiles.iter().position(|(kind, _)| kind == KINDS[0]);
+    let beside = creates.unwrap_or(run.percentiles.len().saturating_sub(1));
     html! {
         table {
             tr {
@@ -176,7 +204,7 @@ fn percentiles(run: &Run) -> Markup {
                 @for name in ["count", "KO", "p50", "p95", "p99", "p99.9", "max"] { th.number { (name) } }
                 th { "statuses" }
             }
-            @for (kind, percentiles) in &run.percentiles {
+            @for (row, (kind, percentiles)) in run.percentiles.iter().enumerate() {
                 tr {
                     td { (kind) }
                     td.number { (thousands(percentiles.count)) }
@@ -188,9 +216,35 @@ fn percentiles(run: &Run) -> Markup {
                     td.number { (thousands(percentiles.max)) }
                     td { (statuses(kind)) }
                 }
+                @if let Some(disk) = run.disk.as_ref().filter(|_| row == beside) { (disk_row(disk)) }
             }
         }
-        p { "From before the connection is made to the end of the answer, as Gatling measures it, in whole milliseconds." }
+        p {
+            "From before the connection is made to the end of the answer, as Gatling measures it, in whole milliseconds."
+            @if let Some(Disk::Sampled(_)) = run.disk {
+                " The disk: a probe of its own, " (::disk::RATE) " writes a second meanwhile in the filesystem of the "
+                "database. No create is durable sooner."
+            }
+        }
+    }
+}
+
+fn disk_row(disk: &Disk) -> Markup {
+    html! {
+        tr {
+            td { (LABEL) }
+            @match disk {
+                Disk::Sampled(times) => {
+                    td.number { (thousands(times.samples)) }
+                    td.number { "–" }
+                    @for value in [times.p50, times.p95, times.p99, times.p999, times.max] {
+                        td.number { (ms(value)) }
+                    }
+                    td {}
+                }
+                Disk::NotSampled(why) => td colspan="8" { "not sampled: " (why) }
+            }
+        }
     }
 }
 
@@ -252,12 +306,58 @@ pub(crate) fn thousands(number: impl std::fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::written::run;
 
     #[test]
     fn the_library_is_one_whole_script() {
         let library = library();
         assert!(library.starts_with("<script") && library.ends_with("</script>"));
         assert!(library.contains("plotly.js v") && !library.contains("MathJax.js"));
+    }
+
+    #[test]
+    fn the_disk_is_shown_beside_the_creates() {
+        let shown = |disk: &str| percentiles(&run(disk)).into_string();
+        let sampled =
+            r#""disk":{"sampled":{"samples":1234,"p50":0.25,"p95":0.5,"p99":1.0,"p999":2.0,"max":12.0}},"#;
+        for (disk, expected) in [
+            (
+                sampled,
+                "<td class=\"number\">1,234</td><td class=\"number\">–</td><td class=\"number\">0.25</td>",
+            ),
+            (
+                r#""disk":{"not_sampled":"no <right>"},"#,
+                "<td colspan=\"8\">not sampled: no &lt;right&gt;</td>",
+            ),
+        ] {
+            let text = shown(disk);
+            assert!(text.contains(expected), "{text}");
+            let [create, disk, get] =
+                ["<td>create</td>", LABEL, "<td>get</td>"].map(|part| text.find(part).expect(part));
+            assert!(create < disk && disk < get, "{text}");
+        }
+        // A run of before has none.
+        assert!(!shown("").contains("disk"));
+    }
+
+    #[test]
+    fn a_floor_is_not_taken_for_the_server() {
+        let shown = |floor: Option<Floor>| {
+            let mut run = run("");
+            run.verdict.score = run.verdict.score.filter(|_| floor.is_none());
+            run.verdict.floor = floor;
+            (head(&run).into_string(), tiles(&run).into_string())
+        };
+        let (head, tiles) = shown(None);
+        assert!(
+            head.contains("<h1>Stress test: a</h1>") && tiles.contains("<b>1</b><span>rows (the contest")
+        );
+        let (head, tiles) = shown(Some(Floor::ConstantAnswer));
+        assert!(head.contains("<h1>Stress test: a (baseline: a constant answer)</h1>"), "{head}");
+        assert!(
+            head.contains("passed") && tiles.contains("<b>–</b><span>rows, which are not counted"),
+            "{tiles}"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The containers of a Compose project, by the command line of the engine that runs them.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
 use crate::process::{clean_up, output, output_of, output_told};
@@ -12,6 +13,8 @@ use crate::progress::step;
 /// compose.yml names.
 pub const OWN: &str = "rinha-stress";
 pub(super) const USUAL: &str = "rinha";
+/// The volume of compose.yml that has the database.
+const DATABASE: &str = "data";
 
 /// A container engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +165,20 @@ impl Project {
                 Ok(Service { name: name.trim().to_owned(), pid: pid.parse()?, restarts: restarts.parse()? })
             })
             .collect()
+    }
+
+    /// Where the engine has the volume of the database. It may be the path of another machine, or one that only root can
+    /// write.
+    pub(super) fn storage(&self) -> Result<PathBuf> {
+        let volume = format!("{}_{DATABASE}", self.name);
+        let printed = self
+            .engine
+            .command()
+            .args(["volume", "inspect", "--format", "{{.Mountpoint}}", &volume])
+            .to_owned_output()?;
+        let path = PathBuf::from(printed.trim());
+        ensure!(path.is_absolute(), "the volume {volume}: expected a directory, got {:?}", printed.trim());
+        Ok(path)
     }
 
     /// The rows of one statement.

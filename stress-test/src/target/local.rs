@@ -16,6 +16,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::Deserialize;
 
 use super::service::{COMMAND_TIME_MAX, DOWN_TIME_MAX, PSQL, Service, UP_TIME_MAX};
+use crate::floor::{Floor, NO_INSERTS, PROGRAM};
 use crate::process::{logged, mortal, output, output_of, output_told};
 use crate::progress::step;
 
@@ -57,10 +58,9 @@ impl Processes {
     }
 
     /// Builds the programs and starts them with an empty database; what they say goes to `log`. They end with this
-    /// process, unless `keep`.
-    pub(super) fn start(&self, log: &Path, keep: bool) -> Result<Child> {
+    /// process, unless `keep`. A `floor` stands in the server's place.
+    pub(super) fn start(&self, log: &Path, keep: bool, floor: Option<Floor>) -> Result<Child> {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let build = "build --release --locked -p rinha -p local".split(' ');
         let mut command = Command::new(&cargo);
         // `cargo run` sets variables that describe this package. Inherited by the build, they would make it run build
         // scripts and compile half of the tree again.
@@ -70,10 +70,11 @@ impl Processes {
         let program = Path::new(&target_directory()).join("release/local");
         let first = if program.exists() { "" } else { "; the first time that takes some minutes" };
         let building = step(format!("local processes: building{first}"));
-        output_told(command.args(build), UP_TIME_MAX, &building)?;
+        output_told(command.args(build(floor)), UP_TIME_MAX, &building)?;
         drop(building);
         let mut local = if keep { Command::new(program) } else { mortal(Signal::SIGTERM, program) };
         local.arg("--fresh").arg("--directory").arg(&self.0);
+        instead(&mut local, floor);
         logged(&mut local, &fs::File::create(log)?)
     }
 
@@ -99,6 +100,11 @@ impl Processes {
     /// The directory in which each instance has a socket for each core.
     pub(super) fn sockets(&self) -> PathBuf {
         self.0.join("sockets")
+    }
+
+    /// Beside Postgres' data, which is a directory of Postgres' own.
+    pub(super) fn storage(&self) -> PathBuf {
+        self.0.clone()
     }
 
     /// The rows of one statement.
@@ -153,6 +159,29 @@ impl Processes {
     }
 }
 
+/// What cargo is told, to build the programs that run.
+fn build(floor: Option<Floor>) -> Vec<String> {
+    let mut words: Vec<String> = ["build", "--release", "--locked", "-p", "local"].map(str::to_owned).into();
+    match floor {
+        None => words.extend(["-p", "rinha"].map(str::to_owned)),
+        // Of the tools only this one.
+        Some(_) => words.extend(["-p", "tools", "--bin", "local", "--bin", PROGRAM].map(str::to_owned)),
+    }
+    words
+}
+
+/// Tells the topology what to run in the server's place. The services have its environment.
+fn instead(local: &mut Command, floor: Option<Floor>) {
+    // Whatever is set here must not make one floor the other.
+    local.env_remove(NO_INSERTS);
+    if let Some(floor) = floor {
+        local.arg("--api").arg(Path::new(&target_directory()).join("release").join(PROGRAM));
+        if floor == Floor::ConstantAnswer {
+            local.env(NO_INSERTS, "1");
+        }
+    }
+}
+
 fn target_directory() -> String {
     std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())
 }
@@ -166,6 +195,25 @@ fn is_of_this_package(variable: &std::ffi::OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_floor_is_built_and_stands_in_the_servers_place() {
+        let check = |floor: Option<Floor>, built: &str, program: Option<&str>, no_inserts: Option<&str>| {
+            assert_eq!(build(floor).join(" "), built);
+            let mut local = Command::new("local");
+            instead(&mut local, floor);
+            let words: Vec<String> =
+                local.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+            assert_eq!(words.first().map(String::as_str), program.map(|_| "--api"));
+            assert!(program.is_none_or(|program| words[1].ends_with(program)), "{words:?}");
+            let set = local.get_envs().find(|(name, _)| *name == NO_INSERTS).expect("set or removed").1;
+            assert_eq!(set.and_then(|value| value.to_str()), no_inserts);
+        };
+        check(None, "build --release --locked -p local -p rinha", None, None);
+        let built = "build --release --locked -p local -p tools --bin local --bin limit";
+        check(Some(Floor::ConstantAnswer), built, Some("release/limit"), Some("1"));
+        check(Some(Floor::BareInsert), built, Some("release/limit"), None);
+    }
 
     #[test]
     fn psql_is_told_a_directory_and_no_host() {

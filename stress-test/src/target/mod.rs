@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
+use crate::floor::Floor;
 use crate::http::{self, Address};
 use crate::process::{tail, terminate, undisturbed};
 use crate::progress::step;
@@ -153,15 +154,27 @@ impl Target {
         }
     }
 
+    /// An error if only the server can be started, which is asked before anything is prepared. An image holds the server
+    /// and no other program, and one of this machine need not run there.
+    pub fn check_floor(&self) -> Result<()> {
+        match self {
+            Target::Local(_) => Ok(()),
+            Target::Compose(_) | Target::Unknown => bail!(
+                "--baseline and --limit: expected --topology local, as only plain processes can have another program in \
+                 the server's place"
+            ),
+        }
+    }
+
     /// Starts it with an empty database, and waits until it answers.
-    /// `keep`: it outlives this process.
-    pub fn up(&self, base: &Address, log: &Path, keep: bool) -> Result<()> {
+    /// `keep`: it outlives this process. A `floor` is started in the server's place.
+    pub fn up(&self, base: &Address, log: &Path, keep: bool, floor: Option<Floor>) -> Result<()> {
         let mut started = match self {
             Target::Compose(project) => {
                 project.up()?;
                 None
             }
-            Target::Local(processes) => Some(processes.start(log, keep)?),
+            Target::Local(processes) => Some(processes.start(log, keep, floor)?),
             Target::Unknown => bail!("nothing listens on {base}, and what to start is not known"),
         };
         let waiting = step(format!("{}: waiting for the first answer", self.name()));
@@ -206,6 +219,15 @@ impl Target {
             Target::Compose(project) => project.services(),
             Target::Local(processes) => processes.services(),
             Target::Unknown => Ok(Vec::new()),
+        }
+    }
+
+    /// A directory in the filesystem in which its Postgres keeps its data, or why none is known.
+    pub fn storage(&self) -> Result<PathBuf> {
+        match self {
+            Target::Compose(project) => project.storage(),
+            Target::Local(processes) => Ok(processes.storage()),
+            Target::Unknown => bail!("the topology is unknown, and so is where its database is"),
         }
     }
 

@@ -18,7 +18,7 @@ use hdrhistogram::Histogram;
 /// What is written at a time: a page of Postgres' log.
 pub const WRITE_BYTES: usize = 8 * 1024;
 /// Times a second. Enough for a p99 of a quarter of a minute, and a tenth of what the contest itself asks of the disk.
-const RATE: f64 = 50.0;
+pub const RATE: f64 = 50.0;
 /// After so many writes the file is written from its start again, as Postgres uses the segments of its log again.
 const WRITES_IN_FILE: u64 = 1024;
 /// Finest steps and longest time of the histogram, in microseconds.
