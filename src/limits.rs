@@ -225,6 +225,11 @@ pub const FEED_PERIOD: Duration = Duration::from_millis(250);
 pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
 /// Least time between two questions, and between two nudges to other instances, however many commits there are.
 pub const FEED_GAP: Duration = Duration::from_millis(20);
+/// Most time between two nudges while there are commits: the first one after such a time is told at once.
+pub const FEED_NUDGE_GAP_MAX: Duration = Duration::from_millis(100);
+/// Rows that a nudge should be worth: where they come so slowly that fewer are there within [`FEED_GAP`], the gap is
+/// longer. What a nudge and the question after it cost does not depend on how many rows there are.
+pub const FEED_NUDGE_ROWS: u32 = 64;
 /// A question without an answer for this long means a dead connection.
 pub const FEED_TIME_MAX: Duration = Duration::from_secs(2);
 /// Rows that a core takes from the feed in one turn, so that a long load leaves room for the core's clock and commands.
@@ -418,7 +423,8 @@ const _: () = {
     assert!(COUNT_REST_MAX.as_millis() * 2 < READ_TIME_MAX.as_millis());
     assert!(RING_ENTRIES_MIN <= RING_ENTRIES);
     assert!(FEED_CHUNK <= FEED_QUEUE_MAX);
-    assert!(FEED_GAP.as_millis() < FEED_PERIOD.as_millis());
+    assert!(FEED_GAP.as_millis() < FEED_NUDGE_GAP_MAX.as_millis());
+    assert!(FEED_NUDGE_GAP_MAX.as_millis() < FEED_PERIOD.as_millis());
     assert!(SILENCE_TIME_MAX.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis());
     assert!(
         IDLE_QUESTION_PERIOD.as_millis() + ADDRESS_TIME_MAX.as_millis() <= DEAD_HOST_TIME_MAX.as_millis()

@@ -14,10 +14,10 @@
 //! they are as fresh as before it.
 //!
 //! Rows that this instance committed itself have already reached their core: the cores' Postgres threads name the
-//! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`, at most
-//! once in `FEED_GAP`. It does so in a transaction of its own, because a notifying commit holds a lock for which all
-//! other notifying commits of the cluster wait; that transaction waits for no disk and no standby, since behind it
-//! the feed's questions wait.
+//! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`: at once
+//! after a pause, and while commits go on so often that a nudge is worth some rows. It does so in a transaction of its
+//! own, because a notifying commit holds a lock for which all other notifying commits of the cluster wait; that
+//! transaction waits for no disk and no standby, since behind it the feed's questions wait.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
@@ -45,7 +45,9 @@ use super::session::Session;
 use super::source::Source;
 use super::sql::{self, Server, Xid8};
 use crate::channel::ring;
-use crate::limits::{FEED_GAP, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX};
+use crate::limits::{
+    FEED_GAP, FEED_NUDGE_GAP_MAX, FEED_NUDGE_ROWS, FEED_PERIOD, FEED_PERIOD_QUIET, FEED_QUEUE_MAX,
+};
 use crate::metrics::Count;
 use crate::pessoa::Record;
 
@@ -111,6 +113,12 @@ fn serve<O: Fn(&Record) -> Owners + 'static>(
     tasks.spawn_local(lookout::run(source));
     tasks.block_on(&runtime, follower.run(connector));
     Ok(())
+}
+
+/// Until the next nudge, after one that told of so many rows, `since` the one before: as long as [`FEED_NUDGE_ROWS`] take
+/// at that rate.
+fn gap_after(rows: u32, since: Duration) -> Duration {
+    (since * FEED_NUDGE_ROWS / rows.max(1)).clamp(FEED_GAP, FEED_NUDGE_GAP_MAX)
 }
 
 /// Why the feed stops following a session.
@@ -183,7 +191,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         // After a load the session is the one that the cursor knows.
         let mut same_session = self.load_if_unknown(session, &server).await?;
         let incoming = session.incoming();
-        let mut nudged = Instant::now();
+        let (mut nudged, mut gap) = (Instant::now(), FEED_GAP);
         let (mut asked, mut ask_at, mut nudge_at) = (nudged, nudged, None);
         // When the last question was asked that has an answer.
         let mut fresh = None;
@@ -194,7 +202,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 () = incoming.by_others(own_pid) => ask_at = ask_at.min(asked + FEED_GAP),
                 committed = self.own.arrived(), if nudge_at.is_none() => {
                     committed?;
-                    nudge_at = Some(nudged + FEED_GAP);
+                    nudge_at = Some(nudged + gap);
                 }
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
                     match session.notify().await {
@@ -205,6 +213,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                         }
                         Err(why) => return Err(why.into()),
                     }
+                    gap = gap_after(self.own.told(), nudged.elapsed());
                     nudged = Instant::now();
                     nudge_at = None;
                 }
@@ -334,6 +343,27 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         if !self.loaded {
             (self.loaded, self.served) = (true, true);
             self.cores.to_all(|| Fed::Loaded).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nudge_is_worth_some_rows_or_a_long_gap() {
+        let millis = Duration::from_millis;
+        for (rows, since, gap) in [
+            (1, millis(100), FEED_NUDGE_GAP_MAX),
+            (1, Duration::from_secs(1_000_000), FEED_NUDGE_GAP_MAX),
+            (64, millis(60), millis(60)),
+            (64, millis(20), FEED_GAP),
+            (500, millis(20), FEED_GAP),
+            (u32::MAX, millis(100), FEED_GAP),
+            (0, millis(100), FEED_NUDGE_GAP_MAX),
+        ] {
+            assert_eq!(gap_after(rows, since), gap, "{rows} rows in {since:?}");
         }
     }
 }

@@ -15,17 +15,18 @@ use crate::limits::FEED_NOTICES_MAX;
 pub(super) struct Notice {
     of: Identity,
     tx: Xid8,
+    rows: u32,
 }
 
 /// Tells the feed what one Postgres thread committed.
 pub struct FeedNotice(RefCell<ring::Sender<Notice>>);
 
 impl FeedNotice {
-    /// Names a transaction whose rows are on their way to the core. When the ring is full the name is dropped, so that
+    /// Names a transaction, so many rows of which are on their way to the core. When the ring is full the name is dropped, so that
     /// no commit waits for the feed: the feed then reads those rows again, which changes nothing.
-    pub(super) fn committed(&self, of: Identity, tx: Xid8) {
+    pub(super) fn committed(&self, of: Identity, tx: Xid8, rows: u32) {
         let mut notices = self.0.borrow_mut();
-        let _full = notices.push(Notice { of, tx }).is_err();
+        let _full = notices.push(Notice { of, tx, rows }).is_err();
         notices.wake();
     }
 }
@@ -37,13 +38,15 @@ pub(super) struct Ended;
 pub(super) struct OwnCommits {
     inboxes: Vec<ring::Receiver<Notice>>,
     notices: Vec<Notice>,
+    /// Rows of which the other instances were not told.
+    untold: u32,
 }
 
 /// For each of `cores` cores its end, and the feed's.
 pub(super) fn own_commits(cores: usize) -> (Vec<FeedNotice>, OwnCommits) {
     let (notices, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| ring::channel(FEED_NOTICES_MAX)).unzip();
     let notices = notices.into_iter().map(|sender| FeedNotice(RefCell::new(sender))).collect();
-    (notices, OwnCommits { inboxes, notices: Vec::new() })
+    (notices, OwnCommits { inboxes, notices: Vec::new(), untold: 0 })
 }
 
 impl OwnCommits {
@@ -54,6 +57,7 @@ impl OwnCommits {
             for inbox in &mut self.inboxes {
                 match inbox.poll_pop(cx) {
                     Poll::Ready(Some(notice)) => {
+                        self.untold = self.untold.saturating_add(notice.rows);
                         self.notices.push(notice);
                         return Poll::Ready(Ok(()));
                     }
@@ -74,15 +78,26 @@ impl OwnCommits {
         }
     }
 
-    /// The commits up to now in this history, whose rows a question may leave out.
-    pub(super) fn known(&mut self, of: Identity) -> Vec<Xid8> {
+    /// How many rows were committed since this was asked last: of so many the other instances are told now.
+    pub(super) fn told(&mut self) -> u32 {
+        self.gather();
+        std::mem::take(&mut self.untold)
+    }
+
+    fn gather(&mut self) {
         for inbox in &mut self.inboxes {
             while self.notices.len() < FEED_NOTICES_MAX
                 && let Some(notice) = inbox.try_pop()
             {
+                self.untold = self.untold.saturating_add(notice.rows);
                 self.notices.push(notice);
             }
         }
+    }
+
+    /// The commits up to now in this history, whose rows a question may leave out.
+    pub(super) fn known(&mut self, of: Identity) -> Vec<Xid8> {
+        self.gather();
         self.notices.iter().filter(|notice| notice.of == of).map(|notice| notice.tx).collect()
     }
 
@@ -103,12 +118,23 @@ mod tests {
         let old = Identity { system: 7, timeline: 1 };
         let new = Identity { timeline: 2, ..old };
         let (notices, mut own) = own_commits(2);
-        notices[0].committed(old, Xid8::from(100));
-        notices[1].committed(new, Xid8::from(101));
-        notices[0].committed(old, Xid8::from(102));
+        notices[0].committed(old, Xid8::from(100), 1);
+        notices[1].committed(new, Xid8::from(101), 1);
+        notices[0].committed(old, Xid8::from(102), 1);
         assert_eq!(own.known(new), [Xid8::from(101)]);
         own.shown();
-        notices[0].committed(old, Xid8::from(103));
+        notices[0].committed(old, Xid8::from(103), 1);
         assert_eq!(own.known(new), []);
+    }
+
+    #[test]
+    fn rows_are_told_once() {
+        let of = Identity { system: 7, timeline: 1 };
+        let (notices, mut own) = own_commits(2);
+        notices[0].committed(of, Xid8::from(100), 3);
+        notices[1].committed(of, Xid8::from(101), 2);
+        assert_eq!(own.known(of).len(), 2);
+        notices[1].committed(of, Xid8::from(102), 5);
+        assert_eq!((own.told(), own.told()), (10, 0));
     }
 }

@@ -199,12 +199,13 @@ impl<'a, T: Table> Settling<'a, T> {
                 return Err((rows, Fault::Session(failure.to_string())));
             }
         }
+        let stored = u32::try_from(inserted.ids.len()).unwrap_or(u32::MAX);
         let rest = answer_inserted(rows, &inserted.ids, self.queue.outbox());
         // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are
         // already on their way to the core.
         if let Some(tx) = inserted.tx {
             self.settled.committed = true;
-            self.feed.committed(self.session.identity(), tx);
+            self.feed.committed(self.session.identity(), tx, stored);
         }
         if rest.is_empty() {
             return Ok(());
