@@ -18,6 +18,7 @@ pub use filter::LogFilter;
 use crate::core::{Cores, Machine, Wanted};
 use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MAX, CACHE_BYTES_MIN, LIVE_PEERS_MAX};
 use crate::net::Listen;
+use crate::people::InstanceNumber;
 use crate::postgres::Source;
 
 /// Exit status of a wrong command line.
@@ -66,6 +67,11 @@ pub struct Serve {
     /// What drives the sockets; io_uring refuses to fall back
     #[arg(long, env = "DRIVER", value_enum, default_value = "auto")]
     pub driver: Wanted,
+
+    /// Which of several instances this is, from 0 to 63: new ids say it, so that a balancer can send a lookup to the one
+    /// that made the pessoa; without it they are random there
+    #[arg(long, env = "INSTANCE")]
+    pub instance: Option<InstanceNumber>,
 
     /// Memory for pessoas and their index, such as 256MiB; auto is half of the memory limit
     #[arg(long, env = "CACHE_BYTES", default_value = "auto")]

@@ -33,7 +33,7 @@
 //! | [`core`] | one thread with all of the above; its driver and its CPU | net api people channel ledger metrics postgres |
 //! | [`process`] | the threads, the signals, the database server: from the start to the end | config core net people pessoa channel postgres embedded admin |
 //! | [`embedded`] | a private Postgres: processes and files, no SQL | - |
-//! | [`config`] | flags and environment | core net postgres |
+//! | [`config`] | flags and environment | core net people postgres |
 //! | [`admin`] | what an operator may ask, on a listener of its own | http net channel api core metrics people postgres |
 //! | [`metrics`] | histograms that add up | - |
 //! | [`ledger`] | the bytes that a core holds for its clients | - |

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::limits::{FEED_PAUSE, FEED_TURN_MAX};
 use crate::metrics::Tally;
 use crate::net::{Accepted, Bound, Intake, Shared, clock};
-use crate::people::{ConnectionState, CoreState, Mesh, Minter, Partition, Wiring};
+use crate::people::{ConnectionState, CoreState, InstanceNumber, Mesh, Minter, Partition, Wiring};
 use crate::postgres::{Fed, Link, ServerFacts};
 
 /// All that one core is made of.
@@ -38,6 +38,8 @@ pub struct CorePlan {
     pub wiring: Wiring,
     /// What the database server said at start.
     pub server: ServerFacts,
+    /// Which of several instances this is, if it was told.
+    pub instance: Option<InstanceNumber>,
     /// Bytes for its pessoas and index.
     pub cache_bytes: usize,
     /// How many connections may be open at once.
@@ -122,7 +124,7 @@ async fn core(
     pinned: Result<(), String>,
     tell: Rc<impl Fn(CoreEvent) + 'static>,
 ) -> Result<(), String> {
-    let minter = Minter::new().map_err(|error| format!("no randomness for ids: {error}"))?;
+    let minter = Minter::of(plan.instance).map_err(|error| format!("no randomness for ids: {error}"))?;
     let (database, reports) = plan.link.open();
     let partition =
         Rc::new(Partition::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));

@@ -4,6 +4,7 @@
 //! cache entry and commit happen on one core, and a lookup finds the owner from the path alone. An id that somebody
 //! else minted has a home too, but the row's apelido may then have another home.
 
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
@@ -12,6 +13,22 @@ use uuid::{Builder, Uuid};
 
 /// The byte of an id that says where its row lives. In a UUIDv7 it is random.
 const HOME_BYTE: usize = 9;
+/// The byte of an id whose lower six bits may name the instance that minted it; the other two are the variant. In a
+/// UUIDv7 they are random.
+const INSTANCE_BYTE: usize = 8;
+
+/// Which instance of several this is, so that a balancer can tell from a new id who made it: 0 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceNumber(u8);
+
+impl FromStr for InstanceNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<InstanceNumber, String> {
+        let number = text.parse().ok().filter(|number| *number < 1 << 6);
+        number.map(InstanceNumber).ok_or_else(|| "expected a number from 0 to 63".to_owned())
+    }
+}
 
 /// The home of a row, from its id.
 pub fn home_of_id(id: &Uuid) -> u8 {
@@ -42,6 +59,7 @@ pub fn owner_of_apelido(apelido: &str, cores: usize) -> usize {
 /// Here the randomness comes from a generator that the system seeded once, so ids cannot be guessed either.
 pub struct Minter {
     random: StdRng,
+    instance: Option<InstanceNumber>,
 }
 
 impl Minter {
@@ -51,8 +69,17 @@ impl Minter {
     ///
     /// The system has no randomness to give.
     pub fn new() -> std::io::Result<Minter> {
+        Minter::of(None)
+    }
+
+    /// A minter whose ids name this instance.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn of(instance: Option<InstanceNumber>) -> std::io::Result<Minter> {
         let random = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(std::io::Error::other)?;
-        Ok(Minter { random })
+        Ok(Minter { random, instance })
     }
 
     /// A new id for a pessoa with this apelido.
@@ -64,6 +91,10 @@ impl Minter {
         self.random.fill_bytes(&mut random);
         // `random` becomes the ten bytes after the six of the timestamp.
         random[HOME_BYTE - 6] = home_of_apelido(apelido);
+        if let Some(InstanceNumber(number)) = self.instance {
+            // The builder puts the variant over it.
+            random[INSTANCE_BYTE - 6] = number;
+        }
         Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
@@ -89,6 +120,21 @@ mod tests {
             homes[usize::from(home_of_apelido(&format!("apelido{number}")))] += 1;
         }
         assert!(homes.iter().all(|&count| (50..150).contains(&count)), "{homes:?}");
+    }
+
+    #[test]
+    fn an_id_names_its_instance() {
+        for (number, digits) in [("0", "80"), ("1", "81"), ("16", "90"), ("63", "bf")] {
+            let mut minter = Minter::of(Some(number.parse().unwrap())).unwrap();
+            for id in (0..100).map(|_| minter.mint("josé")) {
+                assert_eq!(&id.to_string()[19..21], digits, "where haproxy.cfg looks for it");
+                assert_eq!((id.get_version_num(), home_of_id(&id)), (7, home_of_apelido("josé")));
+                assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+            }
+        }
+        for wrong in ["64", "-1", "", "one", "256"] {
+            assert!(wrong.parse::<InstanceNumber>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

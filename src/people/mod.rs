@@ -11,7 +11,7 @@ mod state;
 mod unavailable;
 mod unproven;
 
-pub use home::{Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
+pub use home::{InstanceNumber, Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
 pub use mesh::{Mesh, Wiring, wire};
 pub use partition::{Creation, Partition, PartitionState};
 pub use results::Results;

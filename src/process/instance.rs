@@ -18,7 +18,7 @@ use crate::channel::ring;
 use crate::core::{self, CorePlan, Order, Serving, Wanted};
 use crate::limits::{ADMIN_QUESTIONS_MAX, HANG_UP_TIME_MAX, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
-use crate::people::{self, owner_of_apelido, owner_of_id};
+use crate::people::{self, InstanceNumber, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
 use crate::postgres::{self, Owners, ServerFacts, Source};
 
@@ -35,6 +35,8 @@ pub(super) struct InstancePlan {
     pub(super) cpus: Vec<usize>,
     /// What drives the sockets.
     pub(super) driver: Wanted,
+    /// Which of several instances this is, if it was told.
+    pub(super) instance: Option<InstanceNumber>,
     /// Bytes for pessoas and their index, on all cores together.
     pub(super) cache_bytes: usize,
     /// How many connections each core may have open at once.
@@ -141,6 +143,7 @@ impl Instance {
                 rows,
                 wiring,
                 server: self.plan.server.clone(),
+                instance: self.plan.instance,
                 cache_bytes: self.plan.cache_bytes / cores,
                 connections_max: self.plan.connections_max,
                 ledger_bytes: self.plan.ledger_bytes,

@@ -88,6 +88,7 @@ fn run(
     let plan = InstancePlan {
         cpus,
         driver: serve.driver,
+        instance: serve.instance,
         cache_bytes: memory.cache,
         connections_max: files.connections,
         ledger_bytes: memory.ledger,

@@ -5,7 +5,7 @@ use crate::{processes, refused, run};
 
 /// Every flag of the server, its variable, and values that are wrong for it. An empty value is wrong for all flags but the
 /// filter, as an empty filter lets nothing through. An empty variable is none: compose makes that of one that is not set.
-const FLAGS: [(&str, &str, &[&str]); 10] = [
+const FLAGS: [(&str, &str, &[&str]); 11] = [
     ("--listen", "LISTEN", &["9999", "localhost", "unix:", "127.0.0.1:99999", ""]),
     (
         "--database-url",
@@ -15,6 +15,7 @@ const FLAGS: [(&str, &str, &[&str]); 10] = [
     ("--data-dir", "DATA_DIR", &["/etc/passwd", "/etc/passwd/data", ""]),
     ("--cores", "CORES", &["none", "0", "-1", "3-1", "1@", "@1", "1,", "256", "0-255", ""]),
     ("--driver", "DRIVER", &["kqueue", "IO_URING", ""]),
+    ("--instance", "INSTANCE", &["64", "-1", "first", ""]),
     ("--cache-bytes", "CACHE_BYTES", &["lots", "1KiB", "-1", ""]),
     ("--admin", "ADMIN", &["9999", "unix:", "unix:/run/rinha/{core}.sock", "127.0.0.1:99999", ""]),
     ("--admin-peers", "ADMIN_PEERS", &["9999", "unix:/run/rinha/{core}.sock", "a:1,b:2"]),

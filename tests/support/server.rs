@@ -48,6 +48,7 @@ pub(crate) fn program(path: PathBuf) -> Command {
         "CACHE_BYTES",
         "ADMIN",
         "ADMIN_PEERS",
+        "INSTANCE",
         "LOG",
         "LOG_FORMAT",
         "NOTIFY_SOCKET",
