@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join_all};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 use uuid::Uuid;
 
 use super::types::{Days, StackText};
 use crate::limits::COMMIT_LOCK_TIME_MAX;
+use crate::pessoa::Record;
 use crate::postgres::failure::Failure;
 use crate::postgres::history::Identity;
 use crate::postgres::job::Insert;
@@ -32,6 +33,7 @@ macro_rules! own_session {
 
 // `unnest` of parallel arrays makes one row of each position. A ragged array of arrays cannot travel that way,
 // so each stack goes as the text of an array.
+const UNNEST: &str = "unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[])";
 const INSERT: &str = concat!(
     "INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
      SELECT id, apelido, nome, nascimento, stack::text[], search \
@@ -41,6 +43,26 @@ const INSERT: &str = concat!(
     own_session!("$7"),
     " ON CONFLICT DO NOTHING RETURNING id, tx"
 );
+
+/// Up to so many rows go as `VALUES`, which costs the server less than `unnest` there (perf/results/2026-11-29-rates.md).
+const FEW_ROWS: usize = 3;
+/// Parameters of a row.
+const COLUMNS: usize = 6;
+
+/// The same for `rows` rows, with the parameters of one after those of the other, and last the token.
+fn insert_few(rows: usize) -> String {
+    let row = |row: usize| {
+        let [id, apelido, nome, nascimento, stack, search] =
+            std::array::from_fn::<_, COLUMNS, _>(|column| row * COLUMNS + column + 1);
+        format!(
+            "(${id}::uuid, ${apelido}::text, ${nome}::text, ${nascimento}::date, ${stack}::text, ${search}::bytea)"
+        )
+    };
+    let values: Vec<String> = (0..rows).map(row).collect();
+    INSERT
+        .replace("$7", &format!("${}", rows * COLUMNS + 1))
+        .replace(UNNEST, &format!("(VALUES {})", values.join(", ")))
+}
 
 // One row at least, which says whose session it is.
 const HOLDERS: &str = concat!(
@@ -60,6 +82,8 @@ const TABLE_FREE: &str = "DO $$ BEGIN LOCK TABLE pessoas IN ROW EXCLUSIVE MODE N
 /// The statements of the connection that commits.
 pub(in crate::postgres) struct Commit {
     insert: Statement,
+    /// For 1 to [`FEW_ROWS`] rows.
+    insert_few: Vec<Statement>,
     holders: Statement,
     barrier: Statement,
 }
@@ -82,12 +106,48 @@ impl Statements for Commit {
 
     async fn prepare(client: &Client) -> Result<Commit, Error> {
         let insert = client.prepare(INSERT).await?;
+        let few: Vec<String> = (1..=FEW_ROWS).map(insert_few).collect();
+        let insert_few = try_join_all(few.iter().map(|statement| client.prepare(statement))).await?;
         let holders = client.prepare(HOLDERS).await?;
         let barrier = client.prepare(BARRIER).await?;
         // From now on other creates wait behind a statement that meets a lock.
         let locks = format!("SET lock_timeout = {}", COMMIT_LOCK_TIME_MAX.as_millis());
         client.batch_execute(&locks).await?;
-        Ok(Commit { insert, holders, barrier })
+        Ok(Commit { insert, insert_few, holders, barrier })
+    }
+}
+
+impl Session<Commit> {
+    async fn insert_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Failure> {
+        let derived = |row: &'a Insert| {
+            let Record { pessoa, search_text, .. } = &*row.asked;
+            let birth = Days(pessoa.nascimento.days_since_2000());
+            (pessoa, birth, StackText(pessoa.stack.as_ref()), &**search_text)
+        };
+        let rows: Vec<_> = rows.iter().map(derived).collect();
+        let token = self.token();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(rows.len() * COLUMNS + 1);
+        for (pessoa, birth, stack, search) in &rows {
+            let row: [&(dyn ToSql + Sync); COLUMNS] =
+                [&pessoa.id, &pessoa.apelido, &pessoa.nome, birth, stack, search];
+            parameters.extend(row);
+        }
+        parameters.push(&token);
+        self.patiently(self.client().query(statement, &parameters)).await
+    }
+
+    async fn insert_many(&self, rows: &[Insert]) -> Result<Vec<Row>, Failure> {
+        let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
+        let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
+        let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
+        let nomes: Vec<&str> = pessoas().map(|pessoa| &*pessoa.nome).collect();
+        let nascimentos: Vec<Days> =
+            pessoas().map(|pessoa| Days(pessoa.nascimento.days_since_2000())).collect();
+        let stacks: Vec<StackText<'_>> = pessoas().map(|pessoa| StackText(pessoa.stack.as_ref())).collect();
+        let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.asked.search_text).collect();
+        let columns: [&(dyn ToSql + Sync); 7] =
+            [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches, &self.token()];
+        self.patiently(self.client().query(&self.statements().insert, &columns)).await
     }
 }
 
@@ -101,17 +161,10 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
-        let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
-        let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
-        let nomes: Vec<&str> = pessoas().map(|pessoa| &*pessoa.nome).collect();
-        let nascimentos: Vec<Days> =
-            pessoas().map(|pessoa| Days(pessoa.nascimento.days_since_2000())).collect();
-        let stacks: Vec<StackText<'_>> = pessoas().map(|pessoa| StackText(pessoa.stack.as_ref())).collect();
-        let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.asked.search_text).collect();
-        let columns: [&(dyn ToSql + Sync); 7] =
-            [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches, &self.token()];
-        let inserted = self.patiently(self.client().query(&self.statements().insert, &columns)).await?;
+        let inserted = match self.statements().insert_few.get(rows.len() - 1) {
+            Some(statement) => self.insert_few(statement, rows).await?,
+            None => self.insert_many(rows).await?,
+        };
         Ok(Inserted {
             ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
             tx: inserted.first().map(|row| row.try_get(1)).transpose()?,
@@ -166,3 +219,18 @@ impl Table for Session<Commit> {
 /// Why a statement was not done: the server session that ran it is somebody else's.
 const NOT_ITS_OWN: &str = "the statement ran in another server session, or with synchronous_commit weaker than on: \
                            expected a session of its own (a connection pooler must be in session mode)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_rows_are_the_values_of_the_same_statement() {
+        let two = insert_few(2);
+        let values = "(VALUES ($1::uuid, $2::text, $3::text, $4::date, $5::text, $6::bytea), \
+                      ($7::uuid, $8::text, $9::text, $10::date, $11::text, $12::bytea))";
+        assert!(two.contains(values), "{two}");
+        assert!(two.contains("'rinha.session', true) = $13 AND"), "{two}");
+        assert!(INSERT.contains(UNNEST) && INSERT.contains(" = $7 AND") && !two.contains("unnest"), "{two}");
+    }
+}
