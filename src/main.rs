@@ -1,5 +1,7 @@
 //! The server's binary: arguments to configuration, configuration to threads.
 
+mod iowait;
+
 use std::io::Write;
 use std::process::ExitCode;
 
