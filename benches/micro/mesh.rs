@@ -107,7 +107,9 @@ fn serve(
             for _ in 0..rounds {
                 for body in join_all((0..at_once).map(|_| mesh.fetch(id))).await {
                     let body = body.ok().flatten().expect("its owner has it in memory");
-                    assert_eq!(*body, *expected.json);
+                    let mut written = Vec::with_capacity(body.bytes());
+                    body.write(&mut written);
+                    assert_eq!(written, *expected.json);
                 }
             }
             time.send(began.elapsed()).expect("the bench waits for it");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use memchr::memmem;
 use rinha::people::Minter;
-use rinha::people::shard::{Found, Lookup, NoAnswer, Shard};
+use rinha::people::shard::{Body, Found, Lookup, NoAnswer, Shard};
 use rinha::pessoa::{Pessoa, Record, lower};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ fn inserts(criterion: &mut Criterion, records: &[Record], shard: &Shard) {
     criterion.bench_function(&format!("shard/get/{size}"), |bencher| {
         bencher.iter_batched(
             || &records[random.below(size)],
-            |record| assert_eq!(shard.get(&record.pessoa.id), Lookup::Body(&record.json)),
+            |record| assert_eq!(shard.get(&record.pessoa.id), Lookup::Body(Body::plain(&record.json))),
             BatchSize::SmallInput,
         );
     });

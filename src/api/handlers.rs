@@ -104,7 +104,7 @@ impl Api {
     /// `GET /pessoas/:id`: from memory, else from Postgres; 404 only when Postgres has no such row.
     async fn fetch(&self, id: Uuid, reply: Reply<'_>) -> Answered {
         match self.mesh.fetch(id).await {
-            Ok(Some(body)) => reply.json(Status::OK, &body),
+            Ok(Some(body)) => reply.with_body(Status::OK, JSON, None, body.bytes(), |out| body.write(out)),
             Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
             Err(why) => reply.unavailable(read_unavailable(why)),
         }

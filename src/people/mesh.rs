@@ -5,8 +5,7 @@
 //! its own; all that one core says to another in one turn costs one wake. A request for a key that this core owns takes
 //! no hop and no message.
 
-use std::cell::{Cell, Ref};
-use std::ops::Deref;
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
@@ -15,7 +14,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::home::{owner_of_apelido, owner_of_id};
-use super::partition::{AskPostgres, Creation, Partition};
+use super::partition::{AskPostgres, Cached, Creation, Partition};
 use super::results::{Bodies, Results};
 use super::shard::Found;
 use super::state::{ConnectionState, CoreState, MeshState};
@@ -154,18 +153,25 @@ impl Asked {
 /// The body of a pessoa: borrowed from this core's memory, or sent by another core or by Postgres.
 pub enum Body<'a> {
     /// In this core's memory.
-    Cached(Ref<'a, [u8]>),
+    Cached(Cached<'a>),
     /// From elsewhere.
     Owned(Box<[u8]>),
 }
 
-impl Deref for Body<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Body<'_> {
+    /// Its bytes.
+    pub fn bytes(&self) -> usize {
         match self {
-            Body::Cached(body) => body,
-            Body::Owned(body) => body,
+            Body::Cached(cached) => cached.bytes(),
+            Body::Owned(body) => body.len(),
+        }
+    }
+
+    /// Appends it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Body::Cached(cached) => cached.body().write(out),
+            Body::Owned(body) => out.extend_from_slice(body),
         }
     }
 }
@@ -419,8 +425,8 @@ impl Mesh {
     }
 
     async fn fetched(&self, id: Uuid) -> Result<Fetched, Unavailable> {
-        if let Some(body) = self.partition.cached(&id).filter(|body| body.len() <= LEDGER_SMALL_BYTES) {
-            return Ok(Fetched::Body(Box::from(&*body)));
+        if let Some(cached) = self.partition.cached(&id).filter(|body| body.bytes() <= LEDGER_SMALL_BYTES) {
+            return Ok(Fetched::Body(cached.body().to_vec().into()));
         }
         if let Some(found) = self.partition.find(&id).filter(|found| found.bytes > 0) {
             return Ok(Fetched::Long(found));

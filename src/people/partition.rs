@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::histories::Histories;
 use super::home::{Minter, owner_of_apelido, owner_of_id};
 use super::results::Bodies;
-use super::shard::{Found, Lookup, Memory, Shard};
+use super::shard::{self, Found, Memory, Shard};
 use super::unavailable::Unavailable;
 use super::unproven::{Seen, Unproven};
 use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
@@ -82,6 +82,24 @@ pub struct Partition {
     fed: Cell<bool>,
     /// The last thing that memory gave up for want of room and that was logged.
     said: Cell<GivenUp>,
+}
+
+/// A body in this core's memory, which does not change meanwhile.
+pub struct Cached<'a> {
+    shard: Ref<'a, Shard>,
+    found: Found,
+}
+
+impl Cached<'_> {
+    /// The body.
+    pub fn body(&self) -> shard::Body<'_> {
+        self.shard.body(&self.found).expect("nothing is dropped while it is borrowed")
+    }
+
+    /// Bytes of the body.
+    pub fn bytes(&self) -> usize {
+        self.found.bytes as usize
+    }
 }
 
 /// What memory gives up over its budget, in this order.
@@ -173,12 +191,10 @@ impl Partition {
     }
 
     /// The body of a pessoa of this core, if memory has it.
-    pub fn cached(&self, id: &Uuid) -> Option<Ref<'_, [u8]>> {
-        Ref::filter_map(self.shard.borrow(), |shard| match shard.get(id) {
-            Lookup::Body(body) => Some(body),
-            Lookup::Dropped | Lookup::Unknown => None,
-        })
-        .ok()
+    pub fn cached(&self, id: &Uuid) -> Option<Cached<'_>> {
+        let shard = self.shard.borrow();
+        let found = shard.find(id).filter(|found| found.bytes > 0)?;
+        Some(Cached { shard, found })
     }
 
     /// A pessoa of this core that memory has not, from Postgres. `None`: there is no such committed row.
@@ -215,7 +231,7 @@ impl Partition {
             let shard = self.shard.borrow();
             for found in found {
                 match shard.body(found) {
-                    Some(body) => bodies.push(found.id, body),
+                    Some(body) => bodies.push_with(found.id, |out| body.write(out)),
                     None => dropped.push(found.id),
                 }
             }

@@ -19,8 +19,13 @@ pub struct Bodies {
 impl Bodies {
     /// Adds one.
     pub fn push(&mut self, id: Uuid, body: &[u8]) {
+        self.push_with(id, |out| out.extend_from_slice(body));
+    }
+
+    /// Adds one that `write` appends.
+    pub fn push_with(&mut self, id: Uuid, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(body);
+        write(&mut self.bytes);
         self.found.push((id, start..self.bytes.len()));
     }
 

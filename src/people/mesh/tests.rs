@@ -128,7 +128,7 @@ impl World {
                     })
                 }
                 Asks::Fetch(id) => {
-                    mesh.fetch(id).await.map(|body| Told::Body(body.map(|body| body.to_vec())))
+                    mesh.fetch(id).await.map(|body| Told::Body(body.map(|body| written(&body))))
                 }
                 Asks::Count => mesh.count().await.map(|_| Told::Counted),
                 Asks::Search(term) => mesh
@@ -340,6 +340,13 @@ async fn case(seed: u64) -> HashMap<&'static str, usize> {
 
 fn run<T>(case: impl Future<Output = T>) -> T {
     RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().unwrap().block_on(case)
+}
+
+fn written(body: &Body<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    body.write(&mut out);
+    assert_eq!(out.len(), body.bytes());
+    out
 }
 
 #[test]

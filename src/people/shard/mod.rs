@@ -7,7 +7,7 @@
 //! * `arena`, `table`: memory that grows without moving what it holds, so that no insert stops the core
 //! * `text`: a text's trigrams; `bulk`: the trigrams of many texts, sorted
 //! * `postings`, `trigrams`, `recent`: from bytes to the texts and pessoas that have them
-//! * `index`: search; `pessoas`, `apelidos`: everything else
+//! * `index`: search; `packed`: bodies as they are kept; `pessoas`, `apelidos`: everything else
 //!
 //! # Memory
 //!
@@ -26,6 +26,7 @@ mod apelidos;
 mod arena;
 mod bulk;
 mod index;
+mod packed;
 mod pessoas;
 mod postings;
 mod recent;
@@ -40,6 +41,7 @@ mod tests;
 
 use apelidos::Apelidos;
 use index::{Hits, Index};
+pub use packed::Body;
 use pessoas::Pessoas;
 use std::ops::RangeInclusive;
 use thiserror::Error;
@@ -75,7 +77,7 @@ pub struct Shard {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
     /// The pessoa as the API renders it.
-    Body(&'a [u8]),
+    Body(Body<'a>),
     /// The pessoa exists; its body is only in Postgres.
     Dropped,
     /// Perhaps it exists: a miss is not a 404.
@@ -222,13 +224,13 @@ impl Shard {
     }
 
     fn found(&self, ordinal: u32) -> Found {
-        let bytes = self.pessoas.body(ordinal).map_or(0, <[u8]>::len);
+        let bytes = self.pessoas.body(ordinal).map_or(0, |body| body.len());
         let bytes = u32::try_from(bytes).expect("a body is far shorter than 4 GiB");
         Found { id: self.pessoas.id(ordinal), bytes, ordinal }
     }
 
     /// The body of a search's result, or `None` when it is only in Postgres.
-    pub fn body(&self, found: &Found) -> Option<&[u8]> {
+    pub fn body(&self, found: &Found) -> Option<Body<'_>> {
         let known =
             (found.ordinal as usize) < self.pessoas.len() && self.pessoas.id(found.ordinal) == found.id;
         // Once the shard has forgotten everything, an ordinal from before means another pessoa.

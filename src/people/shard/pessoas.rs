@@ -3,6 +3,7 @@
 //! A body may be dropped, an id is remembered: "known, but ask Postgres" differs from "never seen".
 
 use super::arena::Arena;
+use super::packed::{Body, Items, pack};
 use super::table::{Column, Slots};
 use ahash::RandomState;
 use uuid::Uuid;
@@ -20,6 +21,9 @@ pub(super) struct Pessoas {
     slots: Slots,
     entries: Column<Entry>,
     arena: Arena,
+    items: Items,
+    /// A body while it is packed.
+    packed: Vec<u8>,
     never_kept: usize,
     hasher: RandomState,
 }
@@ -30,6 +34,8 @@ impl Pessoas {
             slots: Slots::new(tables),
             entries: Column::new(),
             arena: Arena::new(chunk_bytes),
+            items: Items::new(chunk_bytes),
+            packed: Vec::new(),
             never_kept: 0,
             hasher: RandomState::new(),
         }
@@ -40,7 +46,9 @@ impl Pessoas {
         if self.find(&id).is_some() {
             return false;
         }
-        let body = self.arena.append(body).unwrap_or(NO_BODY);
+        self.packed.clear();
+        pack(body, &id, &mut self.items, &mut self.packed);
+        let body = self.arena.append(&self.packed).unwrap_or(NO_BODY);
         self.never_kept += usize::from(body == NO_BODY);
         let ordinal = self.entries.push(Entry { id, body });
         self.slots.insert(self.hash(&id), ordinal, |ordinal| {
@@ -58,10 +66,11 @@ impl Pessoas {
     }
 
     /// `None` when it was dropped.
-    pub(super) fn body(&self, ordinal: u32) -> Option<&[u8]> {
-        match self.entries.get(ordinal).body {
+    pub(super) fn body(&self, ordinal: u32) -> Option<Body<'_>> {
+        let Entry { id, body } = self.entries.get(ordinal);
+        match *body {
             NO_BODY => None,
-            address => self.arena.get(address),
+            address => self.arena.get(address).map(|packed| Body::unpack(packed, *id, &self.items)),
         }
     }
 
@@ -80,7 +89,7 @@ impl Pessoas {
 
     /// Bytes of the bodies.
     pub(super) fn bodies_bytes(&self) -> usize {
-        self.arena.bytes()
+        self.arena.bytes() + self.items.bytes()
     }
 
     /// Bytes of everything else.

@@ -62,7 +62,7 @@ proptest! {
         }
         for id in 0..300 {
             let id = Uuid::from_u128(id);
-            let expected = naive.pessoas.get(&id).map_or(Lookup::Unknown, |(_, body)| Lookup::Body(body));
+            let expected = naive.pessoas.get(&id).map_or(Lookup::Unknown, |(_, body)| Lookup::Body(Body::plain(body)));
             prop_assert_eq!(shard.get(&id), expected);
         }
     }
@@ -145,7 +145,7 @@ proptest! {
         let mut dropped = 0;
         for (id, (_, body)) in &naive.pessoas {
             match shard.get(id) {
-                Lookup::Body(found) => prop_assert_eq!(found, &body[..]),
+                Lookup::Body(found) => prop_assert_eq!(found, Body::plain(body)),
                 Lookup::Dropped => dropped += 1,
                 Lookup::Unknown => prop_assert!(forgotten),
             }
@@ -269,6 +269,6 @@ fn bodies_of_every_length() {
         shard.insert(Uuid::from_u128(id as u128), b"a\0b", body);
     }
     for (id, body) in bodies.iter().enumerate() {
-        assert_eq!(shard.get(&Uuid::from_u128(id as u128)), Lookup::Body(body));
+        assert_eq!(shard.get(&Uuid::from_u128(id as u128)), Lookup::Body(Body::plain(body)));
     }
 }

@@ -106,7 +106,14 @@ mod tests {
     fn the_threads_of_this_process_are_seen_with_what_they_used() {
         let thread = std::thread::Builder::new().name("core-7".to_owned());
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let running = thread.spawn(move || ended.recv()).unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let work = move || {
+            // It has its name by now.
+            begin.send(()).unwrap();
+            ended.recv()
+        };
+        let running = thread.spawn(work).unwrap();
+        begun.recv().unwrap();
         let threads = threads(std::process::id()).unwrap();
         assert!(threads.iter().any(|(name, _)| name == "core-7"), "{:?}", threads.len());
         assert!(threads.iter().map(|(_, used)| used.cpu_ns).sum::<u64>() > 0);
