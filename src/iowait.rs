@@ -2,7 +2,8 @@
 //! system call, and nothing of who makes it.
 //!
 //! A thread that waits in `io_uring_enter` with requests pending counts as *iowait*, in `top` and in
-//! `/proc/pressure/io`, though all it waits for are sockets. Linux 6.15 takes a flag against that
+//! `/proc/pressure/io`, though all it waits for are sockets; and such a CPU is held ready for a disk that will answer soon,
+//! which costs more than a rest (perf/results/2026-11-29-rates.md). Linux 6.15 takes a flag against that
 //! (`IORING_ENTER_NO_IOWAIT`). The runtime and the crate below it know no such flag, and offer no place to set one. So the
 //! linker puts this function in the place of libc's `syscall`, in this binary alone (`--wrap=syscall` in `build/main.rs`).
 
@@ -38,8 +39,10 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// That of the system call. Callers pass up to six words, as libc's variadic function takes them; the words that they do not
-/// pass are whatever the registers hold, and go where libc's own would go: to a kernel that does not look at them.
+/// That of the system call. Callers pass up to six words after the number, as libc's variadic function takes them: integers
+/// and pointers, which both calling conventions (x86_64, aarch64) put where this one looks for them. What a caller did not
+/// pass is whatever a register or the stack holds, and goes where libc's own code would send it: to a kernel that does not
+/// look at it. No optimiser sees both sides, as the linker joins them; linker-plugin LTO, where it would, must stay off.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_syscall(
     number: c_long,

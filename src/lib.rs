@@ -48,7 +48,7 @@
 //!
 //! The way of `GET /pessoas/:id`: `net/listener`, `net/intake`, `net/shared`, `net/connections`, `net/conversation`,
 //! `net/incoming`, `http/request`, `http/service`, `api/handlers`, `api/route`, `people/mesh`, `people/home`,
-//! `people/partition`, `people/shard/mod`, `people/shard/pessoas`, `http/reply`, `http/response`.
+//! `people/partition`, `people/shard/mod`, `people/shard/pessoas`, `people/shard/packed`, `http/reply`, `http/response`.
 //!
 //! What is deliberately absent:
 //!

@@ -225,7 +225,7 @@ pub const FEED_PERIOD: Duration = Duration::from_millis(250);
 pub const FEED_PERIOD_QUIET: Duration = Duration::from_millis(500);
 /// Least time between two questions, and between two nudges to other instances, however many commits there are.
 pub const FEED_GAP: Duration = Duration::from_millis(20);
-/// Most time between two nudges while there are commits: the first one after such a time is told at once.
+/// Most time from a commit to the nudge that tells of it. A commit that comes after so long a pause is told at once.
 pub const FEED_NUDGE_GAP_MAX: Duration = Duration::from_millis(100);
 /// Rows that a nudge should be worth: where they come so slowly that fewer are there within [`FEED_GAP`], the gap is
 /// longer. What a nudge and the question after it cost does not depend on how many rows there are.

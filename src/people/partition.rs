@@ -284,25 +284,20 @@ impl Partition {
             return;
         }
         match learnt {
-            Learnt::Committed(record) => self.keep(record),
-            Learnt::Seen(record) => {
-                self.see(&record.pessoa.apelido);
-                self.keep(record);
-            }
-            Learnt::Taken(apelido) => self.shard.borrow_mut().learn(apelido),
+            Learnt::Committed(record) => _ = self.keep(record),
+            Learnt::Seen(record) => self.see(record),
+            Learnt::Taken(apelido) => _ = self.shard.borrow_mut().learn(apelido),
         }
     }
 
     /// Takes in what the feed says. Returns whether that was the end of the load.
     pub fn hear(&self, fed: Fed) -> bool {
         match fed {
-            Fed::Row(record, _queued) => {
-                self.see(&record.pessoa.apelido);
-                self.keep(&record);
-            }
+            Fed::Row(record, _queued) => self.see(&record),
             Fed::Taken(apelido) => {
-                self.see(&apelido);
-                self.shard.borrow_mut().learn(&apelido);
+                if self.shard.borrow_mut().learn(&apelido) {
+                    self.unproven.borrow_mut().see(&apelido);
+                }
             }
             Fed::Begin(of, heard) => {
                 self.histories.begin(of);
@@ -333,26 +328,26 @@ impl Partition {
         }
     }
 
-    /// A row with this apelido is committed; whether it is durable, nobody said.
-    fn see(&self, apelido: &str) {
-        if owner_of_apelido(apelido, self.cores) == self.core && !self.shard.borrow().knows(apelido) {
-            self.unproven.borrow_mut().see(apelido);
+    /// Puts a committed row into memory; whether it is durable, nobody said.
+    fn see(&self, record: &Record) {
+        if self.keep(record) {
+            self.unproven.borrow_mut().see(&record.pessoa.apelido);
         }
     }
 
     /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;
-    /// that core hears of the apelido too.
-    fn keep(&self, record: &Record) {
+    /// that core hears of the apelido too. Whether the apelido is this core's, and was not known.
+    fn keep(&self, record: &Record) -> bool {
         let pessoa = &record.pessoa;
         debug_assert_eq!(owner_of_id(&pessoa.id, self.cores), self.core, "a row is kept at its home");
         let mut shard = self.shard.borrow_mut();
-        if owner_of_apelido(&pessoa.apelido, self.cores) == self.core {
-            shard.learn(&pessoa.apelido);
-        }
+        let own = owner_of_apelido(&pessoa.apelido, self.cores) == self.core;
+        let new = own && shard.learn(&pessoa.apelido);
         shard.insert(pessoa.id, &record.search_text, &record.json);
         let memory = shard.memory();
         drop(shard);
         self.say_what_is_given_up(&memory);
+        new
     }
 
     /// Logs once each what memory gave up, so that the operator can give it more.

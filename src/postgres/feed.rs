@@ -14,10 +14,11 @@
 //! they are as fresh as before it.
 //!
 //! Rows that this instance committed itself have already reached their core: the cores' Postgres threads name the
-//! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`: at once
-//! after a pause, and while commits go on so often that a nudge is worth some rows. It does so in a transaction of its
-//! own, because a notifying commit holds a lock for which all other notifying commits of the cluster wait; that
-//! transaction waits for no disk and no standby, since behind it the feed's questions wait.
+//! transactions, and the feed leaves out their rows. The feed also nudges the other instances, by `NOTIFY`: at once when
+//! a commit comes after a pause, and then, while commits go on, when there are enough of them or `FEED_NUDGE_GAP_MAX` is
+//! over. It does so in a transaction of its own, because a notifying commit holds a lock for which all other notifying
+//! commits of the cluster wait; that transaction waits for no disk and no standby, since behind it the feed's questions
+//! wait.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -205,6 +206,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     nudge_at = Some(nudged + gap);
                 }
                 () = sleep_until(nudge_at.unwrap_or(ask_at).into()), if nudge_at.is_some() => {
+                    // Before it is sent: what is committed meanwhile may be after it, and is told by the next one.
+                    gap = gap_after(self.own.told(), nudged.elapsed());
                     match session.notify().await {
                         Ok(()) => {}
                         // Somebody else's commit holds its lock, or its queue is full. The others ask by themselves.
@@ -213,7 +216,6 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                         }
                         Err(why) => return Err(why.into()),
                     }
-                    gap = gap_after(self.own.told(), nudged.elapsed());
                     nudged = Instant::now();
                     nudge_at = None;
                 }
@@ -227,6 +229,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     ask_at = asked + if quiet { FEED_PERIOD_QUIET } else { FEED_PERIOD };
                     self.send_large(&mut sending);
                     self.say_fresh(fresh).await;
+                    // The question took commits out of the rings of which nobody has told.
+                    if self.own.has_untold() {
+                        nudge_at = nudge_at.or(Some(nudged + gap));
+                    }
                 }
                 sent = async { sending.as_mut().expect("it is being sent").await }, if sending.is_some() => {
                     sending = None;

@@ -22,7 +22,7 @@ pub(super) struct Notice {
 pub struct FeedNotice(RefCell<ring::Sender<Notice>>);
 
 impl FeedNotice {
-    /// Names a transaction, so many rows of which are on their way to the core. When the ring is full the name is dropped, so that
+    /// Names a transaction whose rows, so many, are on their way to the core. When the ring is full the name is dropped, so that
     /// no commit waits for the feed: the feed then reads those rows again, which changes nothing.
     pub(super) fn committed(&self, of: Identity, tx: Xid8, rows: u32) {
         let mut notices = self.0.borrow_mut();
@@ -78,10 +78,15 @@ impl OwnCommits {
         }
     }
 
-    /// How many rows were committed since this was asked last: of so many the other instances are told now.
+    /// How many rows were committed since this was asked last. Who asks tells the other instances.
     pub(super) fn told(&mut self) -> u32 {
         self.gather();
         std::mem::take(&mut self.untold)
+    }
+
+    /// Whether there are commits of which the other instances were not told, and for which nobody will be woken any more.
+    pub(super) fn has_untold(&self) -> bool {
+        self.untold > 0
     }
 
     fn gather(&mut self) {
@@ -136,5 +141,13 @@ mod tests {
         assert_eq!(own.known(of).len(), 2);
         notices[1].committed(of, Xid8::from(102), 5);
         assert_eq!((own.told(), own.told()), (10, 0));
+        assert!(!own.has_untold());
+        // A question takes a commit out of its ring: it must be told all the same.
+        notices[0].committed(of, Xid8::from(103), 1);
+        assert!(!own.has_untold(), "who waits for it is woken");
+        assert_eq!(own.known(of).len(), 4);
+        own.shown();
+        assert!(own.has_untold());
+        assert_eq!(own.told(), 1);
     }
 }

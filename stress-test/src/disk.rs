@@ -25,7 +25,7 @@ pub enum Disk {
     NotSampled(String),
 }
 
-/// How long writes took, in milliseconds, each from when it was due to its durability.
+/// How long writes took to be durable, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskTimes {
     /// How many writes.

@@ -2,8 +2,8 @@
 //! port, broken and mended. `make e2e` runs it on each engine that is there.
 //!
 //! [`composition`] is what is up, and how to look into it; then comes what is asked of it: [`rows`] of the contract,
-//! [`confinement`], the [`image`], [`operators`], [`faults`]. Each engine has one test, as starting a composition takes longer than asking any of the
-//! questions.
+//! [`confinement`], the [`image`], [`operators`], [`faults`]; and of the [`balancer`] alone. Each engine has one test, as
+//! starting a composition takes longer than asking any of the questions.
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not the helpers of a test file")]
 
@@ -28,6 +28,7 @@ mod turns;
 #[path = "../contract/answer.rs"]
 mod answer;
 
+mod balancer;
 mod composition;
 mod confinement;
 mod faults;
@@ -45,7 +46,7 @@ use turns::Turns;
 /// How many there are, for those who wait.
 const DOCKER_STEPS: usize = 27;
 const PODMAN_STEPS: usize = 19;
-const LOCAL_STEPS: usize = 14;
+const LOCAL_STEPS: usize = 15;
 
 #[test]
 #[ignore = "needs a container engine: make e2e"]
@@ -157,6 +158,7 @@ fn podman() {
 fn local() {
     let mut turns = Turns::new("e2e", LOCAL_STEPS);
     step(&mut turns, "haproxy.cfg", confinement::haproxy_takes_its_configuration_here);
+    step(&mut turns, "lookups go to their maker", balancer::lookups_go_to_their_maker);
     let processes = Processes::start();
     step(&mut turns, "up", || processes.wait_until_serving());
     step(&mut turns, "the live page", operators::look);

@@ -94,22 +94,33 @@ pub(crate) fn no_server_yet(composition: &dyn Composition) {
     });
 }
 
-/// Each create is read at once by the next request, which goes to the other instance.
+/// Each create is read at once: through the balancer, which asks the instance that made it, and of the other one.
 pub(crate) fn read_your_write(composition: &dyn Composition) {
     const PESSOAS: u64 = 300;
     let before = composition.statistics();
     let mut connection = Connection::open(&composition.address());
+    let mut instances = INSTANCES.map(|name| Connection::open(&composition.instance(name)));
+    let mut made = [0; INSTANCES.len()];
     for number in 0..PESSOAS {
         let created = connection.ask("POST", "/pessoas", &body(&format!("mine{number}"), "Mine"));
         assert_eq!(created.status, 201, "{created:?}");
-        let got = connection.ask("GET", &format!("/pessoas/{}", created.id()), "");
-        assert_eq!((got.status, got.body), (200, created.body));
+        let path = format!("/pessoas/{}", created.id());
+        let maker = ["80", "81"].iter().position(|digits| created.id()[19..].starts_with(digits));
+        let maker = maker.expect("an id names its instance");
+        made[maker] += 1;
+        for asked in [&mut connection, &mut instances[1 - maker]] {
+            let got = asked.ask("GET", &path, "");
+            assert_eq!((got.status, &got.body), (200, &created.body));
+        }
     }
-    for (server, after) in composition.statistics() {
-        let requests = after.requests - before[&server].requests;
-        assert_eq!(after.status, "UP", "{server}");
+    assert!(made.iter().all(|made| (PESSOAS / 2 - 5..=PESSOAS / 2 + 5).contains(made)), "evenly: {made:?}");
+    let after = composition.statistics();
+    for (name, made) in INSTANCES.iter().zip(made) {
+        let server = format!("{name}-0");
+        let requests = after[&server].requests - before[&server].requests;
+        assert_eq!(after[&server].status, "UP", "{server}");
         // The engine's health check asks now and then.
-        assert!(requests.abs_diff(PESSOAS) <= 5, "{server}: {requests} of {} requests", 2 * PESSOAS);
+        assert!(requests.abs_diff(2 * made) <= 5, "{server}: {requests} requests, {made} of them creates");
     }
 }
 

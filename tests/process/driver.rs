@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use rinha::core::Machine;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 use crate::cluster::Cluster;
 use crate::load::{Load, seed};
@@ -63,7 +65,17 @@ fn threads(server: &Server, field: &str) -> BTreeMap<String, (String, String)> {
 
 /// Runs `start` in a thread whose children have the system call of this number answered by an error.
 fn forbidding<T: Send>(call: i64, errno: i32, start: impl FnOnce() -> T + Send) -> T {
-    let rules = [(call, Vec::new())].into_iter().collect();
+    forbidding_if(call, Vec::new(), errno, start)
+}
+
+/// The same, if one of the rules holds.
+fn forbidding_if<T: Send>(
+    call: i64,
+    rules: Vec<SeccompRule>,
+    errno: i32,
+    start: impl FnOnce() -> T + Send,
+) -> T {
+    let rules = [(call, rules)].into_iter().collect();
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
@@ -98,6 +110,32 @@ fn has_rings() -> bool {
         println!("skipped: no io_uring on this machine");
     }
     allowed
+}
+
+/// Every wait says that it is none for a disk: one that does not fails here, and the server would not serve.
+#[test]
+fn a_wait_for_clients_is_no_iowait() {
+    const GETEVENTS: u64 = 1 << 0;
+    const NO_IOWAIT: u64 = 1 << 7;
+    let version = nix::sys::utsname::uname().expect("the kernel's name");
+    let version = version.release().to_string_lossy().into_owned();
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().expect("a version"), numbers.next().expect("a version"));
+    if version < (6, 15) {
+        println!("skipped: Linux {version:?} knows no such flag, 6.15 does");
+        return;
+    }
+    if !has_rings() {
+        return;
+    }
+    let waits = SeccompCmpOp::MaskedEq(GETEVENTS | NO_IOWAIT);
+    let flags = SeccompCondition::new(3, SeccompCmpArgLen::Dword, waits, GETEVENTS).expect("a condition");
+    let rules = vec![SeccompRule::new(vec![flags]).expect("a rule")];
+    let cluster = Cluster::start();
+    let server = forbidding_if(nix::libc::SYS_io_uring_enter, rules, nix::libc::ENOSYS, || {
+        Server::on(&cluster.config(), &["--driver", "io_uring"])
+    });
+    assert_eq!(said(&server).0, "io_uring");
 }
 
 #[test]

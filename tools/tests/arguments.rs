@@ -46,11 +46,12 @@ impl Fakes {
 
 const PROFILES: [&str; 6] =
     ["perf/flamegraph", "perf/offcpu", "perf/stat", "perf/uring", "perf/syscalls", "perf/heap"];
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "perf/ab",
     "perf/bench",
     "perf/instances",
     "perf/overload",
+    "perf/rates",
     "perf/ratios",
     "perf/scaling",
     "perf/size",
@@ -116,6 +117,7 @@ fn wrong_arguments_are_refused_before_anything_is_built() {
         ("perf/ab", &["main"][..], "expected REV1 REV2"),
         ("perf/ab", &["a", "b", "dance"], "expected a mix"),
         ("perf/ab", &["a", "b", "get", "x"], "SECONDS"),
+        ("perf/rates", &["1", "1", "none"], "RATE"),
         ("perf/bench", &["x"], "SECONDS"),
         ("perf/bench", &["1", "1", "64", "none"], "CONNECTIONS"),
         ("perf/instances", &["--version"], "SECONDS"),
@@ -147,7 +149,7 @@ fn what_needs_root_says_what_does_without() {
         let id = fakes.0.path().join("id");
         fs::write(&id, "#!/bin/sh\necho 1000\n").expect("a script");
         fs::set_permissions(&id, Permissions::from_mode(0o755)).expect("its mode");
-        for script in PROFILES.iter().chain(&["perf/bench"]) {
+        for script in PROFILES.iter().chain(&["perf/bench", "perf/rates"]) {
             let output = fakes.run(script, &[], &[]);
             let text = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{script}: {text}");
@@ -167,7 +169,9 @@ fn every_program_has_a_help_and_refuses_what_is_wrong() {
         (env!("CARGO_BIN_EXE_constant"), &["nowhere"]),
         (env!("CARGO_BIN_EXE_fill"), &["host=a", "none"]),
         (env!("CARGO_BIN_EXE_flame"), &["burn"]),
+        (env!("CARGO_BIN_EXE_limit"), &["--database-url", "host=a", "--listen", "nowhere"]),
         (env!("CARGO_BIN_EXE_pace"), &["nowhere", "1", "1"]),
+        (env!("CARGO_BIN_EXE_rates"), &["measure", "nowhere", "a", "1", "1", "--out", "b"]),
         (env!("CARGO_BIN_EXE_soak"), &["127.0.0.1:1", "nowhere", "0", "--csv", "none"]),
     ] {
         let output = Command::new(program).arg("--help").output().expect("an end");

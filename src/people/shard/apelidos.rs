@@ -21,16 +21,16 @@ impl Apelidos {
         self.slots.find(self.hasher.hash_one(apelido), is_it).is_some()
     }
 
-    /// Adds it, if it is new and there is room.
-    pub(super) fn insert(&mut self, apelido: &[u8]) {
-        if self.contains(apelido) {
-            return;
+    /// Adds it, if it is new and there is room. Whether it was new.
+    pub(super) fn insert(&mut self, apelido: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(apelido);
+        if self.slots.find(hash, |address| text_at(&self.texts, address) == apelido).is_some() {
+            return false;
         }
         if let Some(address) = self.texts.append(apelido) {
-            self.slots.insert(self.hasher.hash_one(apelido), address, |address| {
-                self.hasher.hash_one(text_at(&self.texts, address))
-            });
+            self.slots.insert(hash, address, |address| self.hasher.hash_one(text_at(&self.texts, address)));
         }
+        true
     }
 
     /// Bytes allocated.

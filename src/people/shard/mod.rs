@@ -170,10 +170,11 @@ impl Shard {
         self.apelidos.contains(apelido.as_bytes())
     }
 
-    /// Remembers the apelido of a committed pessoa, as far as memory allows.
-    pub fn learn(&mut self, apelido: &str) {
-        self.apelidos.insert(apelido.as_bytes());
+    /// Remembers the apelido of a committed pessoa, as far as memory allows. Whether it was not known.
+    pub fn learn(&mut self, apelido: &str) -> bool {
+        let new = self.apelidos.insert(apelido.as_bytes());
         self.keep_within_budget();
+        new
     }
 
     /// Adds a committed pessoa: its search text (lower-cased apelido, nome and stack items, with

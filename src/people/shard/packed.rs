@@ -1,9 +1,10 @@
 //! Bodies as they are kept: without what every body has, and each stack item as a number. It knows what a rendered
 //! pessoa looks like, and gives back the bytes that it was given, whatever they are.
 //!
-//! A body is most of what memory holds of a pessoa. A third of it are the names of its members and its id, which is kept
-//! beside it anyway, and of stack items there are few that differ. So a rendered pessoa is taken apart, and put together
-//! where it is read (perf/results/2026-11-29-memory.md says what that saves and costs). Anything else is kept as it is.
+//! As it is shown, a body is nearly half of what memory holds of a pessoa. A third of it are the names of its members and
+//! its id, which is kept beside it anyway, and few stack items differ. So a rendered pessoa is taken apart, and put
+//! together where it is read (perf/results/2026-11-29-memory.md says what that saves and costs). Anything else is kept as
+//! it is.
 
 use ahash::RandomState;
 use uuid::Uuid;
@@ -39,7 +40,7 @@ const SHORT_NUMBERS: u16 = 240;
 /// From [`SHORT_NUMBERS`] to below this byte: the high part of a number in two bytes. This byte: an item that has no number
 /// follows, and [`END`].
 const UNNUMBERED: u8 = 255;
-/// Items that get a number. The first ones do: those that many pessoas list come early.
+/// Items that get a number at most. The first ones do: those that many pessoas list come early.
 const ITEMS_MAX: u16 = SHORT_NUMBERS + (UNNUMBERED as u16 - SHORT_NUMBERS) * 256;
 /// A longer item gets none.
 const ITEM_BYTES_MAX: usize = 64;
@@ -50,11 +51,16 @@ pub(super) struct Items {
     addresses: Column<u32>,
     slots: Slots,
     hasher: RandomState,
+    /// How many there may be.
+    max: usize,
 }
 
 impl Items {
+    /// None yet. They are never given up, so there are the fewer of them the smaller `chunk_bytes`, a part of the budget, is:
+    /// all together take about as much as a chunk.
     pub(super) fn new(chunk_bytes: usize) -> Items {
         Items {
+            max: (chunk_bytes / ITEM_BYTES_MAX).min(usize::from(ITEMS_MAX)),
             texts: Arena::new(chunk_bytes),
             addresses: Column::new(),
             slots: Slots::new(1),
@@ -67,13 +73,13 @@ impl Items {
         if item.len() > ITEM_BYTES_MAX {
             return None;
         }
-        let Items { texts, addresses, slots, hasher } = self;
+        let Items { texts, addresses, slots, hasher, max } = self;
         let text = |number: u32| text_at(texts, *addresses.get(number));
         let hash = hasher.hash_one(item);
         if let Some(number) = slots.find(hash, |number| text(number) == item) {
             return u16::try_from(number).ok();
         }
-        if addresses.len() >= usize::from(ITEMS_MAX) {
+        if addresses.len() >= *max {
             return None;
         }
         let number = addresses.push(texts.append(item)?);
@@ -151,7 +157,8 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         at += memchr::memchr3(b'"', b'\\', END, &bytes[at..])?;
         match bytes[at] {
             b'"' => return Some(bytes.split_at(at)),
-            b'\\' if at + 2 <= bytes.len() => at += 2,
+            // Whatever stands behind it, but for what would end the text where it is kept.
+            b'\\' if bytes.get(at + 1).is_some_and(|&byte| byte != END) => at += 2,
             _ => return None,
         }
     }
@@ -174,7 +181,7 @@ enum Form<'a> {
     },
 }
 
-/// Of the numbers in the stack.
+/// What the numbers of a stack mean.
 #[derive(Clone, Copy)]
 struct Ref<'a>(&'a Items);
 
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "it takes thousands of items")]
     fn numbers_run_out_and_nothing_is_lost() {
-        let mut items = Items::new(4096);
+        let mut items = Items::new(1 << 20);
         let count = usize::from(ITEMS_MAX) + 100;
         for first in (0..count).step_by(40) {
             kept(
@@ -351,6 +358,8 @@ mod tests {
         let all: Vec<String> = (0..count).map(|item| item.to_string()).collect();
         kept(&rendered("a", "b", Some(all)), &mut items);
         assert_eq!(items.addresses.len(), usize::from(ITEMS_MAX));
+        let few = Items::new(4096);
+        assert_eq!(few.max, 64);
         for (item, bytes) in [("0", 1), ("239", 1), ("240", 2), ("4079", 2), ("4080", 6)] {
             let body = rendered("a", "b", Some(vec![item.to_owned()]));
             assert_eq!(kept(&body, &mut items), 1 + 2 + 2 + DATE_BYTES + bytes, "{item}");
@@ -369,6 +378,10 @@ mod tests {
                 let mut other = body.clone();
                 other[at] = byte;
                 kept(&other, &mut items);
+                for next in [b'"', b'\\', 0] {
+                    other[(at + 1).min(body.len() - 1)] = next;
+                    kept(&other, &mut items);
+                }
             }
         }
         let other_id = [&b"{\"id\":\"01"[..], &body[9..]].concat();

@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn apelidos_equal_a_set(learnt in prop::collection::vec(text(), 0..80), asked in prop::collection::vec(text(), 2 * TERMS)) {
         let mut shard = Shard::new(ROOMY);
-        learnt.iter().chain(&learnt).for_each(|apelido| shard.learn(apelido));
+        learnt.iter().chain(&learnt).for_each(|apelido| _ = shard.learn(apelido));
         let set: HashSet<&String> = learnt.iter().collect();
         for apelido in asked.iter().chain(&learnt) {
             prop_assert_eq!(shard.knows(apelido), set.contains(apelido));

@@ -22,7 +22,7 @@ impl Statements for Read {
     const ROLE: Role = Role::Read;
 
     /// Postgres would plan each question anew, because it expects the generic plan to cost more; it was measured to cost
-    /// less. That plan stays in use while the table grows, so it must not scan the whole table.
+    /// less (perf/results/2026-11-29-rates.md). That plan stays in use while the table grows, so it must not scan the whole table.
     fn settings() -> String {
         let plans = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
         format!("SET statement_timeout = {}; {plans}", READ_TIME_MAX.as_millis())

@@ -228,6 +228,9 @@ impl Instance {
             &listen,
             "--database-url",
             &database,
+            // haproxy.cfg sends lookups by it.
+            "--instance",
+            &self.number.to_string(),
         ]);
         if let Some(library) = &self.clock_library {
             // Only the wall clock lies, and only to this process: files have their own times.

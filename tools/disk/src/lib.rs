@@ -41,7 +41,7 @@ impl Probe {
         let file = File::options().write(true).create(true).truncate(true).open(path)?;
         let mut probe = Probe { path: path.to_owned(), stop: Arc::new(AtomicBool::new(false)), thread: None };
         // Its blocks and its length are there before the first sample, so that a sample is a write and nothing else.
-        let written = (0..WRITES_IN_FILE).try_for_each(|at| write(&file, at));
+        let written = (0..WRITES_IN_FILE).try_for_each(|number| write(&file, number));
         written.and_then(|()| file.sync_all())?;
         let stop = Arc::clone(&probe.stop);
         let work = move || sample(&file, &stop);
@@ -71,27 +71,33 @@ impl Drop for Probe {
     }
 }
 
-/// A write is due at fixed times, and its time counts from then: a stall is charged to all that fell into it.
+/// A write is due at fixed times. It counts from when it was due if the one before took longer than until then, so that a
+/// stall is charged to all that fell into it; else from when this thread was there, which a busy CPU may delay.
 fn sample(file: &File, stop: &AtomicBool) -> io::Result<Histogram<u64>> {
     let mut times = Histogram::new_with_bounds(MICROS.0, MICROS.1, 3).expect("bounds of a histogram");
     let start = Instant::now();
     for number in 0_u64.. {
         let due = start + Duration::from_secs_f64(number as f64 / RATE);
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let wait = due.saturating_duration_since(Instant::now());
+        thread::sleep(wait);
+        let began = if wait.is_zero() { due } else { Instant::now() };
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        write(file, number % WRITES_IN_FILE)?;
+        write(file, number)?;
         file.sync_data()?;
-        times.saturating_record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+        times.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
     }
     Ok(times)
 }
 
-fn write(file: &File, at: u64) -> io::Result<()> {
-    // Never the same as before, so that no layer may leave the write out.
-    let salt = u8::try_from(at % 251).expect("below 251");
-    file.write_all_at(&[salt; WRITE_BYTES], at * WRITE_BYTES as u64)
+/// The write of this number, in its place of the file.
+fn write(file: &File, number: u64) -> io::Result<()> {
+    let mut page = [0; WRITE_BYTES];
+    // Never the same as before, so that no layer may leave the write out: 251 and the number of places have no divisor in
+    // common.
+    page.fill(u8::try_from(number % 251).expect("below 251"));
+    file.write_all_at(&page, number % WRITES_IN_FILE * WRITE_BYTES as u64)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! As good as it gets with these parts: a constant answer to everything, and for each create one bare insert, behind the
-//! server's own HTTP code, rings and batching. What the server takes beyond this is its own.
+//! server's own net and HTTP code and its rings, in batches by its rule. What the server takes beyond this is its own.
 //!
 //! `LISTEN=.. CORES=.. DATABASE_URL=.. target/release/limit`, or `target/release/local --api target/release/limit`
 //!
@@ -11,7 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap::builder::FalseyValueParser;
@@ -20,13 +20,17 @@ use rinha::channel::{Ticket, Tickets};
 use rinha::core::Wanted;
 use rinha::http::reply::{JSON, TEXT};
 use rinha::http::{Answered, Method, Reply, Request, Service, Status, first_value, path_and_query};
-use rinha::limits::COMMIT_BATCH_MAX;
+use rinha::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
 use rinha::net::Listen;
 use rinha::people::Minter;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 use tools::serve::serve;
 use uuid::Uuid;
+
+// The server's own, so that the waits of both cost the kernel the same; build.rs puts it in its place.
+#[path = "../../../src/iowait.rs"]
+mod iowait;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,9 +49,24 @@ const QUEUE_MAX: usize = 16_384;
 /// Between two attempts to reach a database that is not there yet.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const ONE: &str = "\
-    INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
-    VALUES ($1, $2, $3, $4::text::date, $5::text::text[], $6) ON CONFLICT DO NOTHING";
+/// Batches of up to so many rows go as `VALUES`, as the server's.
+const FEW_ROWS: usize = 3;
+/// Columns of a row.
+const COLUMNS: usize = 6;
+
+/// The insert of a few rows.
+fn few(rows: usize) -> String {
+    let row = |row: usize| {
+        let [id, apelido, nome, nascimento, stack, search] =
+            std::array::from_fn::<_, COLUMNS, _>(|column| row * COLUMNS + column + 1);
+        format!("(${id}, ${apelido}, ${nome}, ${nascimento}::text::date, ${stack}::text::text[], ${search})")
+    };
+    let values: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        "INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) VALUES {} ON CONFLICT DO NOTHING",
+        values.join(", ")
+    )
+}
 
 const MANY: &str = "\
     INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
@@ -89,7 +108,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         runtime.block_on(async {
             let mut database = Database::reach(&database_url).await?;
             ready.send(())?;
+            let (mut began, mut rows) = (Instant::now(), 0);
             loop {
+                // The server's rule: a batch waits for company, until COMMIT_GAP after the last one began.
+                let enough = COMMIT_BATCH_ENOUGH.min(rows + asked.queued());
+                if (1..enough).contains(&asked.queued()) {
+                    let _ = tokio::time::timeout_at((began + COMMIT_GAP).into(), asked.holds(enough)).await;
+                }
                 let Some(first) = asked.pop().await else { return Ok(()) };
                 let mut batch = vec![first];
                 while batch.len() < COMMIT_BATCH_MAX
@@ -97,6 +122,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 {
                     batch.push(next);
                 }
+                (began, rows) = (Instant::now(), batch.len());
                 database.insert(&batch).await?;
                 batch.into_iter().for_each(|job| done.push(job).expect("as many places as jobs"));
                 done.wake();
@@ -193,7 +219,8 @@ impl Limit {
 /// A connection, and its statements.
 struct Database {
     client: Client,
-    one: Statement,
+    /// For 1 to [`FEW_ROWS`] rows.
+    few: Vec<Statement>,
     many: Statement,
     search: Vec<u8>,
 }
@@ -209,23 +236,33 @@ impl Database {
         };
         tokio::spawn(connection);
         client.batch_execute(SCHEMA).await?;
-        let (one, many) = (client.prepare(ONE).await?, client.prepare(MANY).await?);
-        Ok(Database { client, one, many, search: vec![b'x'; SEARCH_BYTES] })
+        let mut statements = Vec::new();
+        for rows in 1..=FEW_ROWS {
+            statements.push(client.prepare(&few(rows)).await?);
+        }
+        let many = client.prepare(MANY).await?;
+        Ok(Database { client, few: statements, many, search: vec![b'x'; SEARCH_BYTES] })
     }
 
     async fn insert(&mut self, batch: &[Job]) -> Result<(), Box<dyn Error>> {
-        let apelido = |job: &Job| job.id.simple().to_string();
-        let inserted = if let [job] = batch {
-            let row: [&(dyn ToSql + Sync); 6] =
-                [&job.id, &apelido(job), &NOME, &NASCIMENTO, &STACK, &self.search];
-            self.client.execute(&self.one, &row).await?
+        // Backwards: else they would come in the order of time, and cost their index less than others do.
+        let apelido = |job: &Job| format!("{:032x}", job.id.as_u128().reverse_bits());
+        let apelidos: Vec<String> = batch.iter().map(apelido).collect();
+        let inserted = if let Some(statement) = self.few.get(batch.len() - 1) {
+            let mut columns: Vec<&(dyn ToSql + Sync)> = Vec::new();
+            for (job, apelido) in batch.iter().zip(&apelidos) {
+                let row: [&(dyn ToSql + Sync); COLUMNS] =
+                    [&job.id, apelido, &NOME, &NASCIMENTO, &STACK, &self.search];
+                columns.extend(row);
+            }
+            self.client.execute(statement, &columns).await?
         } else {
             let count = batch.len();
             let ids: Vec<Uuid> = batch.iter().map(|job| job.id).collect();
-            let apelidos: Vec<String> = batch.iter().map(apelido).collect();
             let (nomes, stacks) = (vec![NOME; count], vec![STACK; count]);
             let (nascimentos, searches) = (vec![NASCIMENTO; count], vec![&self.search; count]);
-            let rows: [&(dyn ToSql + Sync); 6] = [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches];
+            let rows: [&(dyn ToSql + Sync); COLUMNS] =
+                [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches];
             self.client.execute(&self.many, &rows).await?
         };
         assert_eq!(inserted, batch.len() as u64, "every row is new");

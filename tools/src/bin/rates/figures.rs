@@ -14,6 +14,7 @@ use crate::usage::Usage;
 /// The percentiles that are shown, and their names.
 pub(crate) const PERCENTILES: [(&str, f64); 5] =
     [("p50", 50.0), ("p95", 95.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)];
+pub(crate) const RATE: &str = "rate";
 pub(crate) const CPU: &str = "cpu";
 pub(crate) const SWITCHES: &str = "switches";
 pub(crate) const LATENCY: &str = "latency";
@@ -30,7 +31,7 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn took(&mut self, time: Duration, requests: u64) {
         self.requests = requests as f64;
-        self.values.insert("rate".to_owned(), self.requests / time.as_secs_f64());
+        self.values.insert(RATE.to_owned(), self.requests / time.as_secs_f64());
     }
 
     /// Microseconds of CPU and switches a request, of each part and of each service.

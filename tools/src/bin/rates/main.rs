@@ -7,9 +7,10 @@
 //! cargo run --release -p tools --bin rates -- table FILE..
 //! ```
 //!
-//! The load are [`tools::users`], a connection each; [`usage`] reads what the kernel says of the processes in DIRECTORY
-//! ([`backends`] knows which of Postgres is whose), [`disk`] what the disk takes meanwhile, and [`figures`] is what one measurement leaves in its file. [`table`] shows
-//! medians over files side by side. Exit 1 if an answer was not one of those that the contest expects.
+//! The load is that of [`tools::users`], a connection each. [`usage`] reads what the kernel says of the processes in
+//! DIRECTORY ([`backends`] knows which of Postgres' are whose), [`disk`] measures the disk meanwhile, and [`figures`] is
+//! what one measurement leaves in its file. [`table`] shows medians over files side by side. Exit 1 if an answer was not
+//! one of those that the contest expects.
 
 mod backends;
 mod figures;
@@ -34,6 +35,8 @@ use usage::Services;
 
 /// Before the measurement begins: connections are made, caches have what they need.
 const WARM: Duration = Duration::from_secs(2);
+/// After it.
+const REST: Duration = Duration::from_millis(500);
 /// Longer than the longest round.
 const ROUND_SECONDS_MAX: f64 = 600.0;
 
@@ -88,14 +91,15 @@ fn measure(arguments: &Measure) -> Result<(), Box<dyn Error>> {
 
     let mut services = Services::find(directory)?;
     let lasting = Duration::from_secs_f64(*seconds);
-    let load = Load::new(*address, Load::times_for(*rate), WARM + lasting, *seed, None);
+    let disk = Probe::begin(&probe_in(directory))?;
+    // It goes on a little longer than it is measured.
+    let load = Load::new(*address, Load::times_for(*rate), WARM + lasting + REST, *seed, None);
     let mut figures = Figures::default();
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {
         load.start(scope)?;
         thread::sleep(WARM);
-        let disk = Probe::begin(&probe_in(directory))?;
-        drop(load.take());
         let (before, began) = (services.usage()?, Instant::now());
+        drop(load.take());
         thread::sleep(lasting);
         let after = services.usage()?;
         let answers = load.take();
@@ -106,7 +110,7 @@ fn measure(arguments: &Measure) -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     let late = load.take();
-    for (error, times) in figures.errors.iter().chain(&late.errors) {
+    if let Some((error, times)) = figures.errors.iter().chain(&late.errors).next() {
         return Err(format!("{times} x {error}: expected the contest's answers").into());
     }
     figures.write(out)?;

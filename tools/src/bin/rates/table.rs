@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::figures::{CPU, Figures, LATENCY, PERCENTILES, SWITCHES};
+use crate::figures::{CPU, Figures, LATENCY, PERCENTILES, RATE, SWITCHES};
 
 /// Figures of the rounds of one subject at one rate.
 type Rounds = BTreeMap<String, Vec<f64>>;
@@ -32,6 +32,11 @@ pub(crate) fn of(files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
         };
         let wide = " ".repeat(16);
         writeln!(table, "{:<34}{}", format!("{rate} requests/s, us of CPU (switches)"), name(&wide))?;
+        write!(table, "{:<34}", "answered a second")?;
+        for (_, _, rounds) in &columns {
+            write!(table, "{:>16.0}", median(rounds, RATE).unwrap_or_default())?;
+        }
+        writeln!(table)?;
         let names: BTreeSet<&String> = columns
             .iter()
             .flat_map(|(_, _, rounds)| rounds.keys().filter(|name| name.split('/').next() == Some(CPU)))
@@ -68,7 +73,7 @@ pub(crate) fn of(files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
                 (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
             write!(table, "{:>16}", format!("{least:.0}-{most:.0}"))?;
         }
-        writeln!(table, "\n\n{:<34}{}", "ms: p50/p95/p99/p99.9/max", "")?;
+        writeln!(table, "\n\nms: p50/p95/p99/p99.9/max")?;
         for of in ["create", "GET", "search", "search without t", "all", "disk"] {
             for (_, subject, rounds) in &columns {
                 let values = PERCENTILES.map(|(name, _)| median(rounds, &format!("{LATENCY}/{of}/{name}")));
