@@ -12,7 +12,7 @@ use modules::Modules;
 const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("main", &["config", "process"]),
     ("process", &["config", "core", "net", "people", "pessoa", "channel", "postgres", "embedded", "admin"]),
-    ("config", &["core", "net", "postgres"]),
+    ("config", &["core", "net", "people", "postgres"]),
     ("core", &["net", "api", "people", "channel", "ledger", "metrics", "postgres"]),
     ("net", &["http", "channel", "ledger"]),
     ("http", &[]),

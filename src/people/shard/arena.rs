@@ -63,15 +63,8 @@ impl Arena {
         if index < self.first_kept {
             return None;
         }
-        let bytes = &self.chunks[index].bytes[at % self.chunk_bytes..];
-        let mut length = 0;
-        for (i, &byte) in bytes.iter().enumerate() {
-            length |= usize::from(byte & 0x7f) << (7 * i);
-            if byte < 0x80 {
-                return Some(&bytes[i + 1..i + 1 + length]);
-            }
-        }
-        unreachable!("a record starts with its length")
+        let (length, record) = read_length(&self.chunks[index].bytes[at % self.chunk_bytes..]);
+        Some(&record[..length])
     }
 
     /// Gives the oldest chunk back; `false` when only the one being filled is left.
@@ -98,8 +91,20 @@ impl Arena {
     }
 }
 
+/// The length that [`length_prefix`] wrote, and what follows it.
+pub(super) fn read_length(bytes: &[u8]) -> (usize, &[u8]) {
+    let mut length = 0;
+    for (i, &byte) in bytes.iter().enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            return (length, &bytes[i + 1..]);
+        }
+    }
+    unreachable!("a length has an end")
+}
+
 /// The length as LEB128: seven bits a byte, the lowest first.
-fn length_prefix(length: usize) -> ([u8; 10], usize) {
+pub(super) fn length_prefix(length: usize) -> ([u8; 10], usize) {
     let mut prefix = [0; 10];
     let mut rest = length;
     let mut len = 0;

@@ -9,7 +9,7 @@
 use ahash::RandomState;
 use uuid::Uuid;
 
-use super::arena::Arena;
+use super::arena::{Arena, length_prefix, read_length};
 use super::table::{Column, Slots};
 
 /// What stands between the parts of a rendered pessoa.
@@ -26,8 +26,8 @@ const AFTER_STACK: &[u8] = br#""]}"#;
 /// A date: `2000-10-01`.
 const DATE_BYTES: usize = 10;
 
-/// The first byte of what is kept. [`PLAIN`]: the body itself follows; the others: apelido, [`END`], nome, [`END`], date,
-/// stack.
+/// The first byte of what is kept. [`PLAIN`]: the body itself follows. The others: its length, which nobody has to add up so;
+/// apelido, [`END`], nome, [`END`], date, stack.
 const PLAIN: u8 = 0;
 const WITHOUT_STACK: u8 = 1;
 const WITH_STACK: u8 = 2;
@@ -119,6 +119,8 @@ fn pack_pessoa(body: &[u8], id: &Uuid, items: &mut Items, out: &mut Vec<u8>) -> 
     let (date, rest) = rest.strip_prefix(BEFORE_NASCIMENTO)?.split_at_checked(DATE_BYTES)?;
     let kind = if rest == NO_STACK { WITHOUT_STACK } else { WITH_STACK };
     out.push(kind);
+    let (length, bytes) = length_prefix(body.len());
+    out.extend_from_slice(&length[..bytes]);
     for text in [apelido, nome] {
         out.extend_from_slice(text);
         out.push(END);
@@ -172,6 +174,7 @@ pub struct Body<'a>(Form<'a>);
 enum Form<'a> {
     Plain(&'a [u8]),
     Pessoa {
+        length: usize,
         id: Uuid,
         apelido: &'a [u8],
         nome: &'a [u8],
@@ -197,18 +200,20 @@ impl<'a> Body<'a> {
         if kind == PLAIN {
             return Body::plain(packed);
         }
-        let (apelido, rest) = ended(packed);
+        let (length, rest) = read_length(packed);
+        let (apelido, rest) = ended(rest);
         let (nome, rest) = ended(rest);
         let (date, stack) = rest.split_at(DATE_BYTES);
         let stack = (kind == WITH_STACK).then_some(stack);
-        Body(Form::Pessoa { id, apelido, nome, date, stack, items: Ref(items) })
+        Body(Form::Pessoa { length, id, apelido, nome, date, stack, items: Ref(items) })
     }
 
     /// Bytes of the body.
     pub fn len(&self) -> usize {
-        let mut len = 0;
-        self.each_part(|part| len += part.len());
-        len
+        match self.0 {
+            Form::Plain(body) => body.len(),
+            Form::Pessoa { length, .. } => length,
+        }
     }
 
     /// Whether it has no byte: no pessoa's has none.
@@ -218,6 +223,7 @@ impl<'a> Body<'a> {
 
     /// Appends the body.
     pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
         self.each_part(|part| out.extend_from_slice(part));
     }
 
@@ -231,7 +237,7 @@ impl<'a> Body<'a> {
     fn each_part(&self, mut part: impl FnMut(&[u8])) {
         match self.0 {
             Form::Plain(body) => part(body),
-            Form::Pessoa { id, apelido, nome, date, stack, items } => {
+            Form::Pessoa { length: _, id, apelido, nome, date, stack, items } => {
                 part(BEFORE_ID);
                 part(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
                 for text in [BEFORE_APELIDO, apelido, BEFORE_NOME, nome, BEFORE_NASCIMENTO, date] {
@@ -330,7 +336,8 @@ mod tests {
     fn a_rendered_pessoa_takes_its_texts_and_a_byte_an_item() {
         let mut items = Items::new(4096);
         let stack = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
-        let fixed = 1 + 2 + DATE_BYTES;
+        // Below 128 bytes a length takes one byte, below 16,384 two.
+        let fixed = |body: &[u8]| 1 + (1 + usize::from(body.len() >= 128)) + 2 + DATE_BYTES;
         for (stack, bytes) in [
             (None, 0),
             (stack(&[]), 0),
@@ -338,10 +345,12 @@ mod tests {
             (stack(&[&"x".repeat(ITEM_BYTES_MAX)]), 1),
             (stack(&[&"x".repeat(ITEM_BYTES_MAX + 1), "Go"]), ITEM_BYTES_MAX + 1 + 2 + 1),
         ] {
-            assert_eq!(kept(&rendered("josé", "Ana", stack), &mut items), fixed + 5 + 3 + bytes);
+            let body = rendered("josé", "Ana", stack);
+            assert_eq!(kept(&body, &mut items), fixed(&body) + 5 + 3 + bytes);
         }
         // JSON shows an escape as more than one byte.
-        assert_eq!(kept(&rendered("\"\\\n", "\u{1f}", None), &mut items), fixed + 6 + 6);
+        let body = rendered("\"\\\n", "\u{1f}", None);
+        assert_eq!(kept(&body, &mut items), fixed(&body) + 6 + 6);
     }
 
     #[test]
@@ -362,7 +371,7 @@ mod tests {
         assert_eq!(few.max, 64);
         for (item, bytes) in [("0", 1), ("239", 1), ("240", 2), ("4079", 2), ("4080", 6)] {
             let body = rendered("a", "b", Some(vec![item.to_owned()]));
-            assert_eq!(kept(&body, &mut items), 1 + 2 + 2 + DATE_BYTES + bytes, "{item}");
+            assert_eq!(kept(&body, &mut items), 1 + 1 + 2 + 2 + DATE_BYTES + bytes, "{item}");
         }
     }
 
