@@ -380,7 +380,7 @@ mod tests {
         let mut items = Items::new(4096);
         let body = rendered("josé", "Ana", Some(vec!["Go".to_owned(), "C#".to_owned()]));
         // Every beginning, every end, and every byte replaced by some that matter.
-        for at in 0..body.len() {
+        for at in (0..body.len()).step_by(if cfg!(miri) { 8 } else { 1 }) {
             kept(&body[..at], &mut items);
             kept(&body[at..], &mut items);
             for byte in [b'"', b'\\', 0, b'x', b'}', 0xff] {
