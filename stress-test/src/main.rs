@@ -63,7 +63,7 @@ enum Task {
         /// Rows that were there before the run
         #[arg(long, default_value_t = 0)]
         before: u64,
-        /// Ask each instance through the balancer, with the others drained, also where its own socket can be reached
+        /// Ask each instance through the balancer, with the others taken out, also where its own socket can be reached
         #[arg(long)]
         drain: bool,
     },
@@ -130,7 +130,7 @@ struct Wanted {
     /// Leave running what was started
     #[arg(long)]
     keep: bool,
-    /// Ask each instance through the balancer, with the others drained, also where its own socket can be reached
+    /// Ask each instance through the balancer, with the others taken out, also where its own socket can be reached
     #[arg(long)]
     drain: bool,
     /// Take pictures of the report too
