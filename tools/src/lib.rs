@@ -2,4 +2,5 @@
 
 pub mod client;
 pub mod serve;
+pub mod services;
 pub mod users;

@@ -26,8 +26,8 @@ const AFTER_STACK: &[u8] = br#""]}"#;
 /// A date: `2000-10-01`.
 const DATE_BYTES: usize = 10;
 
-/// The first byte of what is kept. [`PLAIN`]: the body itself follows. The others: its length, which nobody has to add up so;
-/// apelido, [`END`], nome, [`END`], date, stack.
+/// The first byte of what is kept. [`PLAIN`]: the body itself follows. The others: its length, so that nobody has to add it
+/// up; apelido, [`END`], nome, [`END`], date, stack.
 const PLAIN: u8 = 0;
 const WITHOUT_STACK: u8 = 1;
 const WITH_STACK: u8 = 2;

@@ -5,6 +5,7 @@
 use super::arena::Arena;
 use super::packed::{Body, Items, pack};
 use super::table::{Column, Slots};
+use crate::limits::BODY_MAX;
 use ahash::RandomState;
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ impl Pessoas {
         self.packed.clear();
         pack(body, &id, &mut self.items, &mut self.packed);
         let body = self.arena.append(&self.packed).unwrap_or(NO_BODY);
+        // A row that was put in by hand may be of any length.
+        self.packed.shrink_to(BODY_MAX);
         self.never_kept += usize::from(body == NO_BODY);
         let ordinal = self.entries.push(Entry { id, body });
         self.slots.insert(self.hash(&id), ordinal, |ordinal| {

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
+use tools::services::Description;
+
 use crate::backends::Backends;
 
 /// Of one thread or process, since its start.
@@ -28,12 +30,8 @@ pub(crate) struct Services {
 impl Services {
     /// Those of a topology by its directory.
     pub(crate) fn find(directory: &Path) -> Result<Services, Box<dyn Error>> {
-        let text = fs::read_to_string(directory.join("services.json"))?;
-        let description: serde_json::Value = serde_json::from_str(&text)?;
-        let pid = |name: &str| -> Result<u32, Box<dyn Error>> {
-            let pid = description["services"][name]["pid"].as_u64();
-            Ok(u32::try_from(pid.ok_or_else(|| format!("services.json: expected a service {name}"))?)?)
-        };
+        let description = Description::read(directory)?;
+        let pid = |name: &str| description.pid(name);
         Ok(Services {
             balancer: pid("haproxy")?,
             instances: vec![pid("api1")?, pid("api2")?],

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 use tools::client::{Address, Client};
+use tools::services::Description;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -38,12 +39,8 @@ pub(crate) struct Services {
 impl Services {
     /// Those of a topology by its directory.
     pub(crate) fn find(directory: &Path) -> Result<Services, Box<dyn Error>> {
-        let text = fs::read_to_string(directory.join("services.json"))?;
-        let description: serde_json::Value = serde_json::from_str(&text)?;
-        let pid = |name: &str| -> Result<u32, Box<dyn Error>> {
-            let pid = description["services"][name]["pid"].as_u64();
-            Ok(u32::try_from(pid.ok_or_else(|| format!("services.json: expected a service {name}"))?)?)
-        };
+        let description = Description::read(directory)?;
+        let pid = |name: &str| description.pid(name);
         let watched = ["api1", "api2", "haproxy"].into_iter().map(|name| {
             let pid = pid(name)?;
             Ok(Process { name, pid, started: Stat::of(pid)?.started })
