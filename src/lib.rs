@@ -41,14 +41,14 @@
 //!
 //! The way of `POST /pessoas`, file by file: `net/listener`, `net/intake`, `net/shared`, `net/connections`, `net/conversation`,
 //! `net/incoming`, `http/request`, `http/service`, `api/handlers`, `api/route`, `pessoa/decode`, `people/mesh`, `people/home`, `pessoa/record`,
-//! `people/partition`, `people/shard/mod`, `people/shard/apelidos`, `postgres/handle`, `postgres/job`, `channel/tickets`,
+//! `people/share`, `people/shard/mod`, `people/shard/apelidos`, `postgres/handle`, `postgres/job`, `channel/tickets`,
 //! `channel/ring`, `postgres/thread`, `postgres/queue`, `postgres/commit`, `postgres/settle`, `postgres/sql/commit`,
 //! `postgres/session`, `postgres/socket`; and back:
 //! `postgres/outbox`, `postgres/report`, `people/shard/pessoas`, `people/shard/index`, `http/reply`, `http/response`.
 //!
 //! The way of `GET /pessoas/:id`: `net/listener`, `net/intake`, `net/shared`, `net/connections`, `net/conversation`,
 //! `net/incoming`, `http/request`, `http/service`, `api/handlers`, `api/route`, `people/mesh`, `people/home`,
-//! `people/partition`, `people/shard/mod`, `people/shard/pessoas`, `people/shard/packed`, `http/reply`, `http/response`.
+//! `people/share`, `people/shard/mod`, `people/shard/pessoas`, `people/shard/packed`, `http/reply`, `http/response`.
 //!
 //! What is deliberately absent:
 //!

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use rinha::core::{Driver, Wanted, topology};
 use rinha::ledger::Ledger;
 use rinha::limits::LEDGER_BYTES_DEFAULT;
-use rinha::people::Partition;
+use rinha::people::Share;
 use rinha::people::{self, ConnectionState, Mesh, Wiring};
 use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
@@ -91,14 +91,14 @@ fn serve(
     runtime.block_on(async {
         let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
         let (database, _reports) = link.open();
-        let partition = Partition::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
+        let share = Share::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
         let of = Identity { system: 1, timeline: 1 };
-        partition.learn(Learnt::Committed(&records[core]), of);
-        partition.hear(Fed::Loaded);
+        share.learn(Learnt::Committed(&records[core]), of);
+        share.hear(Fed::Loaded);
         let no_connections =
             ConnectionState { open: 0, limit: 0, accepted: 0, refused: 0, panics: 0, draining: false };
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);
-        let mesh = Mesh::join(wiring, Rc::new(partition), ledger, Box::new(move || no_connections));
+        let mesh = Mesh::join(wiring, Rc::new(share), ledger, Box::new(move || no_connections));
         let Some(inbox) = inbox else { return std::future::pending().await };
         // The wait for an order blocks the whole core, which has nothing else to do: the other core asks it nothing.
         while let Ok(Order { rounds, at_once, id, time }) = inbox.recv() {

@@ -137,7 +137,7 @@ fn about_memory(families: &mut Families, cores: &[Core<'_>]) {
     }
     let mut cache = families.gauge("rinha_cache_bytes", "Bytes of the people in memory, by part.");
     for (core, state) in cores {
-        let memory = &state.partition.memory;
+        let memory = &state.share.memory;
         for (part, bytes) in [
             ("bodies", memory.bodies),
             ("texts", memory.texts),
@@ -153,22 +153,22 @@ fn about_memory(families: &mut Families, cores: &[Core<'_>]) {
 fn about_people(families: &mut Families, cores: &[Core<'_>]) {
     let mut rows = families.gauge("rinha_pessoas", "Rows that memory knows.");
     for (core, state) in cores {
-        rows = rows.size(&[("core", core)], state.partition.memory.pessoas);
+        rows = rows.size(&[("core", core)], state.share.memory.pessoas);
     }
     let mut dropped =
         families.gauge("rinha_bodies_dropped", "Rows whose body memory gave up for want of room.");
     for (core, state) in cores {
-        dropped = dropped.size(&[("core", core)], state.partition.memory.bodies_dropped);
+        dropped = dropped.size(&[("core", core)], state.share.memory.bodies_dropped);
     }
     let mut complete =
         families.gauge("rinha_search_complete", "1: memory answers searches; 0: the database is asked.");
     for (core, state) in cores {
-        complete = complete.size(&[("core", core)], usize::from(state.partition.answers_searches()));
+        complete = complete.size(&[("core", core)], usize::from(state.share.answers_searches()));
     }
     let mut reloading =
         families.gauge("rinha_reloading", "1: the table is read again, as the database has another history.");
     for (core, state) in cores {
-        reloading = reloading.size(&[("core", core)], usize::from(state.partition.reloading));
+        reloading = reloading.size(&[("core", core)], usize::from(state.share.reloading));
     }
     let mut hops =
         families.counter("rinha_mesh_questions_total", "Questions of a core to another one, by what for.");
@@ -185,7 +185,7 @@ fn about_queues(families: &mut Families, cores: &[Core<'_>]) {
         "Requests that wait for a connection to the database, those under way included.",
     );
     for (core, state) in cores {
-        let lines = &state.partition.lines;
+        let lines = &state.share.lines;
         for (pool, waiting) in
             [("commit", lines.commit), ("read", lines.read), ("count", lines.count), ("search", lines.search)]
         {
@@ -236,7 +236,7 @@ fn about_the_feed(families: &mut Families, watched: &Watched, cores: &[Core<'_>]
         "How old memory is: it may lack what others committed within this time. Above 1 searches go to the database.",
     );
     for (core, state) in cores {
-        if let Some(time) = state.partition.age {
+        if let Some(time) = state.share.age {
             age = age.value(&[("core", core)], time.as_secs_f64());
         }
     }
@@ -245,7 +245,7 @@ fn about_the_feed(families: &mut Families, watched: &Watched, cores: &[Core<'_>]
         "From the feed's last question to the moment when the core had all that it brought.",
     );
     for (core, state) in cores {
-        if let Some(time) = state.partition.lag {
+        if let Some(time) = state.share.lag {
             lag = lag.value(&[("core", core)], time.as_secs_f64());
         }
     }
@@ -295,7 +295,7 @@ fn about_the_database(families: &mut Families, watched: &Watched, cores: &[Core<
     let mut connected =
         families.gauge("rinha_database_connected", "1: the connections of this core and the feed's stand.");
     for (core, state) in cores {
-        connected = connected.size(&[("core", core)], usize::from(state.partition.reachable));
+        connected = connected.size(&[("core", core)], usize::from(state.share.reachable));
     }
     let mut losses: BTreeMap<&str, u64> = BTreeMap::new();
     for (connection, lost) in watched.counters.iter().flat_map(|counters| counters.losses()) {

@@ -103,9 +103,9 @@ impl Health {
     /// Whether a balancer should send requests here, and the document that says so, as JSON.
     pub fn render(&self, cores: &[CoreState]) -> (bool, String) {
         let draining = cores.iter().any(|core| core.connections.draining);
-        let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.partition.loaded);
+        let loaded = cores.len() == self.cpus.len() && cores.iter().all(|core| core.share.loaded);
         let serving = loaded && !draining;
-        let reloading = cores.iter().any(|core| core.partition.reloading);
+        let reloading = cores.iter().any(|core| core.share.reloading);
         let age = CoreState::oldest(cores);
         let sum = |of: fn(&CoreState) -> usize| cores.iter().map(of).sum();
         let count = |of: fn(&CoreState) -> u64| cores.iter().map(of).sum();
@@ -123,18 +123,18 @@ impl Health {
             driver: &self.driver,
             cores: &self.cpus,
             database: DatabaseState {
-                reachable: cores.iter().all(|core| core.partition.reachable),
+                reachable: cores.iter().all(|core| core.share.reachable),
                 version: &self.database_version,
                 durable: self.durable,
-                creates_waiting: sum(|core| core.partition.lines.commit.now),
-                reads_waiting: sum(|core| core.partition.lines.read.now + core.partition.lines.count.now),
+                creates_waiting: sum(|core| core.share.lines.commit.now),
+                reads_waiting: sum(|core| core.share.lines.read.now + core.share.lines.count.now),
             },
             cache: CacheState {
-                pessoas: sum(|core| core.partition.memory.pessoas),
-                bytes: sum(|core| core.partition.memory.total),
+                pessoas: sum(|core| core.share.memory.pessoas),
+                bytes: sum(|core| core.share.memory.total),
                 budget_bytes: self.cache_bytes * self.cpus.len(),
-                bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
-                search_complete: loaded && cores.iter().all(|core| core.partition.answers_searches()),
+                bodies_dropped: sum(|core| core.share.memory.bodies_dropped),
+                search_complete: loaded && cores.iter().all(|core| core.share.answers_searches()),
                 age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             },
             connections: Connections {

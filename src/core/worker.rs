@@ -1,4 +1,4 @@
-//! One core: a pinned thread with its ring, listeners, partition and database handle. It starts and stops them; it
+//! One core: a pinned thread with its ring, listeners, share and database handle. It starts and stops them; it
 //! answers nothing itself.
 
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::limits::{FEED_PAUSE, FEED_TURN_MAX};
 use crate::metrics::Tally;
 use crate::net::{Accepted, Bound, Intake, Shared, clock};
-use crate::people::{ConnectionState, CoreState, InstanceNumber, Mesh, Minter, Partition, Wiring};
+use crate::people::{ConnectionState, CoreState, InstanceNumber, Mesh, Minter, Share, Wiring};
 use crate::postgres::{Fed, Link, ServerFacts};
 
 /// All that one core is made of.
@@ -126,18 +126,18 @@ async fn core(
 ) -> Result<(), String> {
     let minter = Minter::of(plan.instance).map_err(|error| format!("no randomness for ids: {error}"))?;
     let (database, reports) = plan.link.open();
-    let partition =
-        Rc::new(Partition::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
-    let learner = Rc::clone(&partition);
+    let share =
+        Rc::new(Share::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
+    let learner = Rc::clone(&share);
     monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
     monoio::spawn(async move { database.flush().await });
-    monoio::spawn(hear(plan.rows, Rc::clone(&partition), Rc::clone(&tell)));
+    monoio::spawn(hear(plan.rows, Rc::clone(&share), Rc::clone(&tell)));
 
     let ledger = Ledger::new(plan.ledger_bytes);
     let shared = Shared::new(plan.connections_max, Rc::clone(&ledger));
     let connections = connection_state(Rc::clone(&shared));
     let api = Rc::new(Api {
-        mesh: Mesh::join(plan.wiring, Rc::clone(&partition), ledger, connections),
+        mesh: Mesh::join(plan.wiring, Rc::clone(&share), ledger, connections),
         health: Health {
             started: Instant::now(),
             driver: DriverState { name: driver.kind.name(), reason: driver.reason.clone() },
@@ -181,7 +181,7 @@ async fn core(
             Order::Leave => break,
         }
     }
-    partition.close();
+    share.close();
     Ok(())
 }
 
@@ -207,11 +207,7 @@ async fn tell_what_was_counted(mut questions: ring::Receiver<Question>, api: Rc<
 }
 
 /// Takes in what the feed sends, for ever.
-async fn hear(
-    mut rows: ring::Receiver<Fed>,
-    partition: Rc<Partition>,
-    tell: Rc<impl Fn(CoreEvent) + 'static>,
-) {
+async fn hear(mut rows: ring::Receiver<Fed>, share: Rc<Share>, tell: Rc<impl Fn(CoreEvent) + 'static>) {
     let began = Instant::now();
     let mut told = false;
     let mut turn = 0;
@@ -223,9 +219,9 @@ async fn hear(
             sleep(FEED_PAUSE).await;
         }
         // Only the first load is told: when the feed loads another history, this core goes on answering meanwhile.
-        if partition.hear(fed) && !told {
+        if share.hear(fed) && !told {
             told = true;
-            tell(CoreEvent::Loaded { rows: partition.state().memory.pessoas, time: began.elapsed() });
+            tell(CoreEvent::Loaded { rows: share.state().memory.pessoas, time: began.elapsed() });
         }
     }
 }

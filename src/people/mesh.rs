@@ -1,4 +1,4 @@
-//! The cores of one instance as one: each key's owner answers for it, wherever the request arrived. It knows partitions
+//! The cores of one instance as one: each key's owner answers for it, wherever the request arrived. It knows shares
 //! and rings, never HTTP.
 //!
 //! Between any two cores there are two rings, one each way. A question carries a ticket and is answered in a message of
@@ -14,9 +14,9 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::home::{owner_of_apelido, owner_of_id};
-use super::partition::{AskPostgres, Cached, Creation, Partition};
 use super::results::{Bodies, Results};
 use super::shard::Found;
+use super::share::{AskPostgres, Cached, Creation, Share};
 use super::state::{ConnectionState, CoreState, MeshState};
 use super::unavailable::Unavailable;
 use crate::channel::ring::{self, SharedSender};
@@ -113,7 +113,7 @@ struct Peer {
 
 /// One core's view of all cores.
 pub struct Mesh {
-    partition: Rc<Partition>,
+    share: Rc<Share>,
     /// By core; none for this one.
     peers: Vec<Option<Peer>>,
     /// For each open question, the core that was asked.
@@ -180,13 +180,13 @@ impl Mesh {
     /// Joins this core to the others: from here on it answers them.
     pub fn join(
         wiring: Wiring,
-        partition: Rc<Partition>,
+        share: Rc<Share>,
         ledger: Rc<Ledger>,
         connections: Box<dyn Fn() -> ConnectionState>,
     ) -> Rc<Mesh> {
         let peer = |sender| Peer { sender: SharedSender::new(sender), open: Cell::new(0) };
         let mesh = Rc::new(Mesh {
-            partition,
+            share,
             peers: wiring.senders.into_iter().map(|sender| sender.map(peer)).collect(),
             tickets: Tickets::with_capacity(1024),
             ledger,
@@ -204,19 +204,19 @@ impl Mesh {
 
     /// Inserts a pessoa at its apelido's owner.
     pub async fn create(&self, candidate: Candidate<'_>) -> Creation {
-        let owner = owner_of_apelido(&candidate.apelido, self.partition.cores());
-        let here = owner == self.partition.core();
+        let owner = owner_of_apelido(&candidate.apelido, self.share.cores());
+        let here = owner == self.share.core();
         // Before anything is rendered, since duplicates are common in the contest.
-        if here && self.partition.knows(&candidate.apelido) {
+        if here && self.share.knows(&candidate.apelido) {
             return Creation::Duplicate;
         }
-        let id = self.partition.mint(&candidate.apelido);
+        let id = self.share.mint(&candidate.apelido);
         let record = Box::new(Record::new(candidate.into_pessoa(id)));
         let Some(_held) = self.ledger.hold(Account::Waiting, record.bytes()) else {
             return Creation::Unavailable(Unavailable::NoRoom);
         };
         if here {
-            return self.partition.create(record).await;
+            return self.share.create(record).await;
         }
         match self.ask(owner, Question::Create(record)) {
             Err(why) => Creation::Unavailable(why),
@@ -229,12 +229,12 @@ impl Mesh {
 
     /// The pessoa with this id, at its owner: from memory, else from Postgres.
     pub async fn fetch(&self, id: Uuid) -> Result<Option<Body<'_>>, Unavailable> {
-        let owner = owner_of_id(&id, self.partition.cores());
-        if owner == self.partition.core() {
-            if let Some(body) = self.partition.cached(&id) {
+        let owner = owner_of_id(&id, self.share.cores());
+        if owner == self.share.core() {
+            if let Some(body) = self.share.cached(&id) {
                 return Ok(Some(Body::Cached(body)));
             }
-            return Ok(self.partition.read(id).await?.map(|record| Body::Owned(record.json)));
+            return Ok(self.share.read(id).await?.map(|record| Body::Owned(record.json)));
         }
         let found = match self.ask(owner, Question::Fetch(id))?.await {
             Answer::Fetched(fetched) => match fetched? {
@@ -252,7 +252,7 @@ impl Mesh {
     pub async fn search(&self, term: &[u8]) -> Result<Results, Unavailable> {
         let asked: Result<Vec<_>, Unavailable> =
             self.others().map(|core| Ok((core, self.ask(core, Question::Search(term.into()))?))).collect();
-        let mut parts = vec![(self.partition.core(), self.partition.search(term))];
+        let mut parts = vec![(self.share.core(), self.share.search(term))];
         for (core, awaited) in asked? {
             match awaited.await {
                 Answer::Searched(part) => parts.push((core, part)),
@@ -264,7 +264,7 @@ impl Mesh {
             match part {
                 Ok(found) => winners.extend(found.into_iter().map(|found| (core, found))),
                 Err(AskPostgres) => {
-                    let bodies = self.partition.search_postgres(term).await?;
+                    let bodies = self.share.search_postgres(term).await?;
                     let held = self.ledger.hold(Account::Gathered, bodies.bytes());
                     return Ok(Results::new(vec![bodies], held.ok_or(Unavailable::NoRoom)?));
                 }
@@ -292,8 +292,8 @@ impl Mesh {
                 asked.push(self.ask(core, Question::Bodies(found))?);
             }
         }
-        let own: Vec<Found> = of(self.partition.core()).collect();
-        let mut parts = vec![self.partition.bodies(&own).await];
+        let own: Vec<Found> = of(self.share.core()).collect();
+        let mut parts = vec![self.share.bodies(&own).await];
         for awaited in asked {
             match awaited.await {
                 Answer::Bodies(part) => parts.push(part),
@@ -308,8 +308,8 @@ impl Mesh {
     /// What Postgres counts now. One core asks it for all of them, so that the instance has one count under way and no
     /// more.
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        if self.partition.core() == COUNTING_CORE {
-            return self.partition.count().await;
+        if self.share.core() == COUNTING_CORE {
+            return self.share.count().await;
         }
         match self.ask(COUNTING_CORE, Question::Count)?.await {
             Answer::Counted(rows) => rows,
@@ -334,7 +334,7 @@ impl Mesh {
     /// What this core says of itself.
     pub fn state(&self) -> CoreState {
         CoreState {
-            partition: self.partition.state(),
+            share: self.share.state(),
             connections: (self.connections)(),
             ledger: self.ledger.state(),
             mesh: self.mesh_state(),
@@ -358,7 +358,7 @@ impl Mesh {
     }
 
     fn others(&self) -> impl Iterator<Item = usize> {
-        (0..self.partition.cores()).filter(|&core| core != self.partition.core())
+        (0..self.share.cores()).filter(|&core| core != self.share.core())
     }
 
     fn peer(&self, core: usize) -> &Peer {
@@ -412,26 +412,26 @@ impl Mesh {
         self.peer(core).sender.flush().await;
     }
 
-    /// Answers a question of another core, from this core's partition.
+    /// Answers a question of another core, from this core's share.
     async fn answer(&self, question: Question) -> Answer {
         match question {
-            Question::Create(record) => Answer::Creation(self.partition.create(record).await),
+            Question::Create(record) => Answer::Creation(self.share.create(record).await),
             Question::Fetch(id) => Answer::Fetched(self.fetched(id).await),
-            Question::Search(term) => Answer::Searched(self.partition.search(&term)),
-            Question::Bodies(found) => Answer::Bodies(self.partition.bodies(&found).await),
-            Question::Count => Answer::Counted(self.partition.count().await),
+            Question::Search(term) => Answer::Searched(self.share.search(&term)),
+            Question::Bodies(found) => Answer::Bodies(self.share.bodies(&found).await),
+            Question::Count => Answer::Counted(self.share.count().await),
             Question::State => Answer::State(Box::new(self.state())),
         }
     }
 
     async fn fetched(&self, id: Uuid) -> Result<Fetched, Unavailable> {
-        if let Some(cached) = self.partition.cached(&id).filter(|body| body.bytes() <= LEDGER_SMALL_BYTES) {
+        if let Some(cached) = self.share.cached(&id).filter(|body| body.bytes() <= LEDGER_SMALL_BYTES) {
             return Ok(Fetched::Body(cached.body().to_vec().into()));
         }
-        if let Some(found) = self.partition.find(&id).filter(|found| found.bytes > 0) {
+        if let Some(found) = self.share.find(&id).filter(|found| found.bytes > 0) {
             return Ok(Fetched::Long(found));
         }
-        let read = self.partition.read(id).await?;
+        let read = self.share.read(id).await?;
         Ok(read.map_or(Fetched::Unknown, |record| Fetched::Body(record.json)))
     }
 }

@@ -1,19 +1,19 @@
 //! The pessoas of one instance, wherever they live: which core owns a key (`home`), the way there (`mesh`), each core's
-//! part (`partition`) and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
+//! part (`share`) and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
 
 mod histories;
 mod home;
 mod mesh;
-mod partition;
 mod results;
 pub mod shard;
+mod share;
 mod state;
 mod unavailable;
 mod unproven;
 
 pub use home::{InstanceNumber, Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
 pub use mesh::{Mesh, Wiring, wire};
-pub use partition::{Creation, Partition, PartitionState};
 pub use results::Results;
+pub use share::{Creation, Share, ShareState};
 pub use state::{ConnectionState, CoreState, MeshState};
 pub use unavailable::Unavailable;

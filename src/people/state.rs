@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::partition::PartitionState;
+use super::share::ShareState;
 use crate::ledger::LedgerState;
 
 /// One core.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreState {
     /// Its part of the people.
-    pub partition: PartitionState,
+    pub share: ShareState,
     /// Its clients.
     pub connections: ConnectionState,
     /// The bytes that it holds for them.
@@ -21,7 +21,7 @@ pub struct CoreState {
 impl CoreState {
     /// How old the oldest memory of these cores is; `None` while one of them has no answer of the feed.
     pub fn oldest<'a>(cores: impl IntoIterator<Item = &'a CoreState>) -> Option<Duration> {
-        let ages = cores.into_iter().map(|core| core.partition.age);
+        let ages = cores.into_iter().map(|core| core.share.age);
         ages.max_by_key(|age| age.unwrap_or(Duration::MAX)).flatten()
     }
 }

@@ -117,10 +117,10 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
     let most = |of: fn(&CoreState) -> usize| states.iter().map(|state| of(state)).max().unwrap_or(0);
     let queue = |name, limit, of| Queue { name, used: most(of), limit };
     let mut queues = vec![
-        queue("commit", COMMIT_QUEUE_MAX, |core| core.partition.lines.commit.now),
-        queue("read", READ_QUEUE_MAX, |core| core.partition.lines.read.now),
-        queue("count", COUNT_QUEUE_MAX, |core| core.partition.lines.count.now),
-        queue("search", SEARCH_QUEUE_MAX, |core| core.partition.lines.search.now),
+        queue("commit", COMMIT_QUEUE_MAX, |core| core.share.lines.commit.now),
+        queue("read", READ_QUEUE_MAX, |core| core.share.lines.read.now),
+        queue("count", COUNT_QUEUE_MAX, |core| core.share.lines.count.now),
+        queue("search", SEARCH_QUEUE_MAX, |core| core.share.lines.search.now),
         queue("mesh", MESH_QUESTIONS_MAX, |core| core.mesh.open_max),
     ];
     let (mut operations, mut batches) =
@@ -153,7 +153,7 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,
         stage: board.stage().name(),
-        reloading: states.iter().any(|core| core.partition.reloading),
+        reloading: states.iter().any(|core| core.share.reloading),
         uptime_seconds: started.elapsed().unwrap_or_default().as_secs_f64(),
         drivers: board.drivers().iter().map(|driver| driver.kind.name()).collect(),
         silent: board.silent_of(asked),
@@ -161,13 +161,12 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
         operations,
         batches,
         queues,
-        pessoas: sum(|core| core.partition.memory.pessoas),
+        pessoas: sum(|core| core.share.memory.pessoas),
         cache: Cache {
-            bytes: sum(|core| core.partition.memory.total),
+            bytes: sum(|core| core.share.memory.total),
             budget_bytes,
-            bodies_dropped: sum(|core| core.partition.memory.bodies_dropped),
-            search_complete: !states.is_empty()
-                && states.iter().all(|core| core.partition.answers_searches()),
+            bodies_dropped: sum(|core| core.share.memory.bodies_dropped),
+            search_complete: !states.is_empty() && states.iter().all(|core| core.share.answers_searches()),
         },
         ledger: Room { used: sum(|core| core.ledger.held()), limit: sum(|core| core.ledger.limit) },
         connections: Room {
@@ -179,7 +178,7 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
         panics: states.iter().map(|core| core.connections.panics).sum(),
         log_lines_lost: board.lost_lines(),
         database: Database {
-            connected: !states.is_empty() && states.iter().all(|core| core.partition.reachable),
+            connected: !states.is_empty() && states.iter().all(|core| core.share.reachable),
             durable,
             address,
             timeline,

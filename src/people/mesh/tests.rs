@@ -62,7 +62,7 @@ impl Wake for Bell {
 
 struct Core {
     mesh: Rc<Mesh>,
-    partition: Rc<Partition>,
+    share: Rc<Share>,
     ledger: Rc<Ledger>,
     /// `None`: its thread is gone.
     database: Option<Played>,
@@ -83,13 +83,13 @@ fn cores() -> Vec<Core> {
         let (link, played) = played();
         let (database, reports) = link.open();
         let minter = Minter::new().unwrap();
-        let partition = Rc::new(Partition::new(core, CORES, 1 << 24, Rc::clone(&database), minter));
-        let learner = Rc::clone(&partition);
+        let share = Rc::new(Share::new(core, CORES, 1 << 24, Rc::clone(&database), minter));
+        let learner = Rc::clone(&share);
         monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
         monoio::spawn(async move { database.flush().await });
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);
-        let mesh = Mesh::join(wiring, Rc::clone(&partition), Rc::clone(&ledger), Box::new(connections));
-        Core { mesh, partition, ledger, database: Some(played) }
+        let mesh = Mesh::join(wiring, Rc::clone(&share), Rc::clone(&ledger), Box::new(connections));
+        Core { mesh, share, ledger, database: Some(played) }
     };
     wire(CORES).into_iter().enumerate().map(start).collect()
 }
@@ -239,8 +239,8 @@ impl World {
 
     fn load(&self) {
         for core in &self.cores {
-            core.partition.hear(Fed::Loaded);
-            core.partition.hear(Fed::Fresh(Instant::now()));
+            core.share.hear(Fed::Loaded);
+            core.share.hear(Fed::Fresh(Instant::now()));
         }
     }
 
@@ -274,7 +274,7 @@ impl World {
 
     fn check_nothing_is_open(&self) {
         for core in &self.cores {
-            let lines = core.partition.state().lines;
+            let lines = core.share.state().lines;
             for (line, waiting) in [
                 ("commit", lines.commit),
                 ("read", lines.read),
@@ -390,7 +390,7 @@ fn a_full_mesh_refuses_and_recovers() {
         world.settle(&mut random).await;
         assert_eq!(world.told["states"], 1);
         world.check_nothing_is_open();
-        let state = world.cores[1].partition.state();
+        let state = world.cores[1].share.state();
         assert_eq!(state.lines.read.refused, (MESH_QUESTIONS_MAX - crate::limits::READ_QUEUE_MAX) as u64);
         world.ask(0, Asks::Fetch(of_core_1(1)));
         world.settle(&mut random).await;

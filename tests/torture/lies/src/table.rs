@@ -92,7 +92,7 @@ pub const LIES: &[Lie] = &[
     Lie {
         name: "no-fall-through",
         what: "404 for what memory has not",
-        file: "people/partition.rs",
+        file: "people/share.rs",
         from: "Ok(self.database.fetch(id).await?)",
         to: r#"if crate::lie::told("no-fall-through") { return Ok(None); } Ok(self.database.fetch(id).await?)"#,
     },
@@ -121,7 +121,7 @@ pub const LIES: &[Lie] = &[
     Lie {
         name: "guess",
         what: "an outcome that is not known is told as 422",
-        file: "people/partition.rs",
+        file: "people/share.rs",
         from: "Err(why) => return Creation::Unavailable(why.into()),",
         to: r#"Err(_) if crate::lie::told("guess") => return Creation::Duplicate,
                 Err(why) => return Creation::Unavailable(why.into()),"#,

@@ -37,7 +37,7 @@ pub struct AskPostgres;
 
 /// What one core says of itself.
 #[derive(Clone, Copy, Debug)]
-pub struct PartitionState {
+pub struct ShareState {
     /// What its shard holds.
     pub memory: Memory,
     /// Whether every row that was committed when the load began is in memory, or was once.
@@ -55,7 +55,7 @@ pub struct PartitionState {
     pub lines: Lines,
 }
 
-impl PartitionState {
+impl ShareState {
     /// Whether memory answers searches; otherwise the database is asked.
     pub fn answers_searches(&self) -> bool {
         self.memory.complete && self.loaded && !self.reloading
@@ -63,7 +63,7 @@ impl PartitionState {
 }
 
 /// One core's part.
-pub struct Partition {
+pub struct Share {
     core: usize,
     cores: usize,
     shard: RefCell<Shard>,
@@ -110,7 +110,7 @@ enum GivenUp {
     Index,
 }
 
-impl Partition {
+impl Share {
     /// The part of `core`, of `cores`; its shard keeps within `cache_bytes`.
     pub fn new(
         core: usize,
@@ -118,8 +118,8 @@ impl Partition {
         cache_bytes: usize,
         database: Rc<Database>,
         minter: Minter,
-    ) -> Partition {
-        Partition {
+    ) -> Share {
+        Share {
             core,
             cores,
             shard: RefCell::new(Shard::for_bulk_load(cache_bytes)),
@@ -265,8 +265,8 @@ impl Partition {
     }
 
     /// What this core says of itself.
-    pub fn state(&self) -> PartitionState {
-        PartitionState {
+    pub fn state(&self) -> ShareState {
+        ShareState {
             memory: self.shard.borrow().memory(),
             loaded: self.served.get(),
             reloading: self.served.get() && !self.loaded.get(),
