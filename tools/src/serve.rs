@@ -15,6 +15,12 @@ use rinha::net::{Bound, Intake, Listen, Shared, clock};
 /// Written five times a second by the core, read at the end by the signal thread.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
+/// One line, and the end.
+fn refuse(name: &str, why: &str) -> ! {
+    eprintln!("{name}: {why}");
+    std::process::exit(1);
+}
+
 /// Serves until SIGTERM or Ctrl-C, and then says its CPU time a request. `cpu` is the CPU to run on; without it the first
 /// that the variable CORES, as the server takes it, names, or 0. `service` makes what answers, on this thread, which becomes the core's.
 ///
@@ -32,8 +38,9 @@ pub fn serve<S: Service>(
     let cpu = match (cpu, std::env::var("CORES").ok()) {
         (Some(cpu), _) => cpu,
         (None, Some(cores)) => {
-            let cores = cores.parse().expect("CORES as the server takes them");
-            Machine::this().and_then(|machine| machine.choose(&cores)).expect("CPUs")[0]
+            let cores = cores.parse().map_err(|why| format!("CORES: {why}"));
+            let cpus = cores.and_then(|cores| Machine::this().and_then(|machine| machine.choose(&cores)));
+            cpus.unwrap_or_else(|why| refuse(name, &why))[0]
         }
         (None, None) => 0,
     };
@@ -56,7 +63,7 @@ pub fn serve<S: Service>(
         let service = service().await;
         // Held to the end: when dropped, it removes the paths of its sockets.
         let mut intake = Intake::new(Rc::clone(&shared), Rc::clone(&service), nonblocking);
-        let bound = Bound::bind(listen, 0).expect("a free address");
+        let bound = Bound::bind(listen, 0).unwrap_or_else(|why| refuse(name, &why));
         intake.listen(bound).expect("a listener");
         monoio::spawn(clock::every_second(move || shared.tick()));
         loop {

@@ -20,11 +20,11 @@ use rinha::channel::{Ticket, Tickets};
 use rinha::core::Wanted;
 use rinha::http::reply::{JSON, TEXT};
 use rinha::http::{Answered, Method, Reply, Request, Service, Status, first_value, path_and_query};
-use rinha::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP};
+use rinha::limits::{COMMIT_BATCH_ENOUGH, COMMIT_BATCH_MAX, COMMIT_GAP, START_TIME_MAX};
 use rinha::net::Listen;
 use rinha::people::Minter;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Config, NoTls, Statement};
 use tools::serve::serve;
 use uuid::Uuid;
 
@@ -228,10 +228,24 @@ struct Database {
 impl Database {
     /// When the database is there, with its table.
     async fn reach(url: &str) -> Result<Database, Box<dyn Error>> {
+        let config: Config = url.parse().map_err(|error| {
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!(
+                "--database-url: {error}{cause}; expected postgres://USER@HOST/DATABASE or key=value pairs"
+            )
+        })?;
+        let began = Instant::now();
         let (client, connection) = loop {
-            match tokio_postgres::connect(url, NoTls).await {
+            match config.connect(NoTls).await {
                 Ok(connected) => break connected,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                // As the server, which is started beside its database.
+                Err(_) if began.elapsed() < START_TIME_MAX => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    return Err(
+                        format!("the database did not answer within {START_TIME_MAX:?}: {error}").into()
+                    );
+                }
             }
         };
         tokio::spawn(connection);

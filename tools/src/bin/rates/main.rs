@@ -39,6 +39,8 @@ const WARM: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_millis(500);
 /// Longer than the longest round.
 const ROUND_SECONDS_MAX: f64 = 600.0;
+/// Far beyond what a machine starts of users.
+const RATE_MAX: f64 = 100_000.0;
 
 #[derive(Parser)]
 enum Arguments {
@@ -81,8 +83,11 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Measure) -> Result<(), Box<dyn Error>> {
     let Measure { address, directory, rate, seconds, out, seed } = arguments;
-    if !(*rate > 0.0 && *seconds > 0.0 && *seconds <= ROUND_SECONDS_MAX) {
-        return Err(format!("expected a rate above 0, and up to {ROUND_SECONDS_MAX} seconds").into());
+    if !(*rate > 0.0 && *rate <= RATE_MAX && *seconds > 0.0 && *seconds <= ROUND_SECONDS_MAX) {
+        return Err(format!(
+            "expected a rate above 0 and up to {RATE_MAX}, and up to {ROUND_SECONDS_MAX} seconds"
+        )
+        .into());
     }
     let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, files, files)?;

@@ -13,13 +13,20 @@ type Rounds = BTreeMap<String, Vec<f64>>;
 /// Of files `RATE-SUBJECT.ROUND`.
 pub(crate) fn of(files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
     let mut columns: Vec<(u64, String, Rounds)> = Vec::new();
+    if files.is_empty() {
+        return Err("expected files of figures, RATE-SUBJECT.ROUND".into());
+    }
     for file in files {
         let (rate, subject) = column(file)?;
         let at = columns.iter().position(|(r, s, _)| *r == rate && *s == subject).unwrap_or_else(|| {
             columns.push((rate, subject, Rounds::new()));
             columns.len() - 1
         });
-        for (name, value) in Figures::read(file)? {
+        let figures = Figures::read(file)?;
+        if !figures.contains_key(CPU) {
+            return Err(format!("{}: expected figures, and CPU among them", file.display()).into());
+        }
+        for (name, value) in figures {
             columns[at].2.entry(name).or_default().push(value);
         }
     }
