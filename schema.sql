@@ -1,9 +1,22 @@
 -- The one table. The server applies this file at every start, under an advisory lock. What exists is left alone: ALTER
 -- TABLE, CREATE INDEX and CREATE TRIGGER would wait for transactions that use the table, and the inserts of other
 -- instances would wait behind them.
+--
+-- Where the people are spread over partitions (docs/scale.md), each has a schema by the name of partition_3_of_8, in which
+-- the same table is made, with a check that keeps out what belongs to another one. One that moves here is made under the
+-- name of arriving_3_of_8 first.
 
 DO $schema$
+DECLARE
+    -- Number and count; NULL where all people are in one table.
+    partition int[] := regexp_match(current_schema(), '^(?:partition|arriving)_(\d+)_of_(\d+)$')::int[];
 BEGIN
+
+-- Beside a table for everybody, no partition's index would be the judge of uniqueness.
+IF partition IS NULL AND EXISTS (SELECT FROM pg_namespace WHERE nspname ~ '^partition_\d+_of_\d+$') THEN
+    RAISE EXCEPTION 'the people of this database are in partitions'
+        USING ERRCODE = 'feature_not_supported';
+END IF;
 
 IF to_regclass('pessoas') IS NULL THEN
     CREATE TABLE pessoas (
@@ -25,6 +38,28 @@ IF to_regclass('pessoas') IS NULL THEN
 
     -- Not compressed: an ordinary row fits its page, and compressing the text would cost more than the bytes it saves.
     ALTER TABLE pessoas ALTER COLUMN search SET STORAGE EXTERNAL;
+
+    IF partition IS NOT NULL THEN
+        -- FNV-1a of 32 bits, folded to 8: what the server puts into byte 9 of each id that it makes.
+        CREATE OR REPLACE FUNCTION home_of_apelido(apelido text) RETURNS int
+        LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $home$
+        DECLARE
+            bytes bytea := convert_to(apelido, 'UTF8');
+            hash bigint := 2166136261;
+        BEGIN
+            FOR at IN 0 .. length(bytes) - 1 LOOP
+                hash := ((hash # get_byte(bytes, at)) * 16777619) & 4294967295;
+            END LOOP;
+            RETURN (hash # (hash >> 8) # (hash >> 16) # (hash >> 24)) & 255;
+        END
+        $home$;
+        -- An apelido has one home, and a home one partition: so the index of one partition judges for all of them.
+        EXECUTE format(
+            'ALTER TABLE pessoas ADD CONSTRAINT pessoas_are_at_home CHECK ('
+            'get_byte(uuid_send(id), 9) = %I.home_of_apelido(apelido) AND get_byte(uuid_send(id), 9) %% %s = %s)',
+            current_schema(), partition[2], partition[1]
+        );
+    END IF;
 END IF;
 
 -- How a reader finds the rows that its last snapshot did not show. New entries go to the right edge of the tree.

@@ -16,10 +16,10 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 pub use filter::LogFilter;
 
 use crate::core::{Cores, Machine, Wanted};
-use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MAX, CACHE_BYTES_MIN, LIVE_PEERS_MAX};
+use crate::limits::{CACHE_BYTES_DEFAULT, CACHE_BYTES_MAX, CACHE_BYTES_MIN, LIVE_PEERS_MAX, NODES_MAX};
 use crate::net::Listen;
 use crate::people::InstanceNumber;
-use crate::postgres::Source;
+use crate::postgres::{Partitions, Source};
 
 /// Exit status of a wrong command line.
 const EXIT_USAGE: i32 = 2;
@@ -52,9 +52,14 @@ pub struct Serve {
     #[arg(long, env = "LISTEN", value_delimiter = ',', default_value = "0.0.0.0:9999")]
     pub listen: Vec<Listen>,
 
-    /// Where Postgres is, as a URL or as key=value pairs; without it a private Postgres is run
+    /// Where Postgres is, as a URL or as key=value pairs; without it a private Postgres is run. Repeatable, for several
+    /// primaries that share the people (several URLs in the variable have spaces between them)
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
-    pub database_url: Option<String>,
+    database_url: Vec<String>,
+
+    /// In how many partitions the people are, each a schema at one of the databases: a power of two up to 256
+    #[arg(long, env = "PARTITIONS", default_value = "1")]
+    pub partitions: Partitions,
 
     /// Where the private Postgres keeps its cluster [default: ./data; as root: /var/lib/rinha]
     #[arg(long, env = "DATA_DIR")]
@@ -155,7 +160,7 @@ impl Serve {
         if let Ok(machine) = Machine::this() {
             machine.choose(&self.cores)?;
         }
-        if self.admin.is_none() && self.database_url.is_none() {
+        if self.admin.is_none() && self.is_private() {
             self.admin = Some(self.admin_beside_the_data()?);
         }
         if self.admin.as_ref().is_some_and(Listen::is_one_a_core) {
@@ -167,10 +172,50 @@ impl Serve {
         if self.admin_peers.iter().any(Listen::is_one_a_core) {
             return Err("--admin-peers: expected one socket of each instance, not one a core".to_owned());
         }
-        match &self.database_url {
-            Some(url) => Source::parse(url).map(drop).map_err(|why| format!("--database-url: {why}")),
+        let nodes = self.database_urls().len();
+        if nodes > NODES_MAX {
+            return Err(format!("--database-url: expected at most {NODES_MAX} databases, got {nodes}"));
+        }
+        if nodes > self.partitions.count() {
+            return Err(format!(
+                "--partitions: expected as many as there are databases, {nodes}, or more, got {}",
+                self.partitions
+            ));
+        }
+        match self.sources()? {
+            Some(_) => Ok(()),
             None => check_data_dir(&self.data_dir()),
         }
+    }
+
+    /// The URL of each database. None: a private Postgres is run.
+    fn database_urls(&self) -> Vec<&str> {
+        let is_url = |text: &str| text.starts_with("postgres://") || text.starts_with("postgresql://");
+        // A URL has no spaces, key=value pairs have.
+        let urls = self.database_url.iter().flat_map(|text| match is_url(text) {
+            true => text.split_whitespace().collect(),
+            false => vec![text.as_str()],
+        });
+        urls.collect()
+    }
+
+    /// Each database that is named; `None`: a private Postgres is run.
+    ///
+    /// # Errors
+    ///
+    /// One line: a URL is none.
+    pub fn sources(&self) -> Result<Option<Vec<Source>>, String> {
+        let source = |url| {
+            let source = Source::parse(url).map_err(|why| format!("--database-url: {why}"));
+            source.map(|source| source.with_partitions(self.partitions))
+        };
+        let sources: Vec<Source> = self.database_urls().into_iter().map(source).collect::<Result<_, _>>()?;
+        Ok(Some(sources).filter(|sources| !sources.is_empty()))
+    }
+
+    /// Whether a private Postgres is run.
+    pub fn is_private(&self) -> bool {
+        self.database_url.is_empty()
     }
 
     /// Where operators are answered beside the data of a private Postgres.

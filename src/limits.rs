@@ -92,6 +92,13 @@ pub const CORES_MAX: usize = 256;
 /// above is a mistake. Tests run four on one CPU.
 pub const CORES_PER_CPU_MAX: usize = 4;
 
+// The databases.
+
+/// Most partitions: a home is in one of them.
+pub const PARTITIONS_MAX: u16 = 256;
+/// Most nodes, each a primary with its standbys: an instance keeps some connections to each, and a thread reads from all.
+pub const NODES_MAX: usize = 16;
+
 // Connections and their waits.
 
 /// Longest path of a unix socket, in bytes (`sun_path` without its NUL).

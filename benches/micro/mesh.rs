@@ -15,7 +15,7 @@ use rinha::people::Share;
 use rinha::people::{self, ConnectionState, Mesh, Wiring};
 use rinha::people::{Minter, owner_of_apelido, owner_of_id};
 use rinha::pessoa::{Record, decode};
-use rinha::postgres::{self, Fed, FeedNotice, Identity, Learnt, Owners, Source};
+use rinha::postgres::{self, Begin, Fed, FeedNotice, Identity, Learnt, Link, Owners, Partitions, Source};
 use uuid::Uuid;
 
 /// Cores of the mesh.
@@ -67,12 +67,12 @@ fn record_of(core: usize) -> Record {
 fn start(records: &[Record], cpus: usize) -> mpsc::Sender<Order> {
     let nowhere = Source::parse("host=/nonexistent user=nobody").expect("a source");
     let owners = |_: &Record| Owners { row: 0, apelido: 0 };
-    let feed = postgres::feed::spawn(CORES, nowhere.clone(), owners, |_| {}).expect("a thread");
+    let feed = postgres::feed::spawn(CORES, vec![nowhere.clone()], owners, |_| {}).expect("a thread");
     let (orders, inbox) = mpsc::channel();
     let mut inbox = Some(inbox);
-    for (core, (wiring, notice)) in people::wire(CORES).into_iter().zip(feed.notices).enumerate() {
+    for (core, (wiring, notices)) in people::wire(CORES).into_iter().zip(feed.notices).enumerate() {
         let (nowhere, records, inbox) = (nowhere.clone(), records.to_vec(), inbox.take());
-        std::thread::spawn(move || serve(core, core % cpus, wiring, notice, nowhere, &records, inbox));
+        std::thread::spawn(move || serve(core, core % cpus, wiring, notices, nowhere, &records, inbox));
     }
     orders
 }
@@ -81,7 +81,7 @@ fn serve(
     core: usize,
     cpu: usize,
     wiring: Wiring,
-    notice: FeedNotice,
+    notices: Vec<FeedNotice>,
     nowhere: Source,
     records: &[Record],
     inbox: Option<mpsc::Receiver<Order>>,
@@ -89,12 +89,15 @@ fn serve(
     topology::pin(cpu).expect("a CPU this process may use");
     let (mut runtime, _) = Driver::build(Wanted::Auto, 1).expect("a driver");
     runtime.block_on(async {
-        let (link, _thread) = postgres::spawn(core, nowhere, notice, |_| {}).expect("a thread");
-        let (database, _reports) = link.open();
-        let share = Share::new(core, CORES, 1 << 20, database, Minter::new().expect("randomness"));
+        let (links, _thread) = postgres::spawn(core, vec![nowhere], notices, |_| {}).expect("a thread");
+        let (databases, _reports): (Vec<_>, Vec<_>) = links.into_iter().map(Link::open).unzip();
+        let minter = Minter::new().expect("randomness");
+        let share = Share::new(core, CORES, 1 << 20, Partitions::ONE, databases, minter);
         let of = Identity { system: 1, timeline: 1 };
+        let begin = Begin { node: 0, of, partitions: Partitions::ONE.all().collect() };
+        share.hear(Fed::Begin(begin, Default::default()));
         share.learn(Learnt::Committed(&records[core]), of);
-        share.hear(Fed::Loaded);
+        share.hear(Fed::Loaded(Partitions::ONE.all().collect()));
         let no_connections =
             ConnectionState { open: 0, limit: 0, accepted: 0, refused: 0, panics: 0, draining: false };
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);

@@ -68,10 +68,10 @@ pub struct Watched {
     pub counters: Vec<Arc<Counters>>,
     /// Bytes of the rows that are on their way from the feed to each core.
     pub queued_bytes: Vec<Arc<AtomicUsize>>,
-    /// The database.
-    pub source: Source,
-    /// What its server said at the start.
-    pub server: ServerFacts,
+    /// The nodes of the database.
+    pub nodes: Vec<Source>,
+    /// What the server of each said at the start.
+    pub servers: Vec<ServerFacts>,
 }
 
 /// What the process shows. It is written by the main thread and read by the admin listener's.
@@ -184,7 +184,11 @@ impl Board {
     pub fn loading(&self) -> Option<Loading> {
         self.read(|watched| Loading {
             rows: watched.counters.iter().map(|counters| counters.rows_fed()).sum(),
-            expected: watched.counters.iter().find_map(|counters| counters.expected_rows()),
+            expected: watched
+                .counters
+                .iter()
+                .filter_map(|counters| counters.expected_rows())
+                .reduce(|all, rows| all.saturating_add(rows)),
         })
     }
 

@@ -274,28 +274,58 @@ fn about_the_database(families: &mut Families, watched: &Watched, cores: &[Core<
     let _ = families
         .gauge("rinha_cache_budget_bytes", "The budget of each core's memory.")
         .size(&[], watched.cache_bytes);
-    let seen = watched.source.seen();
-    if let Some(history) = seen.history {
-        let system = history.system.cast_unsigned().to_string();
-        let labels = [
-            ("system_identifier", &*system),
-            ("version", &*watched.server.version),
-            ("address", &*seen.address),
-        ];
-        let _ = families
-            .gauge("rinha_database_info", "The cluster that is followed, its version at the start, and where its primary was last reached.")
-            .size(&labels, 1);
-        let _ = families
-            .gauge("rinha_database_timeline", "The timeline that is followed: one more after each failover.")
-            .count(&[], history.timeline.into());
+    let numbers: Vec<String> = (0..watched.nodes.len()).map(|node| node.to_string()).collect();
+    let nodes = || numbers.iter().zip(watched.nodes.iter().zip(&watched.servers));
+    let mut info = families.gauge(
+        "rinha_database_info",
+        "The cluster that is followed, its version at the start, and where its primary was last reached.",
+    );
+    for (node, (source, server)) in nodes() {
+        let seen = source.seen();
+        if let Some(history) = seen.history {
+            let system = history.system.cast_unsigned().to_string();
+            let labels = [
+                ("node", &**node),
+                ("system_identifier", &*system),
+                ("version", &*server.version),
+                ("address", &*seen.address),
+            ];
+            info = info.size(&labels, 1);
+        }
     }
-    let _ = families
-        .gauge("rinha_database_durable", "1: fsync and full_page_writes were on at the start.")
-        .size(&[], usize::from(watched.server.durable));
-    let mut connected =
-        families.gauge("rinha_database_connected", "1: the connections of this core and the feed's stand.");
+    let mut timelines = families
+        .gauge("rinha_database_timeline", "The timeline that is followed: one more after each failover.");
+    for (node, (source, _)) in nodes() {
+        if let Some(history) = source.seen().history {
+            timelines = timelines.count(&[("node", node)], history.timeline.into());
+        }
+    }
+    let mut durable =
+        families.gauge("rinha_database_durable", "1: fsync and full_page_writes were on at the start.");
+    for (node, (_, server)) in nodes() {
+        durable = durable.size(&[("node", node)], usize::from(server.durable));
+    }
+    let mut connected = families.gauge(
+        "rinha_database_connected",
+        "1: the connections of this core to this node and the feed's stand.",
+    );
     for (core, state) in cores {
-        connected = connected.size(&[("core", core)], usize::from(state.share.reachable));
+        for (node, seen) in numbers.iter().zip(&state.share.nodes) {
+            connected = connected.size(&[("core", core), ("node", node)], usize::from(seen.reachable));
+        }
+    }
+    let mut partitions = families.gauge(
+        "rinha_partitions",
+        "Partitions at a node, of those that have homes on this core: open ones take pessoas, closed ones move.",
+    );
+    for (core, state) in cores {
+        for (node, seen) in numbers.iter().zip(&state.share.nodes) {
+            let closed = seen.closed.len();
+            for (state, count) in [("open", seen.partitions.len() - closed), ("closed", closed)] {
+                let labels = [("core", &**core), ("node", node), ("state", state)];
+                partitions = partitions.size(&labels, count);
+            }
+        }
     }
     let mut losses: BTreeMap<&str, u64> = BTreeMap::new();
     for (connection, lost) in watched.counters.iter().flat_map(|counters| counters.losses()) {

@@ -1,5 +1,6 @@
 //! One function per endpoint; reads like the contract. It knows the cores as one mesh, and never a socket.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::http::reply::{JSON, TEXT};
 use crate::http::{
     Answered, BadEncoding, Method, Reply, Request, Service, Status, decode_form_utf8, first_value,
 };
-use crate::people::{Creation, Mesh, Unavailable};
+use crate::people::{Creation, Key, Mesh, Unavailable};
 use crate::pessoa::{self, Record, Refusal, lower};
 
 /// Everything that one core needs to answer.
@@ -91,13 +92,11 @@ impl Api {
                 let detail = format!("the database refused this pessoa (SQLSTATE {sqlstate})");
                 reply.problem(Status::UNPROCESSABLE_CONTENT, &detail, None)
             }
-            Creation::Unavailable(Unavailable::NoRoom) => {
-                reply.unavailable("too many creates are waiting; nothing was stored, try again")
+            Creation::Unavailable(why) => {
+                let again = pessoa::decode(body).ok();
+                let concerned = again.and_then(|asked| self.mesh.concerned(Key::Apelido(&asked.apelido)));
+                unavailable(create_unavailable(why), concerned, reply)
             }
-            Creation::Unavailable(Unavailable::NotStored) => reply
-                .unavailable("the database takes no pessoas at the moment; nothing was stored, try again"),
-            Creation::Unavailable(Unavailable::TimedOut | Unavailable::Unfit) => reply
-                .unavailable("the database did not answer in time; the pessoa may exist, try again to learn"),
         }
     }
 
@@ -106,7 +105,7 @@ impl Api {
         match self.mesh.fetch(id).await {
             Ok(Some(body)) => reply.with_body(Status::OK, JSON, None, body.bytes(), |out| body.write(out)),
             Ok(None) => reply.problem(Status::NOT_FOUND, "no pessoa has this id", None),
-            Err(why) => reply.unavailable(read_unavailable(why)),
+            Err(why) => unavailable(read_unavailable(why), self.mesh.concerned(Key::Id(&id)), reply),
         }
     }
 
@@ -139,7 +138,7 @@ impl Api {
 
         match self.mesh.search(&lowered).await {
             Ok(results) => array(&results.bodies(), reply),
-            Err(why) => reply.unavailable(read_unavailable(why)),
+            Err(why) => unavailable(read_unavailable(why), self.mesh.away(), reply),
         }
     }
 
@@ -147,7 +146,7 @@ impl Api {
     async fn count(&self, reply: Reply<'_>) -> Answered {
         match self.mesh.count().await {
             Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
-            Err(why) => reply.unavailable(read_unavailable(why)),
+            Err(why) => unavailable(read_unavailable(why), self.mesh.away(), reply),
         }
     }
 
@@ -181,6 +180,26 @@ fn array(bodies: &[&[u8]], reply: Reply<'_>) -> Answered {
         }
         out.push(b']');
     })
+}
+
+/// `503`; of several partitions or nodes it names the one that is `concerned`, as the others may do better.
+fn unavailable(detail: &str, concerned: Option<impl Display>, reply: Reply<'_>) -> Answered {
+    match concerned {
+        Some(concerned) => reply.unavailable(&format!("{detail} ({concerned})")),
+        None => reply.unavailable(detail),
+    }
+}
+
+fn create_unavailable(why: Unavailable) -> &'static str {
+    match why {
+        Unavailable::NoRoom => "too many creates are waiting; nothing was stored, try again",
+        Unavailable::NotStored => {
+            "the database takes no pessoas at the moment; nothing was stored, try again"
+        }
+        Unavailable::TimedOut | Unavailable::Unfit => {
+            "the database did not answer in time; the pessoa may exist, try again to learn"
+        }
+    }
 }
 
 fn read_unavailable(why: Unavailable) -> &'static str {

@@ -1,5 +1,6 @@
 //! What an instance says of itself in `/healthz`. It reads counters and states; it decides nothing.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,10 +18,11 @@ pub struct Health {
     pub cpus: Vec<usize>,
     /// The budget of each core's memory.
     pub cache_bytes: usize,
-    /// The version of the database server, as it said at the start.
-    pub database_version: String,
-    /// Whether a commit survives a crash of the database's machine, by the database's settings at the start.
-    pub durable: bool,
+    /// In how many partitions the people are.
+    pub partitions: usize,
+    /// Of each node the version of its database server, as it said at the start, and whether a commit survives a crash of
+    /// its machine, by the server's settings at the start.
+    pub databases: Vec<(String, bool)>,
 }
 
 /// What drives a core's sockets.
@@ -53,6 +55,22 @@ struct DatabaseState<'a> {
     durable: bool,
     creates_waiting: usize,
     reads_waiting: usize,
+    /// How many there are.
+    partitions: usize,
+    nodes: Vec<Node<'a>>,
+}
+
+/// A database and its standbys.
+#[derive(Serialize)]
+struct Node<'a> {
+    reachable: bool,
+    version: &'a str,
+    durable: bool,
+    creates_waiting: usize,
+    /// The numbers of those that are there.
+    partitions: BTreeSet<usize>,
+    /// Of those the ones that take no pessoas, as they move.
+    closed: BTreeSet<usize>,
 }
 
 #[derive(Serialize)]
@@ -124,10 +142,12 @@ impl Health {
             cores: &self.cpus,
             database: DatabaseState {
                 reachable: cores.iter().all(|core| core.share.reachable),
-                version: &self.database_version,
-                durable: self.durable,
+                version: self.databases.first().map_or("", |(version, _)| version),
+                durable: self.databases.iter().all(|(_, durable)| *durable),
                 creates_waiting: sum(|core| core.share.lines.commit.now),
                 reads_waiting: sum(|core| core.share.lines.read.now + core.share.lines.count.now),
+                partitions: self.partitions,
+                nodes: self.nodes(cores),
             },
             cache: CacheState {
                 pessoas: sum(|core| core.share.memory.pessoas),
@@ -146,5 +166,20 @@ impl Health {
             held: ledger.into(),
         };
         (serving, sonic_rs::to_string(&document).expect("numbers and strings are always JSON"))
+    }
+    fn nodes(&self, cores: &[CoreState]) -> Vec<Node<'_>> {
+        let databases = self.databases.iter().enumerate();
+        let nodes = databases.map(|(number, (version, durable))| {
+            let states = || cores.iter().filter_map(|core| core.share.nodes.get(number));
+            Node {
+                reachable: !cores.is_empty() && states().all(|node| node.reachable),
+                version,
+                durable: *durable,
+                creates_waiting: states().map(|node| node.lines.commit.now).sum(),
+                partitions: states().flat_map(|node| &node.partitions).copied().collect(),
+                closed: states().flat_map(|node| &node.closed).copied().collect(),
+            }
+        });
+        nodes.collect()
     }
 }

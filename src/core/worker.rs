@@ -16,7 +16,7 @@ use crate::limits::{FEED_PAUSE, FEED_TURN_MAX};
 use crate::metrics::Tally;
 use crate::net::{Accepted, Bound, Intake, Shared, clock};
 use crate::people::{ConnectionState, CoreState, InstanceNumber, Mesh, Minter, Share, Wiring};
-use crate::postgres::{Fed, Link, ServerFacts};
+use crate::postgres::{Fed, Link, Partitions, ServerFacts};
 
 /// All that one core is made of.
 pub struct CorePlan {
@@ -30,14 +30,16 @@ pub struct CorePlan {
     pub sockets: Vec<Bound>,
     /// Connections that acceptors hand to this core.
     pub handed: Vec<ring::Receiver<Accepted>>,
-    /// Its Postgres thread.
-    pub link: Link,
+    /// Its Postgres thread: a link for each node.
+    pub links: Vec<Link>,
+    /// In how many partitions the people are.
+    pub partitions: Partitions,
     /// What the feed sends it.
     pub rows: ring::Receiver<Fed>,
     /// Its rings to the other cores.
     pub wiring: Wiring,
-    /// What the database server said at start.
-    pub server: ServerFacts,
+    /// What the database server of each node said at the start.
+    pub servers: Vec<ServerFacts>,
     /// Which of several instances this is, if it was told.
     pub instance: Option<InstanceNumber>,
     /// Bytes for its pessoas and index.
@@ -125,12 +127,15 @@ async fn core(
     tell: Rc<impl Fn(CoreEvent) + 'static>,
 ) -> Result<(), String> {
     let minter = Minter::of(plan.instance).map_err(|error| format!("no randomness for ids: {error}"))?;
-    let (database, reports) = plan.link.open();
+    let (databases, reports): (Vec<_>, Vec<_>) = plan.links.into_iter().map(Link::open).unzip();
     let share =
-        Rc::new(Share::new(plan.core, plan.cpus.len(), plan.cache_bytes, Rc::clone(&database), minter));
-    let learner = Rc::clone(&share);
-    monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
-    monoio::spawn(async move { database.flush().await });
+        Share::new(plan.core, plan.cpus.len(), plan.cache_bytes, plan.partitions, databases.clone(), minter);
+    let share = Rc::new(share);
+    for (database, reports) in databases.into_iter().zip(reports) {
+        let learner = Rc::clone(&share);
+        monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
+        monoio::spawn(async move { database.flush().await });
+    }
     monoio::spawn(hear(plan.rows, Rc::clone(&share), Rc::clone(&tell)));
 
     let ledger = Ledger::new(plan.ledger_bytes);
@@ -143,8 +148,8 @@ async fn core(
             driver: DriverState { name: driver.kind.name(), reason: driver.reason.clone() },
             cpus: plan.cpus,
             cache_bytes: plan.cache_bytes,
-            database_version: plan.server.version,
-            durable: plan.server.durable,
+            partitions: plan.partitions.count(),
+            databases: plan.servers.into_iter().map(|server| (server.version, server.durable)).collect(),
         },
         requests: Requests::default(),
     });

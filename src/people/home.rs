@@ -1,8 +1,8 @@
 //! Where a pessoa lives: key to owner core. It knows keys, not cores' contents.
 //!
-//! The home of a row is byte 9 of its id. A new id gets the hash of its apelido there, so a create's duplicate check,
-//! cache entry and commit happen on one core, and a lookup finds the owner from the path alone. An id that somebody
-//! else minted has a home too, but the row's apelido may then have another home.
+//! A new id gets the home of its apelido, so a create's duplicate check, cache entry and commit happen on one core, and a
+//! lookup finds the owner from the path alone. An id that somebody else minted has a home too, but the row's apelido may
+//! then have another home.
 
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
 
-/// The byte of an id that says where its row lives. In a UUIDv7 it is random.
-const HOME_BYTE: usize = 9;
+use crate::pessoa::{HOME_BYTE, home_of_apelido, home_of_id};
+
 /// The byte of an id whose lower six bits may name the instance that minted it; the other two are the variant. In a
 /// UUIDv7 they are random.
 const INSTANCE_BYTE: usize = 8;
@@ -28,19 +28,6 @@ impl FromStr for InstanceNumber {
         let number = text.parse().ok().filter(|number| *number < 1 << 6);
         number.map(InstanceNumber).ok_or_else(|| "expected a number from 0 to 63".to_owned())
     }
-}
-
-/// The home of a row, from its id.
-pub fn home_of_id(id: &Uuid) -> u8 {
-    id.as_bytes()[HOME_BYTE]
-}
-
-/// The home of an apelido. Stable for ever and equal in every instance: FNV-1a (32 bits) folded to 8.
-pub fn home_of_apelido(apelido: &str) -> u8 {
-    const OFFSET_BASIS: u32 = 0x811C_9DC5;
-    const PRIME: u32 = 0x0100_0193;
-    let hash = apelido.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(PRIME));
-    hash.to_le_bytes().into_iter().fold(0, |folded, byte| folded ^ byte)
 }
 
 /// The core, of `cores`, that owns the row with this id.
@@ -102,25 +89,6 @@ impl Minter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hash_never_changes() {
-        // Instances of different versions share one database: these vectors are a promise.
-        // FNV-1a 32 of "" is 811c9dc5, of "a" e40c292c, of "foobar" bf9cf968 (the reference's test vectors).
-        for (apelido, hash) in [("", 0x811C_9DC5_u32), ("a", 0xE40C_292C), ("foobar", 0xBF9C_F968)] {
-            let home = hash.to_be_bytes().into_iter().fold(0, |home, byte| home ^ byte);
-            assert_eq!(home_of_apelido(apelido), home, "{apelido:?}");
-        }
-    }
-
-    #[test]
-    fn the_hash_spreads() {
-        let mut homes = [0_u32; 256];
-        for number in 0..25_600 {
-            homes[usize::from(home_of_apelido(&format!("apelido{number}")))] += 1;
-        }
-        assert!(homes.iter().all(|&count| (50..150).contains(&count)), "{homes:?}");
-    }
 
     #[test]
     fn an_id_names_its_instance() {

@@ -27,7 +27,7 @@ use crate::limits::{
     SEARCH_RESULTS_MAX,
 };
 use crate::pessoa::{Candidate, Record};
-use crate::postgres::COUNTING_CORE;
+use crate::postgres::{COUNTING_CORE, Partitions};
 
 #[cfg(test)]
 mod tests;
@@ -150,6 +150,15 @@ impl Asked {
     }
 }
 
+/// What a pessoa is known by.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// Its apelido.
+    Apelido(&'a str),
+    /// Its id.
+    Id(&'a Uuid),
+}
+
 /// The body of a pessoa: borrowed from this core's memory, or sent by another core or by Postgres.
 pub enum Body<'a> {
     /// In this core's memory.
@@ -200,6 +209,27 @@ impl Mesh {
             }
         }
         mesh
+    }
+
+    /// Which partition a create or a lookup concerns, where there are several.
+    pub fn concerned(&self, key: Key<'_>) -> Option<String> {
+        if self.share.partitions() == Partitions::ONE {
+            return None;
+        }
+        let partition = match key {
+            Key::Apelido(apelido) => self.share.partition_of_apelido(apelido),
+            Key::Id(id) => self.share.partition_of_id(id),
+        };
+        Some(format!("partition {partition}"))
+    }
+
+    /// Which nodes are away, where there are several and one is.
+    pub fn away(&self) -> Option<String> {
+        let state = self.share.state();
+        let several = state.nodes.len() > 1;
+        let away = state.nodes.iter().enumerate().filter(|(_, node)| several && !node.reachable);
+        let away: Vec<String> = away.map(|(number, _)| format!("node {number} is away")).collect();
+        (!away.is_empty()).then(|| away.join(", "))
     }
 
     /// Inserts a pessoa at its apelido's owner.

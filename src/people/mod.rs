@@ -7,13 +7,14 @@ mod mesh;
 mod results;
 pub mod shard;
 mod share;
+mod slice;
 mod state;
 mod unavailable;
 mod unproven;
 
-pub use home::{InstanceNumber, Minter, home_of_apelido, home_of_id, owner_of_apelido, owner_of_id};
-pub use mesh::{Mesh, Wiring, wire};
+pub use home::{InstanceNumber, Minter, owner_of_apelido, owner_of_id};
+pub use mesh::{Key, Mesh, Wiring, wire};
 pub use results::Results;
-pub use share::{Creation, Share, ShareState};
+pub use share::{Creation, NodeState, Share, ShareState};
 pub use state::{ConnectionState, CoreState, MeshState};
 pub use unavailable::Unavailable;

@@ -2,21 +2,23 @@
 //! HTTP, and of the other cores only which keys are theirs.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use uuid::Uuid;
 
-use super::histories::Histories;
-use super::home::{Minter, owner_of_apelido, owner_of_id};
+use super::home::Minter;
 use super::results::Bodies;
 use super::shard::{self, Found, Memory, Shard};
+use super::slice::Slice;
 use super::unavailable::Unavailable;
-use super::unproven::{Seen, Unproven};
-use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX};
-use crate::pessoa::Record;
-use crate::postgres::{Create, Database, Fed, Identity, Learnt, Lines, Unanswered};
+use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX, SEARCH_RESULTS_MAX};
+use crate::pessoa::{Record, home_of_apelido};
+use crate::postgres::{
+    Create, Database, Fed, Identity, Learnt, Lines, Partition, Partitions, Placement, Placing, Unanswered,
+};
 
 /// What became of a create.
 pub enum Creation {
@@ -36,7 +38,7 @@ pub enum Creation {
 pub struct AskPostgres;
 
 /// What one core says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ShareState {
     /// What its shard holds.
     pub memory: Memory,
@@ -53,6 +55,21 @@ pub struct ShareState {
     pub lag: Option<Duration>,
     /// Who waits for the database, and who got no answer.
     pub lines: Lines,
+    /// Of each node, in their order.
+    pub nodes: Vec<NodeState>,
+}
+
+/// What one core says of a node.
+#[derive(Clone, Debug)]
+pub struct NodeState {
+    /// Whether its connections stand, and the feed's too.
+    pub reachable: bool,
+    /// The numbers of the partitions that are there, of those that have homes on this core.
+    pub partitions: Vec<usize>,
+    /// Of those the ones that take no rows, as they move.
+    pub closed: Vec<usize>,
+    /// Who waits for it, and who got no answer.
+    pub lines: Lines,
 }
 
 impl ShareState {
@@ -62,26 +79,28 @@ impl ShareState {
     }
 }
 
-/// One core's part.
+/// One core's share: its slice of every partition that has homes here, and the nodes that the partitions are at.
 pub struct Share {
     core: usize,
     cores: usize,
-    shard: RefCell<Shard>,
-    cache_bytes: usize,
-    database: Rc<Database>,
+    partitions: Partitions,
+    /// By the partition's number; none of those without a home on this core.
+    slices: Vec<Option<Slice>>,
+    nodes: Vec<Node>,
     minter: RefCell<Minter>,
-    unproven: RefCell<Unproven>,
-    histories: Histories,
-    loaded: Cell<bool>,
     /// Memory was whole once.
     served: Cell<bool>,
-    /// Every row that was committed before this time is in memory.
+}
+
+/// A database and its standbys, as this core sees it.
+struct Node {
+    database: Rc<Database>,
+    /// Every row that was committed there before this time is in memory.
     fresh: Cell<Option<Instant>>,
     /// How long the news of `fresh` took to come here.
     lag: Cell<Option<Duration>>,
+    /// The feed's connection to it stands.
     fed: Cell<bool>,
-    /// The last thing that memory gave up for want of room and that was logged.
-    said: Cell<GivenUp>,
 }
 
 /// A body in this core's memory, which does not change meanwhile.
@@ -102,38 +121,36 @@ impl Cached<'_> {
     }
 }
 
-/// What memory gives up over its budget, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum GivenUp {
-    Nothing,
-    Bodies,
-    Index,
-}
-
 impl Share {
-    /// The part of `core`, of `cores`; its shard keeps within `cache_bytes`.
+    /// The share of `core`, of `cores`; its memory keeps within `cache_bytes`. The databases are those of the nodes, in
+    /// their order.
     pub fn new(
         core: usize,
         cores: usize,
         cache_bytes: usize,
-        database: Rc<Database>,
+        partitions: Partitions,
+        databases: Vec<Rc<Database>>,
         minter: Minter,
     ) -> Share {
+        let mut is_here = vec![false; partitions.count()];
+        for home in (0..=u8::MAX).filter(|home| usize::from(*home) % cores == core) {
+            is_here[partitions.of_home(home).number()] = true;
+        }
+        let budget = cache_bytes / is_here.iter().filter(|here| **here).count().max(1);
+        let slice = |(partition, here)| {
+            let slice = || Slice::new(core, cores, partition, budget);
+            if here { Some(slice()) } else { None }
+        };
+        let node =
+            |database| Node { database, fresh: Cell::default(), lag: Cell::default(), fed: Cell::default() };
         Share {
             core,
             cores,
-            shard: RefCell::new(Shard::for_bulk_load(cache_bytes)),
-            cache_bytes,
-            database,
+            partitions,
+            slices: partitions.all().zip(is_here).map(slice).collect(),
+            nodes: databases.into_iter().map(node).collect(),
             minter: RefCell::new(minter),
-            unproven: RefCell::default(),
-            histories: Histories::default(),
-            loaded: Cell::new(false),
             served: Cell::new(false),
-            fresh: Cell::new(None),
-            lag: Cell::new(None),
-            fed: Cell::new(false),
-            said: Cell::new(GivenUp::Nothing),
         }
     }
 
@@ -147,6 +164,38 @@ impl Share {
         self.cores
     }
 
+    /// In how many partitions the people are.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    /// The partition of a pessoa with this id.
+    pub fn partition_of_id(&self, id: &Uuid) -> Partition {
+        self.partitions.of_id(id)
+    }
+
+    /// The partition of a pessoa with this apelido.
+    pub fn partition_of_apelido(&self, apelido: &str) -> Partition {
+        self.partitions.of_home(home_of_apelido(apelido))
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &Slice> {
+        self.slices.iter().flatten()
+    }
+
+    fn slice(&self, partition: Partition) -> &Slice {
+        self.slices[partition.number()].as_ref().expect("the owner of a home has its partition's slice")
+    }
+
+    /// The slice of a row. In an only partition the home of an id may be another one than that of its apelido.
+    fn slice_of_id(&self, id: &Uuid) -> &Slice {
+        self.slice(self.partition_of_id(id))
+    }
+
+    fn slice_of_apelido(&self, apelido: &str) -> &Slice {
+        self.slice(self.partition_of_apelido(apelido))
+    }
+
     /// A new id for a pessoa with this apelido, whichever core owns it.
     pub fn mint(&self, apelido: &str) -> Uuid {
         self.minter.borrow_mut().mint(apelido)
@@ -154,27 +203,38 @@ impl Share {
 
     /// Whether this apelido is certainly taken, by a durable row. `false` proves nothing: Postgres is the judge.
     pub fn knows(&self, apelido: &str) -> bool {
-        self.shard.borrow().knows(apelido) && self.unproven.borrow().is_proven(apelido)
+        self.slice_of_apelido(apelido).knows(apelido)
     }
 
     /// Inserts a pessoa whose apelido this core owns.
     pub async fn create(&self, mut record: Box<Record>) -> Creation {
         #[cfg(debug_assertions)]
         assert!(!is_bomb(&record.pessoa.apelido), "on purpose, for a test");
-        if self.knows(&record.pessoa.apelido) {
+        let slice = self.slice_of_apelido(&record.pessoa.apelido);
+        if slice.knows(&record.pessoa.apelido) {
             return Creation::Duplicate;
         }
-        let begun = self.unproven.borrow().now();
+        // While it moves it is asked in vain.
+        let Some((node, Placing::Open)) = slice.node() else {
+            return Creation::Unavailable(Unavailable::NotStored);
+        };
+        let database = &self.nodes[node].database;
+        let prove = |begun| {
+            if let Some(of) = database.commits_to() {
+                slice.prove(begun, of);
+            }
+        };
+        let begun = slice.now();
         // One for all ids that are tried.
         let deadline = Instant::now() + COMMIT_TIME_MAX;
         for _ in 0..MINTS_MAX {
-            match self.database.create(record, deadline).await {
+            match database.create(record, deadline).await {
                 Ok(Create::Created(record)) => {
-                    self.prove(begun);
+                    prove(begun);
                     return Creation::Created(record);
                 }
                 Ok(Create::Duplicate) => {
-                    self.prove(begun);
+                    prove(begun);
                     return Creation::Duplicate;
                 }
                 Ok(Create::Refused(sqlstate)) => return Creation::Refused(sqlstate),
@@ -192,59 +252,79 @@ impl Share {
 
     /// The body of a pessoa of this core, if memory has it.
     pub fn cached(&self, id: &Uuid) -> Option<Cached<'_>> {
-        let shard = self.shard.borrow();
+        let shard = self.slice_of_id(id).shard();
         let found = shard.find(id).filter(|found| found.bytes > 0)?;
         Some(Cached { shard, found })
     }
 
     /// A pessoa of this core that memory has not, from Postgres. `None`: there is no such committed row.
     pub async fn read(&self, id: Uuid) -> Result<Option<Box<Record>>, Unavailable> {
-        Ok(self.database.fetch(id).await?)
+        let Some(database) = self.database_of(&id) else { return Err(Unavailable::TimedOut) };
+        Ok(database.fetch(id).await?)
+    }
+
+    fn database_of(&self, id: &Uuid) -> Option<&Rc<Database>> {
+        let (node, placing) = self.slice_of_id(id).node()?;
+        (placing != Placing::Gone).then(|| &self.nodes[node].database)
     }
 
     /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
     pub fn search(&self, term: &[u8]) -> Result<Vec<Found>, AskPostgres> {
-        let fresh = self.age().is_some_and(|age| age <= FEED_AGE_MAX);
-        if !self.loaded.get() || !fresh {
-            return Err(AskPostgres);
+        let (mut found, mut of_slice) = (Vec::new(), Vec::new());
+        for slice in self.slices() {
+            if self.age_of(slice).is_none_or(|age| age > FEED_AGE_MAX) {
+                return Err(AskPostgres);
+            }
+            slice.shard().search(term, &mut of_slice).map_err(|_| AskPostgres)?;
+            match found.is_empty() {
+                true => std::mem::swap(&mut found, &mut of_slice),
+                false => found.append(&mut of_slice),
+            }
         }
-        let mut found = Vec::new();
-        self.shard.borrow().search(term, &mut found).map_err(|_| AskPostgres)?;
+        if found.len() > SEARCH_RESULTS_MAX {
+            found.sort_unstable_by_key(|found| found.id);
+            found.truncate(SEARCH_RESULTS_MAX);
+        }
         Ok(found)
+    }
+
+    /// How old the memory of a slice is: what others committed since then it may lack. `None` while it is not whole.
+    fn age_of(&self, slice: &Slice) -> Option<Duration> {
+        let age = |node: &Node| node.fresh.get().map(|fresh| fresh.elapsed());
+        match slice.node().filter(|_| slice.is_loaded())? {
+            (node, Placing::Open) => age(&self.nodes[node]),
+            // It stays as it is until another node has it open, which any of them may say next.
+            (_, Placing::Closed) => oldest(self.nodes.iter().map(age)),
+            (_, Placing::Gone) => None,
+        }
     }
 
     /// How old memory is: what others committed since then it may lack.
     fn age(&self) -> Option<Duration> {
-        self.fresh.get().map(|fresh| fresh.elapsed())
+        oldest(self.slices().map(|slice| self.age_of(slice)))
     }
 
     /// A pessoa of this core, if memory knows its id.
     pub fn find(&self, id: &Uuid) -> Option<Found> {
-        self.shard.borrow().find(id)
+        self.slice_of_id(id).shard().find(id)
     }
 
     /// The bodies of `found`, in any order: from memory, else from Postgres.
     pub async fn bodies(&self, found: &[Found]) -> Result<Bodies, Unavailable> {
         let mut bodies = Bodies::default();
         let mut dropped = Vec::new();
-        {
-            let shard = self.shard.borrow();
-            for found in found {
-                match shard.body(found) {
-                    Some(body) => bodies.push_with(found.id, |out| body.write(out)),
-                    None => dropped.push(found.id),
-                }
+        for found in found {
+            match self.slice_of_id(&found.id).shard().body(found) {
+                Some(body) => bodies.push_with(found.id, |out| body.write(out)),
+                None => dropped.push(found.id),
             }
         }
-        if dropped.is_empty() {
-            return Ok(bodies);
-        }
-        for fetched in join_all(dropped.into_iter().map(|id| self.database.fetch(id))).await {
+        for fetched in join_all(dropped.into_iter().map(|id| self.read(id))).await {
             match fetched {
                 Ok(Some(record)) => bodies.push(record.pessoa.id, &record.json),
                 // A row that somebody deleted by hand, or made unfit to be shown, is no result any more.
-                Ok(None) | Err(Unanswered::Unfit) => {}
-                Err(why) => return Err(why.into()),
+                Ok(None) | Err(Unavailable::Unfit) => {}
+                Err(why) => return Err(why),
             }
         }
         Ok(bodies)
@@ -252,135 +332,121 @@ impl Share {
 
     /// At most 50 pessoas of all cores that contain `term`, from Postgres.
     pub async fn search_postgres(&self, term: &[u8]) -> Result<Bodies, Unavailable> {
+        let found = self.ask_all(|database| database.search(term)).await?;
+        // A partition that has just moved is still at the node that it left, with a part of its rows.
+        let found: BTreeMap<Uuid, Record> =
+            found.into_iter().flatten().map(|record| (record.pessoa.id, record)).collect();
         let mut bodies = Bodies::default();
-        for record in self.database.search(term).await? {
-            bodies.push(record.pessoa.id, &record.json);
+        for (id, record) in found.iter().take(SEARCH_RESULTS_MAX) {
+            bodies.push(*id, &record.json);
         }
         Ok(bodies)
     }
 
-    /// What Postgres counts now.
+    /// What Postgres counts now: at each node by itself, so that there is no one moment of which this is the count.
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        Ok(self.database.count().await?)
+        Ok(self.ask_all(Database::count).await?.into_iter().sum())
+    }
+
+    /// What every node says, if together they speak of every row and of none twice.
+    async fn ask_all<'a, T, A>(&'a self, ask: impl Fn(&'a Database) -> A) -> Result<Vec<T>, Unavailable>
+    where
+        A: Future<Output = Result<(T, Placement), Unanswered>>,
+    {
+        let said = try_join_all(self.nodes.iter().map(|node| ask(&node.database))).await?;
+        let (said, placements): (Vec<T>, Vec<Placement>) = said.into_iter().unzip();
+        // A partition moves, or is lost.
+        if Placement::cover_all(&placements) { Ok(said) } else { Err(Unavailable::TimedOut) }
     }
 
     /// What this core says of itself.
     pub fn state(&self) -> ShareState {
+        let loaded = self.slices().all(Slice::is_loaded);
+        let connected = |node: &Node| node.database.reachable() && node.fed.get();
+        let mut lines = Lines::default();
+        self.nodes.iter().for_each(|node| lines += node.database.lines());
         ShareState {
-            memory: self.shard.borrow().memory(),
+            memory: self.slices().map(|slice| slice.shard().memory()).fold(Memory::NONE, Memory::and),
             loaded: self.served.get(),
-            reloading: self.served.get() && !self.loaded.get(),
+            reloading: self.served.get() && !loaded,
             age: self.age(),
-            reachable: self.database.reachable() && self.fed.get(),
-            lag: self.lag.get(),
-            lines: self.database.lines(),
+            reachable: self.nodes.iter().all(connected),
+            lag: oldest(self.nodes.iter().map(|node| node.lag.get())),
+            lines,
+            nodes: self
+                .nodes
+                .iter()
+                .enumerate()
+                .map(|(number, node)| self.node_state(number, connected(node)))
+                .collect(),
         }
     }
 
-    /// Takes in what the Postgres thread says of the committed rows of a history, before any client hears of it. What
-    /// comes late from a history that the feed has left may not hold any more.
+    fn node_state(&self, number: usize, reachable: bool) -> NodeState {
+        let here = self.slices().filter_map(|slice| match slice.node()? {
+            (node, placing) if node == number => Some((slice.partition().number(), placing)),
+            _ => None,
+        });
+        let here: Vec<(usize, Placing)> = here.collect();
+        let closed = here.iter().filter(|(_, placing)| *placing != Placing::Open);
+        NodeState {
+            reachable,
+            partitions: here.iter().map(|(partition, _)| *partition).collect(),
+            closed: closed.map(|(partition, _)| *partition).collect(),
+            lines: self.nodes[number].database.lines(),
+        }
+    }
+
+    /// Takes in what the Postgres thread says of the committed rows of a history, before any client hears of it.
     pub fn learn(&self, learnt: Learnt<'_>, of: Identity) {
-        if self.histories.has_left(of) {
-            return;
-        }
-        match learnt {
-            Learnt::Committed(record) => _ = self.keep(record),
-            Learnt::Seen(record) => self.see(record),
-            Learnt::Taken(apelido) => _ = self.shard.borrow_mut().learn(apelido),
-        }
+        let slice = match learnt {
+            Learnt::Committed(record) | Learnt::Seen(record) => self.slice_of_id(&record.pessoa.id),
+            Learnt::Taken(apelido) => self.slice_of_apelido(apelido),
+        };
+        slice.learn(learnt, of);
     }
 
-    /// Takes in what the feed says. Returns whether that was the end of the load.
+    /// Takes in what the feed says. Returns whether that was the end of a load.
     pub fn hear(&self, fed: Fed) -> bool {
         match fed {
-            Fed::Row(record, _queued) => self.see(&record),
-            Fed::Taken(apelido) => {
-                if self.shard.borrow_mut().learn(&apelido) {
-                    self.unproven.borrow_mut().see(&apelido);
-                }
-            }
-            Fed::Begin(of, heard) => {
-                self.histories.begin(of);
-                self.loaded.set(false);
-                self.fresh.set(None);
-                *self.shard.borrow_mut() = Shard::for_bulk_load(self.cache_bytes);
+            Fed::Row(record, _queued) => self.slice_of_id(&record.pessoa.id).see(&record),
+            Fed::Taken(apelido) => self.slice_of_apelido(&apelido).see_taken(&apelido),
+            Fed::Begin(begin, heard) => {
+                self.some(&begin.partitions).for_each(|slice| slice.begin(&begin));
                 drop(heard);
             }
-            Fed::Fresh(fresh) => {
-                self.fresh.set(Some(fresh));
-                self.lag.set(Some(fresh.elapsed()));
+            Fed::Fresh(node, fresh) => {
+                self.nodes[node].fresh.set(Some(fresh));
+                self.nodes[node].lag.set(Some(fresh.elapsed()));
             }
-            Fed::Reachable(reachable) => self.fed.set(reachable),
-            Fed::Loaded => {
-                self.shard.borrow_mut().end_bulk_load();
-                self.loaded.set(true);
-                self.served.set(true);
-                return true;
+            Fed::Placed(node, partition, placing) => {
+                self.some(&[partition]).for_each(|slice| slice.place(node, placing));
+            }
+            Fed::Reachable(node, reachable) => self.nodes[node].fed.set(reachable),
+            Fed::Loaded(partitions) => {
+                self.some(&partitions).for_each(Slice::end_load);
+                let loaded = self.slices().all(Slice::is_loaded);
+                self.served.set(self.served.get() || loaded);
+                return loaded;
             }
         }
         false
     }
 
-    /// A commit or a lookup that began at `begun` has waited. It says nothing of the rows of another history than its own.
-    fn prove(&self, begun: Seen) {
-        if self.database.commits_to().is_some_and(|of| self.histories.is_in(of)) {
-            self.unproven.borrow_mut().prove(begun);
-        }
-    }
-
-    /// Puts a committed row into memory; whether it is durable, nobody said.
-    fn see(&self, record: &Record) {
-        if self.keep(record) {
-            self.unproven.borrow_mut().see(&record.pessoa.apelido);
-        }
-    }
-
-    /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;
-    /// that core hears of the apelido too. Whether the apelido is this core's, and was not known.
-    fn keep(&self, record: &Record) -> bool {
-        let pessoa = &record.pessoa;
-        debug_assert_eq!(owner_of_id(&pessoa.id, self.cores), self.core, "a row is kept at its home");
-        let mut shard = self.shard.borrow_mut();
-        let own = owner_of_apelido(&pessoa.apelido, self.cores) == self.core;
-        let new = own && shard.learn(&pessoa.apelido);
-        shard.insert(pessoa.id, &record.search_text, &record.json);
-        let memory = shard.memory();
-        drop(shard);
-        self.say_what_is_given_up(&memory);
-        new
-    }
-
-    /// Logs once each what memory gave up, so that the operator can give it more.
-    fn say_what_is_given_up(&self, memory: &Memory) {
-        let given_up = match memory {
-            Memory { complete: false, .. } => GivenUp::Index,
-            Memory { bodies_dropped: 1.., .. } => GivenUp::Bodies,
-            _ => return,
-        };
-        if given_up <= self.said.replace(given_up.max(self.said.get())) {
-            return;
-        }
-        let (core, budget_bytes, pessoas) = (self.core, self.cache_bytes, memory.pessoas);
-        match given_up {
-            GivenUp::Index => tracing::warn!(
-                core,
-                budget_bytes,
-                pessoas,
-                "memory is full: the search index was dropped and searches go to Postgres; give more --cache-bytes"
-            ),
-            _ => tracing::warn!(
-                core,
-                budget_bytes,
-                pessoas,
-                "memory is full: the oldest pessoas are read from Postgres again; give more --cache-bytes"
-            ),
-        }
+    /// This core's slices of these partitions.
+    fn some(&self, partitions: &[Partition]) -> impl Iterator<Item = &Slice> {
+        partitions.iter().filter_map(|partition| self.slices[partition.number()].as_ref())
     }
 
     /// Ends the Postgres thread. Nothing may be asked afterwards.
     pub fn close(&self) {
-        self.database.close();
+        self.nodes.iter().for_each(|node| node.database.close());
     }
+}
+
+/// The greatest age, unless one is not known.
+fn oldest(ages: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+    ages.max_by_key(|age| age.unwrap_or(Duration::MAX)).flatten()
 }
 
 /// Whether a test wants the create of this apelido to panic, by a variable that only debug builds look at.

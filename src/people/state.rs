@@ -6,7 +6,7 @@ use super::share::ShareState;
 use crate::ledger::LedgerState;
 
 /// One core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CoreState {
     /// Its part of the people.
     pub share: ShareState,

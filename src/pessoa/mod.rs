@@ -15,6 +15,7 @@
 mod birth_date;
 mod decode;
 mod grammar;
+mod home;
 mod lower;
 #[cfg(test)]
 mod oracle;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub use birth_date::{BirthDate, NotADate};
 pub use decode::decode;
+pub use home::{HOME_BYTE, home_of_apelido, home_of_id};
 pub use lower::lower;
 pub use record::Record;
 pub use refusal::{Place, Reason, Refusal};

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::counters::Counters;
 use super::history::Identity;
-use super::session::{Session, Statements};
+use super::session::{MOVED, Session, Statements};
 use super::source::Source;
 use crate::limits::{CONNECT_BACKOFF_MAX, CONNECT_BACKOFF_MIN};
 
@@ -96,12 +96,17 @@ impl<S: Statements> Connector<S> {
     /// Logs that a session was lost, and why. The loss of a session that never worked is logged only when none was
     /// logged within the last `OUTAGE_LOG_PERIOD`.
     pub(super) fn lost(&self, why: &str) {
+        let (connection, address) = (S::ROLE.name(), self.source.address());
+        (self.reachable)(None);
+        if why == MOVED {
+            info!(connection, %address, why, "reconnecting");
+            return;
+        }
         let said_lately = self.said.get().is_some_and(|at| at.elapsed() < OUTAGE_LOG_PERIOD);
         if self.pause.get().is_zero() || !said_lately {
-            warn!(connection = S::ROLE.name(), why, "the connection to the database was lost; reconnecting");
+            warn!(connection, %address, why, "the connection to the database was lost; reconnecting");
             self.said.set(Some(Instant::now()));
         }
         self.counters.lost(S::ROLE);
-        (self.reachable)(None);
     }
 }

@@ -10,6 +10,7 @@ use super::counters::{Counters, Operation};
 use super::failure::Failure;
 use super::job::{Count, Job};
 use super::lookup::Lookup;
+use super::placement::Placement;
 use super::report::Report;
 use super::session::Session;
 use super::sql;
@@ -20,6 +21,12 @@ use crate::limits::{
 
 /// The core whose thread counts for all.
 pub const COUNTING_CORE: usize = 0;
+
+/// What a count found, and of which partitions.
+pub(super) struct Said {
+    counted: Counted,
+    here: Placement,
+}
 
 /// What a count found, and what it cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,32 +40,38 @@ pub(super) struct Counted {
 
 impl Lookup for sql::Count {
     type Question = Count;
-    type Said = Counted;
+    type Said = Said;
 
     // All of them: one count is waited for, and not more.
     const BATCH_MAX: usize = COUNT_QUEUE_MAX;
 
-    fn rest(said: Option<&Counted>, took: Duration) -> Duration {
+    fn rest(said: Option<&Said>, took: Duration) -> Duration {
         // One that failed may have been at work all the time.
-        let counted = said.copied().unwrap_or(Counted { busy: took, ..Counted::default() });
-        rest_of(counted.busy).saturating_sub(counted.paused)
+        rest_after(said.map_or(Counted { busy: took, ..Counted::default() }, |said| said.counted))
     }
 
     async fn look_up(
         session: &Session<sql::Count>,
         _batch: &[Job<Count>],
         counters: &Counters,
-    ) -> Result<Counted, Failure> {
-        counters.time(Operation::Count, count(session)).await
+    ) -> Result<Said, Failure> {
+        let counted = counters.time(Operation::Count, count(session)).await?;
+        session.is_still_placed().await?;
+        Ok(Said { counted, here: session.here().clone() })
     }
 
-    fn may_lack(_counted: &Counted, _asked: &Count) -> bool {
+    fn may_lack(_said: &Said, _asked: &Count) -> bool {
         true
     }
 
-    fn report(counted: &Counted, _asked: &Count, ticket: Ticket) -> Report {
-        Report::Counted { ticket, rows: counted.rows }
+    fn report(said: &Said, _asked: &Count, ticket: Ticket) -> Report {
+        Report::Counted { ticket, rows: said.counted.rows, here: said.here.clone() }
     }
+}
+
+/// The pause behind a count.
+fn rest_after(counted: Counted) -> Duration {
+    rest_of(counted.busy).saturating_sub(counted.paused)
 }
 
 async fn count(session: &Session<sql::Count>) -> Result<Counted, Failure> {
@@ -152,7 +165,7 @@ mod tests {
                 counted.paused += pause;
             }
             counted.busy += part;
-            let behind = <sql::Count as Lookup>::rest(Some(&counted), busy + counted.paused);
+            let behind = rest_after(counted);
             assert!(counted.paused + behind <= COUNT_REST_MAX, "{counted:?}, {behind:?}");
             match parts {
                 5 => assert_eq!((counted.paused, behind), (Duration::ZERO, COUNT_REST * busy)),

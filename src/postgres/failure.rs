@@ -4,6 +4,8 @@
 use thiserror::Error;
 use tokio_postgres::error::{Severity, SqlState};
 
+use super::layout::Partition;
+
 /// Why a statement has no result.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
@@ -13,8 +15,13 @@ pub(super) enum Failure {
         sqlstate: SqlState,
         /// Above `ERROR` the session is over. `None` when the server is older than 9.6 and does not say.
         severity: Option<Severity>,
+        /// The check or the index that was violated.
+        constraint: Option<Box<str>>,
         message: Box<str>,
     },
+    /// Nothing was asked: the session's server has not the partition that this is about.
+    #[error("partition {0} is not at this server")]
+    Elsewhere(Partition),
     /// No answer came, only a part of it, or one that cannot be read; what the statement did is unknown.
     #[error("{0}")]
     Lost(String),
@@ -28,7 +35,15 @@ impl Failure {
     pub(super) fn sqlstate(&self) -> Option<&str> {
         match self {
             Failure::Refused { sqlstate, .. } => Some(sqlstate.code()),
-            Failure::Lost(_) | Failure::Misconfigured(_) => None,
+            Failure::Elsewhere(_) | Failure::Lost(_) | Failure::Misconfigured(_) => None,
+        }
+    }
+
+    /// The check or the index that was violated.
+    pub(super) fn constraint(&self) -> Option<&str> {
+        match self {
+            Failure::Refused { constraint, .. } => constraint.as_deref(),
+            Failure::Elsewhere(_) | Failure::Lost(_) | Failure::Misconfigured(_) => None,
         }
     }
 
@@ -38,6 +53,8 @@ impl Failure {
             Failure::Refused { sqlstate, severity: None | Some(Severity::Error), .. } => {
                 Some(sqlstate.code())
             }
+            // As if there were no such table.
+            Failure::Elsewhere(_) => Some(SqlState::UNDEFINED_TABLE.code()),
             Failure::Refused { .. } | Failure::Lost(_) | Failure::Misconfigured(_) => None,
         }
     }
@@ -49,6 +66,7 @@ impl From<tokio_postgres::Error> for Failure {
             Some(said) => Failure::Refused {
                 sqlstate: said.code().clone(),
                 severity: said.parsed_severity(),
+                constraint: said.constraint().map(Box::from),
                 message: said.message().into(),
             },
             None => Failure::Lost(describe(&error)),

@@ -7,27 +7,54 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::history::Identity;
+use super::layout::Partition;
 use crate::channel::ring;
 use crate::limits::{FEED_CHUNK, FEED_PAUSE, FEED_QUEUE_BYTES_MAX};
 use crate::pessoa::Record;
 
 /// What a core hears from the feed, in order.
 pub enum Fed {
-    /// What follows belongs to this history: nothing that was sent of another one holds.
-    Begin(Identity, Heard),
+    /// What follows of these partitions comes from this node, and belongs to this history: nothing that was sent of them
+    /// before holds.
+    Begin(Begin, Heard),
     /// A committed row whose home is on this core.
     Row(Box<Record>, Queued),
     /// The apelido of a committed row whose home is on another core.
     Taken(Box<str>),
-    /// Every row that was committed when the load began has been sent.
-    Loaded,
-    /// Every row whose commit was acknowledged before this time, to whomever, has been sent.
-    Fresh(Instant),
-    /// The feed's connection came or went.
-    Reachable(bool),
+    /// Every row of these partitions that was committed when their load began has been sent.
+    Loaded(Arc<[Partition]>),
+    /// Every row of this node whose commit was acknowledged before this time, to whomever, has been sent.
+    Fresh(usize, Instant),
+    /// A partition that has begun at this node is open, closed or gone there.
+    Placed(usize, Partition, Placing),
+    /// The feed's connection to this node came or went.
+    Reachable(usize, bool),
 }
 
-/// Tells the feed, by being dropped, that a core has done what it heard.
+/// What begins.
+#[derive(Clone)]
+pub struct Begin {
+    /// The node, by its number.
+    pub node: usize,
+    /// The history that its primary writes.
+    pub of: Identity,
+    /// What begins of it.
+    pub partitions: Arc<[Partition]>,
+}
+
+/// How a partition is where it was last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// It takes rows.
+    Open,
+    /// It takes none, and what it holds stays as it is: it moves.
+    Closed,
+    /// It is not there any more.
+    Gone,
+}
+
+/// Tells the feed, by being dropped, that a core has done what it heard; of itself it tells nobody.
+#[derive(Default)]
 pub struct Heard(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 /// The bytes of a row that is on its way to a core; it arrived when this is dropped.
@@ -103,11 +130,11 @@ impl<O: Fn(&Record) -> Owners> Fanout<O> {
         }
     }
 
-    /// Tells the cores that what follows belongs to this history. Returns once all of them have forgotten what they knew
-    /// of another one: from then on they lose no row that they learn.
-    pub(super) async fn begin(&self, of: Identity) {
+    /// Tells the cores what begins. Returns once all of them have forgotten what they knew of those partitions: from then on
+    /// they lose no row that they learn.
+    pub(super) async fn begin(&self, begin: &Begin) {
         let mut unheard = Arc::new(());
-        self.to_all(|| Fed::Begin(of, Heard(Arc::clone(&unheard)))).await;
+        self.to_all(|| Fed::Begin(begin.clone(), Heard(Arc::clone(&unheard)))).await;
         while Arc::get_mut(&mut unheard).is_none() {
             tokio::time::sleep(FEED_PAUSE).await;
         }
@@ -156,6 +183,7 @@ mod tests {
     use super::*;
     use crate::limits::FEED_QUEUE_MAX;
     use crate::pessoa::Pessoa;
+    use crate::postgres::layout::Partitions;
 
     const ROWS: usize = 200;
 
@@ -173,7 +201,9 @@ mod tests {
         runtime.block_on(async {
             let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| ring::channel(4)).unzip();
             let fanout = Fanout::new(senders, |_: &Record| Owners { row: 0, apelido: 0 });
-            let mut begin = pin!(fanout.begin(Identity { system: 7, timeline: 1 }));
+            let of = Identity { system: 7, timeline: 1 };
+            let begin = Begin { node: 0, of, partitions: Partitions::ONE.all().collect() };
+            let mut begin = pin!(fanout.begin(&begin));
             let mut heard = Vec::new();
             for receiver in &mut receivers {
                 let waits = poll_fn(|cx| Poll::Ready(begin.as_mut().poll(cx).is_pending())).await;

@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::failure::Failure;
+use super::placement::{AT_HOME, CLOSED};
 
 /// What a refused or lost statement means.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) enum Fault {
     Conflict,
     /// The statement was undone because somebody holds a lock: on the table, or on an apelido in an open transaction.
     Locked,
+    /// The statement was undone: the partition of its rows is at another server, or on its way there.
+    Elsewhere(String),
     /// What became of the rows is unknown, or the server takes none at the moment: they go again on another session.
     Session(String),
 }
@@ -30,6 +33,14 @@ impl Fault {
         if code == SqlState::LOCK_NOT_AVAILABLE.code() {
             return Fault::Locked;
         }
+        let moved = matches!(failure.constraint(), Some(CLOSED | AT_HOME));
+        if moved
+            || [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME]
+                .iter()
+                .any(|state| state.code() == code)
+        {
+            return Fault::Elsewhere(failure.to_string());
+        }
         match code.get(..2) {
             // The connection, what the server can, a read-only transaction, a prepared statement that is not there, no
             // resources, an operator, the system, a bug: all rows would meet it.
@@ -43,7 +54,7 @@ impl Fault {
     /// The fault of a lookup. No row can be at fault in it, so another session may do better.
     pub(super) fn of_lookup(failure: &Failure) -> Fault {
         match Fault::of(failure) {
-            Fault::Row(_) => Fault::Session(format!("the lookup failed: {failure}")),
+            Fault::Row(_) | Fault::Elsewhere(_) => Fault::Session(format!("the lookup failed: {failure}")),
             fault => fault,
         }
     }
@@ -62,7 +73,12 @@ mod tests {
     use super::*;
 
     fn refused(code: &str, severity: Option<Severity>) -> Failure {
-        Failure::Refused { sqlstate: SqlState::from_code(code), severity, message: "no".into() }
+        Failure::Refused {
+            sqlstate: SqlState::from_code(code),
+            severity,
+            constraint: None,
+            message: "no".into(),
+        }
     }
 
     #[test]
@@ -97,6 +113,27 @@ mod tests {
             }
         }
         assert_eq!(Fault::of(&Failure::Lost("gone".into())), Fault::Session("gone".into()));
+    }
+
+    #[test]
+    fn a_row_that_belongs_elsewhere_is_not_at_fault() {
+        let elsewhere = |code: &str| Fault::Elsewhere(format!("no (SQLSTATE {code})"));
+        for code in ["42P01", "3F000"] {
+            assert_eq!(Fault::of(&refused(code, Some(Severity::Error))), elsewhere(code));
+        }
+        for (constraint, expected) in [
+            (CLOSED, elsewhere("23514")),
+            (AT_HOME, elsewhere("23514")),
+            ("pessoas_stack_check", Fault::Row("23514".into())),
+        ] {
+            let Failure::Refused { sqlstate, severity, message, .. } =
+                refused("23514", Some(Severity::Error))
+            else {
+                unreachable!("it was just made")
+            };
+            let constraint = Some(constraint.into());
+            assert_eq!(Fault::of(&Failure::Refused { sqlstate, severity, constraint, message }), expected);
+        }
     }
 
     #[test]

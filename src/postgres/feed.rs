@@ -1,5 +1,6 @@
 //! The feed: committed rows, whoever inserted them, reach every core of this instance. It knows rows and the cores'
-//! numbers, never what a core does with a row.
+//! numbers, never what a core does with a row. What follows is said of one node; each has a follower of its own, all on one
+//! thread, so that one node's absence holds up no other.
 //!
 //! First the feed sends the whole table, as one snapshot shows it. Then it asks for the rows that the last snapshot did
 //! not show. It asks two to four times a second, and at once when another instance nudges it. So nothing depends on the
@@ -9,6 +10,8 @@
 //!
 //! After a change of the cluster or of its timeline, the cores forget everything, and the feed sends the table again.
 //! Every answer says which server gave it; that of another one is not taken.
+//!
+//! Each answer names the partitions that are at the node: one that came is read from the beginning, as of a new history.
 //!
 //! After each answer the cores hear how fresh they are. While a large transaction is being sent, beside the fresh rows,
 //! they are as fresh as before it.
@@ -20,6 +23,7 @@
 //! commits of the cluster wait; that transaction waits for no disk and no standby, since behind it the feed's questions
 //! wait.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,6 +32,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
@@ -37,12 +42,15 @@ use super::connector::Connector;
 use super::counters::{Counters, Operation};
 use super::cursor::Cursor;
 use super::failure::Failure;
-use super::fanout::{Fanout, Fed, Owners};
+use super::fanout::{Begin, Fanout, Fed, Owners, Placing};
 use super::history::Identity;
+use super::layout::Partition;
 use super::lookout;
+use super::map::Map;
 use super::own::{Ended, FeedNotice, OwnCommits, own_commits};
+use super::placement::Placement;
 use super::progress::Progress;
-use super::session::Session;
+use super::session::{MOVED, Session};
 use super::source::Source;
 use super::sql::{self, Server, Xid8};
 use crate::channel::ring;
@@ -58,29 +66,36 @@ pub struct FeedLinks {
     pub thread: JoinHandle<()>,
     /// What each core hears.
     pub rows: Vec<ring::Receiver<Fed>>,
-    /// For each core's Postgres thread, to name its commits.
-    pub notices: Vec<FeedNotice>,
+    /// For each core's Postgres thread, to name its commits at each node.
+    pub notices: Vec<Vec<FeedNotice>>,
     /// Bytes of the rows that are on their way to each core.
     pub queued_bytes: Vec<Arc<AtomicUsize>>,
-    /// What the feed counts.
-    pub counters: Arc<Counters>,
+    /// What the feed counts, of each node.
+    pub counters: Vec<Arc<Counters>>,
 }
 
-/// Starts the feed of an instance with `cores` cores. It ends with the last of the cores' Postgres threads, or by a
+/// Starts the feed of an instance with `cores` cores, from these nodes. It ends with the last of the cores' Postgres threads, or by a
 /// fault, which `died` reports.
 pub fn spawn(
     cores: usize,
-    source: Source,
+    nodes: Vec<Source>,
     owners: impl Fn(&Record) -> Owners + Send + 'static,
     died: impl FnOnce(&str) + Send + 'static,
 ) -> std::io::Result<FeedLinks> {
     let (to_cores, rows) = (0..cores).map(|_| ring::channel(FEED_QUEUE_MAX)).unzip();
-    let (notices, own) = own_commits(cores);
+    let mut notices: Vec<Vec<FeedNotice>> = (0..cores).map(|_| Vec::new()).collect();
+    let (mut own, mut counters) = (Vec::new(), Vec::new());
+    for _ in &nodes {
+        let (of_cores, of_node) = own_commits(cores);
+        notices.iter_mut().zip(of_cores).for_each(|(of_core, notice)| of_core.push(notice));
+        own.push(of_node);
+        counters.push(Arc::<Counters>::default());
+    }
     let fanout = Fanout::new(to_cores, owners);
-    let (queued_bytes, counters) = (fanout.queued_bytes(), Arc::<Counters>::default());
-    let counting = Arc::clone(&counters);
+    let queued_bytes = fanout.queued_bytes();
+    let counting = counters.clone();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let run = || serve(source, fanout, own, &counting);
+        let run = || serve(nodes, fanout, own, &counting);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             // The Postgres threads are gone: the server is leaving.
             Ok(Ok(())) => {}
@@ -92,28 +107,45 @@ pub fn spawn(
 }
 
 fn serve<O: Fn(&Record) -> Owners + 'static>(
-    source: Source,
+    nodes: Vec<Source>,
     cores: Fanout<O>,
-    own: OwnCommits,
-    counters: &Arc<Counters>,
+    own: Vec<OwnCommits>,
+    counters: &[Arc<Counters>],
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
-    let connector = Connector::new(source.clone(), counters, |_| {});
-    let bulk = Rc::new(Connector::new(source.clone(), counters, |_| {}));
-    let follower = Follower {
-        cores: Rc::new(cores),
-        bulk,
-        own,
-        counters: Arc::clone(counters),
-        following: None,
-        loaded: false,
-        served: false,
-    };
     let tasks = LocalSet::new();
-    tasks.spawn_local(lookout::run(source));
-    tasks.block_on(&runtime, follower.run(connector));
+    let cores = Rc::new(cores);
+    let map = Rc::new(RefCell::new(Map::new(nodes[0].partitions())));
+    let mut followers = Vec::new();
+    for (node, ((source, own), counters)) in nodes.into_iter().zip(own).zip(counters).enumerate() {
+        // Not from here: the feed tells the cores itself whether its connection stands, in order with the rows.
+        let connector = Connector::new(source.clone(), counters, |_| {});
+        let bulk = Rc::new(Connector::new(source.clone(), counters, |_| {}));
+        let follower = Follower {
+            node,
+            map: Rc::clone(&map),
+            cores: Rc::clone(&cores),
+            bulk,
+            own,
+            counters: Arc::clone(counters),
+            following: None,
+            unsaid: Vec::new(),
+            served: false,
+        };
+        tasks.spawn_local(lookout::run(source));
+        followers.push(follower.run(connector));
+    }
+    tasks.block_on(&runtime, join_all(followers));
     Ok(())
+}
+
+/// The partitions of a node of which the cores have not begun to hear.
+fn come(map: &Map, node: usize, here: &Placement, held: &[(Partition, Placing)]) -> Vec<Partition> {
+    let here = here.partitions().into_iter();
+    here.filter(|&partition| {
+        map.home(partition) == Some(node) && !held.iter().any(|(held, _)| *held == partition)
+    })
+    .collect()
 }
 
 /// Until the next nudge, after one that told of so many rows, `since` the one before: as long as [`FEED_NUDGE_ROWS`] take
@@ -144,7 +176,9 @@ impl From<Ended> for Stop {
 struct Following {
     /// The history that it belongs to.
     of: Identity,
-    /// `None` until the whole table was read.
+    /// The partitions, and what the cores know of where they are.
+    held: Vec<(Partition, Placing)>,
+    /// `None` until all of them were read.
     cursor: Option<Cursor>,
 }
 
@@ -152,13 +186,17 @@ struct Following {
 type Sending = Pin<Box<dyn Future<Output = Vec<Xid8>>>>;
 
 struct Follower<O> {
+    /// The node that is followed, by its number.
+    node: usize,
+    /// Of all nodes.
+    map: Rc<RefCell<Map>>,
     cores: Rc<Fanout<O>>,
     bulk: Rc<Connector<sql::Bulk>>,
     own: OwnCommits,
     counters: Arc<Counters>,
     following: Option<Following>,
-    /// The cores have all of the table of this history.
-    loaded: bool,
+    /// Partitions of which the cores have not been told that they have them whole.
+    unsaid: Vec<Partition>,
     /// The cores had all of a table once, and answer requests since.
     served: bool,
 }
@@ -170,9 +208,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 session = connector.connect() => session,
                 () = self.own.ended() => return,
             };
-            self.cores.to_all(|| Fed::Reachable(true)).await;
+            self.cores.to_all(|| Fed::Reachable(self.node, true)).await;
             let Err(stop) = self.follow(&mut session, &connector).await;
-            self.cores.to_all(|| Fed::Reachable(false)).await;
+            self.cores.to_all(|| Fed::Reachable(self.node, false)).await;
             match stop {
                 Stop::Ended => return,
                 Stop::Failed(why) => connector.lost(&why.to_string()),
@@ -188,9 +226,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
     ) -> Result<Infallible, Stop> {
         let server = session.server();
         let own_pid = session.pid();
-        self.begin(server.identity).await?;
-        // After a load the session is the one that the cursor knows.
-        let mut same_session = self.load_if_unknown(session, &server).await?;
+        let begun = self.begin(server.identity, session.here()).await?;
+        // After a load of all the session is the one that the cursor knows.
+        let mut same_session = self.load(session, &server, &begun).await?;
         let incoming = session.incoming();
         let (mut nudged, mut gap) = (Instant::now(), FEED_GAP);
         let (mut asked, mut ask_at, mut nudge_at) = (nudged, nudged, None);
@@ -221,7 +259,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 }
                 () = sleep_until(ask_at.into()) => {
                     let began = Instant::now();
-                    let quiet = self.ask(session, &server, same_session).await?;
+                    let (quiet, here) = self.ask(session, &server, same_session).await?;
                     connector.worked();
                     same_session = true;
                     fresh = Some(began);
@@ -229,6 +267,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     ask_at = asked + if quiet { FEED_PERIOD_QUIET } else { FEED_PERIOD };
                     self.send_large(&mut sending);
                     self.say_fresh(fresh).await;
+                    self.place(&here).await;
+                    if here != *session.here() || self.has_come(&here) {
+                        return Err(Failure::Lost(MOVED.to_owned()).into());
+                    }
                     // The question took commits out of the rings of which nobody has told.
                     if self.own.has_untold() {
                         nudge_at = nudge_at.or(Some(nudged + gap));
@@ -244,24 +286,66 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         }
     }
 
-    /// Drops what the feed and the cores know of another history than that of the server.
-    async fn begin(&mut self, of: Identity) -> Result<(), Ended> {
+    /// Drops what the feed and the cores know of another history than that of the server, and of partitions that came to it.
+    /// Returns what is to be read from the beginning.
+    async fn begin(&mut self, of: Identity, here: &Placement) -> Result<Vec<Partition>, Ended> {
         match &self.following {
-            Some(following) if following.of == of => return Ok(()),
+            Some(following) if following.of == of => {}
             Some(Following { of: before, .. }) => {
                 warn!(%before, now = %of, "the database has another history: loading anew");
+                self.following = None;
             }
             None => {}
         }
-        self.following = None;
-        self.loaded = false;
+        self.place(here).await;
+        let following =
+            self.following.get_or_insert_with(|| Following { of, held: Vec::new(), cursor: None });
+        let begun: Vec<Partition> = come(&self.map.borrow(), self.node, here, &following.held);
+        if begun.is_empty() {
+            return Ok(begun);
+        }
+        // Held from now on: what is interrupted is begun again, because the cores were not told that they have it whole.
+        following.held.retain(|(partition, _)| !begun.contains(partition));
+        let begin = Begin { node: self.node, of, partitions: begun.as_slice().into() };
+        self.unsaid.retain(|partition| !begun.contains(partition));
         // Rows that a core learns before it forgets were committed before the load, which begins after that.
         tokio::select! {
-            () = self.cores.begin(of) => {}
+            () = self.cores.begin(&begin) => {}
             () = self.own.ended() => return Err(Ended),
         }
-        self.following = Some(Following { of, cursor: None });
-        Ok(())
+        Ok(begun)
+    }
+
+    /// Hears which partitions are at the node, and tells the cores what became of those that they know.
+    async fn place(&mut self, here: &Placement) {
+        self.map.borrow_mut().hear(self.node, here);
+        let Some(following) = &mut self.following else { return };
+        let mut told = Vec::new();
+        for (partition, known) in &mut following.held {
+            let now = match here.find(*partition) {
+                Some(placed) if placed.open && self.map.borrow().home(*partition) == Some(self.node) => {
+                    Placing::Open
+                }
+                Some(_) => Placing::Closed,
+                None => Placing::Gone,
+            };
+            if now != *known {
+                info!(node = self.node, %partition, ?now, "a partition has changed");
+                *known = now;
+                told.push((*partition, now));
+            }
+        }
+        // What comes back is read from the beginning.
+        following.held.retain(|(_, placing)| *placing != Placing::Gone);
+        for (partition, now) in told {
+            self.cores.to_all(|| Fed::Placed(self.node, partition, now)).await;
+        }
+    }
+
+    /// Whether there is something to be read from the beginning.
+    fn has_come(&self, here: &Placement) -> bool {
+        let held = self.following.as_ref().map_or(&[][..], |following| &following.held);
+        !come(&self.map.borrow(), self.node, here, held).is_empty()
     }
 
     fn cursor(&mut self) -> &mut Cursor {
@@ -269,26 +353,36 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         following.expect("a feed that follows has read the table")
     }
 
-    /// Sends the whole table, unless the cores have it. Returns whether that was needed.
-    async fn load_if_unknown(
+    /// Sends all rows of what was `begun`. Returns whether that was all there is to follow, so that the cursor begins here.
+    async fn load(
         &mut self,
         session: &Session<sql::Feed>,
         server: &Server,
+        begun: &[Partition],
     ) -> Result<bool, Failure> {
-        let Some(Following { cursor: cursor @ None, .. }) = &mut self.following else { return Ok(false) };
-        let expected = session.expected_rows().await?;
+        let Some(Following { cursor, held, .. }) = &mut self.following else { return Ok(false) };
+        // A node without any partition is followed too: one may come.
+        if begun.is_empty() && cursor.is_some() {
+            return Ok(false);
+        }
+        let expected = session.expected_rows(begun).await?;
         self.counters.expect(expected);
         let mut progress = Progress::begin(expected);
-        let seen = session.load(server, async |record| {
+        let seen = session.load(server, begun, async |record| {
             progress.row();
             self.cores.row(record, self.served).await;
             self.counters.rows_fed.add(1);
         });
-        *cursor = Some(Cursor::new(seen.await?));
+        let seen = seen.await?;
         progress.end(self.served);
+        held.extend(begun.iter().map(|&partition| (partition, Placing::Open)));
+        self.unsaid.extend(begun);
         self.counters.loads.add(1);
         self.cores.wake_all();
-        Ok(true)
+        // An older cursor shows no less: whatever is committed after this load is asked for.
+        let first = cursor.is_none();
+        cursor.get_or_insert_with(|| Cursor::new(seen));
+        Ok(first)
     }
 
     /// Asks for the rows that the cores have not been sent. Returns whether no transaction began or ended since the last
@@ -298,7 +392,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         session: &Session<sql::Feed>,
         server: &Server,
         same_session: bool,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(bool, Placement), Failure> {
         let unseen = self.cursor().unseen(same_session);
         let known = self.own.known(server.identity);
         let mut rows = 0_u64;
@@ -307,7 +401,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             self.cores.row(record, self.served).await;
         };
         let question = session.changes(server, &unseen, &known, each);
-        let seen = self.counters.time(Operation::Feed, question).await?;
+        let (seen, here) = self.counters.time(Operation::Feed, question).await?;
         self.counters.rows_fed.add(rows);
         self.cores.wake_all();
         if !same_session {
@@ -318,11 +412,12 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             );
         }
         self.own.shown();
-        self.cursor().advance(seen, same_session).map_err(|_gone_back| {
+        let quiet = self.cursor().advance(seen, same_session).map_err(|_gone_back| {
             // The cores forget all of it when the feed meets the server again.
             self.following.take();
             Failure::Lost("the database has lost what it had on disk: it has another history".to_owned())
-        })
+        })?;
+        Ok((quiet, here))
     }
 
     /// Begins to send the rows of large transactions, if there are any and none are on their way.
@@ -344,11 +439,12 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             return;
         }
         if let Some(fresh) = fresh {
-            self.cores.to_all(|| Fed::Fresh(fresh)).await;
+            self.cores.to_all(|| Fed::Fresh(self.node, fresh)).await;
         }
-        if !self.loaded {
-            (self.loaded, self.served) = (true, true);
-            self.cores.to_all(|| Fed::Loaded).await;
+        if !self.unsaid.is_empty() {
+            self.served = true;
+            let loaded: Arc<[Partition]> = std::mem::take(&mut self.unsaid).into();
+            self.cores.to_all(|| Fed::Loaded(Arc::clone(&loaded))).await;
         }
     }
 }

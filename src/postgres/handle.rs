@@ -1,8 +1,9 @@
-//! The core's end of its Postgres thread: futures that resolve when the database has answered. It never
+//! The core's end of its Postgres thread, for one node: futures that resolve when the database has answered. It never
 //! names a socket, SQL or the shard; what was learnt about committed rows goes to a callback.
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::ops::AddAssign;
 use std::time::Instant;
 
 use futures_util::future::join4;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::history::Identity;
 use super::job::{Count, Insert, Job, Jobs};
 use super::pace::{Entered, Pace, weight};
+use super::placement::Placement;
 use super::report::Report;
 use super::role::Role;
 use crate::channel::ring::{self, SharedSender};
@@ -57,7 +59,7 @@ pub enum Learnt<'a> {
     Taken(&'a str),
 }
 
-/// A core's handle on its Postgres thread.
+/// A core's handle on its Postgres thread, for one node.
 pub struct Database {
     inserts: Line<Insert>,
     reads: Line<Job<Uuid>>,
@@ -125,6 +127,26 @@ pub struct Lines {
     pub not_stored: u64,
 }
 
+impl AddAssign for Waiting {
+    fn add_assign(&mut self, other: Waiting) {
+        let Waiting { now, refused, timed_out } = other;
+        self.now += now;
+        self.refused += refused;
+        self.timed_out += timed_out;
+    }
+}
+
+impl AddAssign for Lines {
+    fn add_assign(&mut self, other: Lines) {
+        let Lines { commit, read, count, search, not_stored } = other;
+        self.commit += commit;
+        self.read += read;
+        self.count += count;
+        self.search += search;
+        self.not_stored += not_stored;
+    }
+}
+
 impl<T> Line<T> {
     fn new(jobs: ring::Sender<T>) -> Line<T> {
         Line { jobs: SharedSender::new(jobs), tally: LineTally::default() }
@@ -184,26 +206,26 @@ impl Database {
         }
     }
 
-    /// The number of committed rows, counted by Postgres after this call began.
-    pub async fn count(&self) -> Result<u64, Unanswered> {
+    /// The number of committed rows at this node, counted after this call began, and the partitions that they are of.
+    pub async fn count(&self) -> Result<(u64, Placement), Unanswered> {
         let deadline = Instant::now() + READ_TIME_MAX;
         let awaited = self.wait_as(Role::Count)?;
         self.counts.push(Job::new(awaited.ticket(), deadline, Count));
         match awaited.await {
-            Report::Counted { rows, .. } => Ok(rows),
+            Report::Counted { rows, here, .. } => Ok((rows, here)),
             Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a count is answered as a count"),
         }
     }
 
-    /// At most 50 committed pessoas whose search text contains `term`, ascending by id: Postgres reads the whole
-    /// table for it, so this is for what memory cannot answer.
-    pub async fn search(&self, term: &[u8]) -> Result<Vec<Record>, Unanswered> {
+    /// At most 50 committed pessoas at this node whose search text contains `term`, ascending by id, and the partitions that
+    /// were searched: Postgres reads the whole table for it, so this is for what memory cannot answer.
+    pub async fn search(&self, term: &[u8]) -> Result<(Vec<Record>, Placement), Unanswered> {
         let deadline = Instant::now() + SEARCH_TIME_MAX;
         let awaited = self.wait_as(Role::Search)?;
         self.searches.push(Job::new(awaited.ticket(), deadline, term.into()));
         match awaited.await {
-            Report::Searched { found, .. } => Ok(found),
+            Report::Searched { found, here, .. } => Ok((found, here)),
             Report::Unavailable { .. } => Err(Unanswered::TimedOut),
             _ => unreachable!("a search is answered as a search"),
         }

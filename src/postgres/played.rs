@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::history::Identity;
 use super::job::{Count, Insert, Job, Jobs};
+use super::placement::Placement;
 use super::report::Report;
 use super::role::Role;
 use super::thread::{Link, REPORTS_MAX};
@@ -121,10 +122,12 @@ impl Played {
             },
             _ if late => Report::Unavailable { ticket },
             Taken::Read(Job { asked: id, .. }) => Report::Fetched { ticket, found: row(id).map(Box::new) },
-            Taken::Count(_) => Report::Counted { ticket, rows: committed.len() as u64 },
+            Taken::Count(_) => {
+                Report::Counted { ticket, rows: committed.len() as u64, here: Placement::only() }
+            }
             Taken::Search(Job { asked: term, .. }) => {
                 let found = committed.iter().filter(|row| *row.pessoa.apelido.as_bytes() == *term);
-                Report::Searched { ticket, found: found.cloned().collect() }
+                Report::Searched { ticket, found: found.cloned().collect(), here: Placement::only() }
             }
         };
         assert!(self.reports.push(report).is_ok(), "there is room");

@@ -3,8 +3,10 @@
 
 use tokio::task::LocalSet;
 
+use super::deal::{self, Dealt};
 use super::history::Identity;
-use super::prepare::{Preparation, has_sessions, in_time, meet, takes_every_character};
+use super::layout::Partitions;
+use super::meet::{Preparation, has_sessions, in_time, meet, takes_every_character};
 use super::source::{Address, Source};
 use super::sql::schema::{self, Facts, Manners, Schema};
 use crate::limits::{START_REFUSED_TIME_MAX, START_TIME_MAX, STATEMENT_TIME_MAX};
@@ -37,8 +39,8 @@ pub struct Prospect {
     pub connections_max: usize,
     /// How many of them this user may still open.
     pub connections_free: usize,
-    /// What a start would do to the schema, or why it cannot.
-    pub schema: Result<Schema, String>,
+    /// What a start would do to the schema, or why it cannot; of several partitions [`look_at_layout`] says it.
+    pub schema: Option<Result<Schema, String>>,
 }
 
 /// How a connection is protected.
@@ -66,6 +68,17 @@ pub fn look(source: &Source) -> Result<Prospect, String> {
     LocalSet::new().block_on(&runtime, look_around(source)).map_err(said)
 }
 
+/// Which partitions a start would find and make, at each node. Blocks for some seconds at most.
+///
+/// # Errors
+///
+/// One line: a start could not use these databases together, or would wait for them.
+pub fn look_at_layout(nodes: &[Source]) -> Result<Vec<Dealt>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    LocalSet::new().block_on(&runtime, deal::try_out(nodes)).map_err(said)
+}
+
 async fn look_around(source: &Source) -> Result<Prospect, Preparation> {
     let session = meet(source).await?;
     let asked = async {
@@ -74,7 +87,13 @@ async fn look_around(source: &Source) -> Result<Prospect, Preparation> {
     };
     let (facts, manners): (Facts, Manners) = in_time(STATEMENT_TIME_MAX, asked).await?;
     let sessions = has_sessions(source, &session).await.map_err(said);
-    let schema = in_time(STATEMENT_TIME_MAX, async { Ok(schema::try_out(&session.client).await?) }).await;
+    let schema = match source.partitions() {
+        Partitions::ONE => {
+            let tried = async { Ok(schema::try_out(&session.client).await?) };
+            Some(in_time(STATEMENT_TIME_MAX, tried).await.map_err(said))
+        }
+        _ => None,
+    };
     Ok(Prospect {
         address: source.seen().address,
         protection: protection(source),
@@ -89,7 +108,7 @@ async fn look_around(source: &Source) -> Result<Prospect, Preparation> {
         read_only: manners.read_only,
         connections_max: manners.connections_max,
         connections_free: manners.connections_free,
-        schema: schema.map_err(said),
+        schema,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a core hears from its Postgres thread.
 
 use super::history::Identity;
+use super::placement::Placement;
 use super::role::Role;
 use crate::channel::Ticket;
 use crate::pessoa::Record;
@@ -46,11 +47,15 @@ pub(super) enum Report {
     Counted {
         ticket: Ticket,
         rows: u64,
+        /// What was counted.
+        here: Placement,
     },
     /// In ascending order of id.
     Searched {
         ticket: Ticket,
         found: Vec<Record>,
+        /// What was searched.
+        here: Placement,
     },
     /// A connection came, and what is reported of it from now on belongs to this history; or it went.
     Reachable {

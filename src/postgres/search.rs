@@ -35,12 +35,13 @@ pub(super) async fn run(mut queue: Queue<Box<[u8]>>, proofs: Rc<Proofs>, connect
         let searched = async {
             let found = connector.counters().time(Operation::Search, live.search(&search.asked)).await?;
             live.is_still_primary(&proofs).await?;
-            Ok::<_, Failure>(found)
+            live.is_still_placed().await?;
+            Ok::<_, Failure>((found, live.here().clone()))
         };
         match queue.until_answered(current.iter(), searched).await {
-            Ok(found) => {
+            Ok((found, here)) => {
                 if let Some(ticket) = search.ticket.take() {
-                    queue.outbox().push(Report::Searched { ticket, found });
+                    queue.outbox().push(Report::Searched { ticket, found, here });
                     queue.outbox().wake();
                 }
                 current.clear();

@@ -10,6 +10,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::failure::Failure;
 use super::history::Identity;
+use super::layout::{Partition, Partitions};
+use super::placement::{self, Placement};
 use super::proof::Proofs;
 use super::reach::{Driver, Incoming, Place, Reached, look_again, reach};
 use super::role::Role;
@@ -28,8 +30,8 @@ pub(super) trait Statements: Sized {
     /// The settings that the session begins with, as SQL.
     fn settings() -> String;
 
-    /// Prepares the statements.
-    async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error>;
+    /// Prepares the statements, for the partitions that are at the server.
+    async fn prepare(client: &Client, here: &Placement) -> Result<Self, tokio_postgres::Error>;
 }
 
 /// A live connection to a primary, with its statements prepared. Dropping it closes the socket.
@@ -41,6 +43,9 @@ pub(super) struct Session<S> {
     source: Source,
     identity: Identity,
     place: Place,
+    /// The partitions at its server, when it was opened.
+    here: Placement,
+    opened: Instant,
     pid: i32,
     /// The server process of the session before this one, which may have been left at work.
     before: Option<i32>,
@@ -75,15 +80,29 @@ impl<S: Statements> Session<S> {
         );
         let prepare = async {
             client.batch_execute(&settings).await?;
-            S::prepare(&client).await
+            let here = placement(&client, source.partitions()).await?;
+            Ok::<_, tokio_postgres::Error>((S::prepare(&client, &here).await?, here))
         };
-        let statements = match tokio::time::timeout(PREPARE_TIME_MAX, prepare).await {
+        let (statements, here) = match tokio::time::timeout(PREPARE_TIME_MAX, prepare).await {
             Ok(prepared) => prepared?,
             Err(_) => return Err(Failure::Lost(format!("not prepared within {PREPARE_TIME_MAX:?}"))),
         };
         incoming.take_warning();
         let source = source.clone();
-        Ok(Session { client, statements, driver, incoming, source, identity, place, pid, before, token })
+        Ok(Session {
+            client,
+            statements,
+            driver,
+            incoming,
+            source,
+            identity,
+            place,
+            here,
+            opened: Instant::now(),
+            pid,
+            before,
+            token,
+        })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -97,6 +116,35 @@ impl<S: Statements> Session<S> {
     /// The history that the session's server writes.
     pub(super) fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// The partitions that were at the server when the session was opened.
+    pub(super) fn here(&self) -> &Placement {
+        &self.here
+    }
+
+    /// Why a statement about a partition that is not here cannot be sent. One that came since an older session was opened is
+    /// known to the next session.
+    pub(super) fn lacks(&self, partition: Partition) -> Failure {
+        match self.opened.elapsed() > PLACEMENT_TIME {
+            true => Failure::Lost(MOVED.to_owned()),
+            false => Failure::Elsewhere(partition),
+        }
+    }
+
+    /// Which of all partitions a row is in.
+    pub(super) fn partitions(&self) -> Partitions {
+        self.source.partitions()
+    }
+
+    /// Fails unless the server has, and has open, what it had when the session was opened: what it has not said of the
+    /// others, nobody knows.
+    pub(super) async fn is_still_placed(&self) -> Result<(), Failure> {
+        if self.partitions() == Partitions::ONE {
+            return Ok(());
+        }
+        let here = self.bounded(placement(&self.client, self.partitions())).await?;
+        if here == self.here { Ok(()) } else { Err(Failure::Lost(MOVED.to_owned())) }
     }
 
     /// What the server says without being asked.
@@ -247,6 +295,29 @@ impl<S: Statements> Session<S> {
 
 /// A setting that every session gives a value of its own, by which a statement knows whether it is in its session.
 pub(super) const TOKEN: &str = "rinha.session";
+
+/// For so long after it was opened nobody doubts which partitions a session's server has.
+const PLACEMENT_TIME: Duration = Duration::from_secs(1);
+
+/// Why a session is of no more use: others came, left or were closed.
+pub(super) const MOVED: &str = "its server has other partitions than when it was opened";
+
+/// The partitions at the end of a connection.
+async fn placement(client: &Client, partitions: Partitions) -> Result<Placement, tokio_postgres::Error> {
+    if partitions == Partitions::ONE {
+        return Ok(Placement::only());
+    }
+    let question = format!("SELECT unnest({})", placement::question(partitions));
+    let answer = client.simple_query(&question).await?;
+    let names: Vec<&str> = answer
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        })
+        .collect();
+    Ok(Placement::read(&names, partitions))
+}
 
 /// A value that no other session has.
 fn token() -> Result<String, Failure> {

@@ -96,7 +96,10 @@ impl<'a, T: Table> Settling<'a, T> {
         for row in self.aside.take_due() {
             self.parts.push(Part { rows: vec![row], searching: true });
         }
-        self.parts.push(Part { rows: batch, searching: false });
+        // The index of one partition is the judge of its rows alone.
+        for (_, rows) in self.session.partitions().group(batch, |row| &row.asked.pessoa.id) {
+            self.parts.push(Part { rows, searching: false });
+        }
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);
             if part.rows.is_empty() {
@@ -143,7 +146,7 @@ impl<'a, T: Table> Settling<'a, T> {
             }
             Fault::Locked if searching && rows.len() == 1 => self.aside.set(rows),
             Fault::Locked if searching => self.split(rows, true),
-            Fault::Locked => match self.session.table_is_free().await {
+            Fault::Locked => match self.session.table_is_free(&rows).await {
                 Ok(true) if rows.len() == 1 => self.aside.set(rows),
                 Ok(true) => self.split(rows, true),
                 Ok(false) => {
@@ -153,10 +156,38 @@ impl<'a, T: Table> Settling<'a, T> {
                 }
                 Err(failure) => return Err(self.give_back(rows, failure.to_string())),
             },
+            Fault::Elsewhere(why) => self.leave(rows, &why).await?,
             Fault::Session(why) => {
                 rows.iter().for_each(|row| row.in_doubt.set(true));
                 return Err(self.give_back(rows, why));
             }
+        }
+        Ok(())
+    }
+
+    /// Tells rows whose partition is elsewhere that nothing was stored, unless an attempt before did.
+    async fn leave(&mut self, mut rows: Vec<Insert>, why: &str) -> Result<(), (Vec<Insert>, String)> {
+        tracing::warn!(
+            why,
+            rows = rows.len(),
+            "these creates belong to another server, or to none at the moment"
+        );
+        let in_doubt: Vec<Insert> = rows.extract_if(.., |row| row.in_doubt.get()).collect();
+        not_stored(rows, self.queue.outbox());
+        if in_doubt.is_empty() {
+            return Ok(());
+        }
+        match self.look_up(&in_doubt).await {
+            Ok(holders) => {
+                let known = |row: &mut Insert| holders.contains_key(&row.asked.pessoa.apelido);
+                let mut unknown = in_doubt;
+                let known: Vec<Insert> = unknown.extract_if(.., known).collect();
+                answer_conflicting(known, &holders, self.queue.outbox());
+                not_stored(unknown, self.queue.outbox());
+            }
+            // What became of them is known where they went.
+            Err(failure) if failure.undone().is_some() => self.queue.outbox().unavailable(in_doubt.iter()),
+            Err(failure) => return Err(self.give_back(in_doubt, failure.to_string())),
         }
         Ok(())
     }
@@ -267,6 +298,14 @@ fn answer_conflicting(rows: Vec<Insert>, holders: &HashMap<Box<str>, Uuid>, outb
                 None => Report::Collision { ticket, record },
             });
         }
+    }
+    outbox.wake();
+}
+
+/// Tells those who wait that nothing was stored.
+fn not_stored(rows: Vec<Insert>, outbox: &Outbox) {
+    for ticket in rows.iter().filter_map(|row| row.ticket.take()) {
+        outbox.push(Report::NotStored { ticket });
     }
     outbox.wake();
 }

@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::history::{History, Identity};
+use super::layout::Partitions;
 use super::tls::Tls;
 
 /// The port of a database when the configuration names none.
@@ -24,6 +25,8 @@ struct Place {
     config: Config,
     addresses: Vec<Address>,
     tls: Option<Tls>,
+    /// Of all nodes together.
+    partitions: Partitions,
     history: History,
     /// The address that a session was last made with.
     last_good: AtomicUsize,
@@ -83,6 +86,21 @@ impl Source {
         Source::new(config, tls)
     }
 
+    /// The same, as one of those that share so many partitions.
+    ///
+    /// # Panics
+    ///
+    /// It is in use already.
+    pub fn with_partitions(self, partitions: Partitions) -> Source {
+        let place = Arc::into_inner(self.0).expect("a source that nobody else uses yet");
+        Source(Arc::new(Place { partitions, ..place }))
+    }
+
+    /// How many partitions all nodes have together.
+    pub fn partitions(&self) -> Partitions {
+        self.0.partitions
+    }
+
     /// A database on this machine.
     ///
     /// # Panics
@@ -101,6 +119,7 @@ impl Source {
             config,
             addresses,
             tls,
+            partitions: Partitions::ONE,
             history: History::default(),
             last_good: AtomicUsize::new(0),
         })))

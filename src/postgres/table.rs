@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::history::Identity;
 use super::job::Insert;
+use super::layout::Partitions;
 use super::sql::Xid8;
 
 /// What one insert committed.
@@ -20,6 +21,9 @@ pub(super) struct Inserted {
 
 /// The table, over one session.
 pub(super) trait Table {
+    /// How many tables there are: rows of two partitions are never in one statement.
+    fn partitions(&self) -> Partitions;
+
     /// The history that the session's server writes.
     fn identity(&self) -> Identity;
 
@@ -43,6 +47,6 @@ pub(super) trait Table {
     /// How long a statement may wait for a lock.
     async fn wait_for_locks(&self, time_max: Duration) -> Result<(), Failure>;
 
-    /// Whether nobody holds the whole table against inserts.
-    async fn table_is_free(&self) -> Result<bool, Failure>;
+    /// Whether nobody holds the whole table of these rows against inserts.
+    async fn table_is_free(&self, rows: &[Insert]) -> Result<bool, Failure>;
 }

@@ -1,13 +1,14 @@
-//! One core's Postgres thread: a tokio runtime with a task and a queue for each connection. It never sees a client,
-//! only tickets.
+//! One core's Postgres thread: a tokio runtime with a task and a queue for each connection to each node. It never sees a
+//! client, only tickets.
 
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use uuid::Uuid;
 
 use super::connector::Connector;
@@ -57,7 +58,7 @@ impl Link {
     }
 }
 
-/// The reports of one Postgres thread, seen from the core.
+/// The reports of one node, seen from the core.
 pub struct Reports {
     database: Rc<Database>,
     reports: ring::Receiver<Report>,
@@ -71,31 +72,18 @@ impl Reports {
     }
 }
 
-/// Starts the Postgres thread of `core`; `feed` hears of what the thread commits. The thread ends when the core closes
-/// its handle, or by a fault, which `died` reports.
+/// Starts the Postgres thread of `core`, with a link for each of `nodes`; `feed` hears of what the thread commits at each.
+/// The thread ends when the core closes its handles, or by a fault, which `died` reports.
 pub fn spawn(
     core: usize,
-    source: Source,
-    feed: FeedNotice,
+    nodes: Vec<Source>,
+    feed: Vec<FeedNotice>,
     died: impl FnOnce(&str) + Send + 'static,
-) -> std::io::Result<(Link, JoinHandle<()>)> {
-    let (inserts, inserts_inbox) = ring::channel(COMMIT_QUEUE_MAX);
-    let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
-    let (counts, counts_inbox) = ring::channel(COUNT_QUEUE_MAX);
-    let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
-    let (open, closed) = oneshot::channel();
-    let (outbox, reports) = ring::channel(REPORTS_MAX);
-    let counters = Arc::<Counters>::default();
-    let counting = Arc::clone(&counters);
+) -> std::io::Result<(Vec<Link>, JoinHandle<()>)> {
+    let (links, lanes): (Vec<Link>, Vec<Lane>) =
+        nodes.into_iter().zip(feed).map(|(source, feed)| lane(source, feed)).unzip();
     let thread = std::thread::Builder::new().name(format!("postgres-{core}")).spawn(move || {
-        let inbox = Inbox {
-            inserts: inserts_inbox,
-            reads: reads_inbox,
-            counts: counts_inbox,
-            searches: searches_inbox,
-            closed,
-        };
-        let run = || serve(core, source, inbox, outbox, feed, &counting);
+        let run = || serve(core, lanes);
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         match ended {
             // The core closed its end: it is leaving.
@@ -104,7 +92,35 @@ pub fn spawn(
             Err(_) => died("it panicked"),
         }
     })?;
-    Ok((Link::new(Jobs { inserts, reads, counts, searches, open }, reports, counters), thread))
+    Ok((links, thread))
+}
+
+/// The ways to one node and back.
+struct Lane {
+    source: Source,
+    inbox: Inbox,
+    outbox: ring::Sender<Report>,
+    feed: FeedNotice,
+    counters: Arc<Counters>,
+}
+
+fn lane(source: Source, feed: FeedNotice) -> (Link, Lane) {
+    let (inserts, inserts_inbox) = ring::channel(COMMIT_QUEUE_MAX);
+    let (reads, reads_inbox) = ring::channel(READ_QUEUE_MAX);
+    let (counts, counts_inbox) = ring::channel(COUNT_QUEUE_MAX);
+    let (searches, searches_inbox) = ring::channel(SEARCH_QUEUE_MAX);
+    let (open, closed) = oneshot::channel();
+    let (outbox, reports) = ring::channel(REPORTS_MAX);
+    let counters = Arc::<Counters>::default();
+    let link = Link::new(Jobs { inserts, reads, counts, searches, open }, reports, Arc::clone(&counters));
+    let inbox = Inbox {
+        inserts: inserts_inbox,
+        reads: reads_inbox,
+        counts: counts_inbox,
+        searches: searches_inbox,
+        closed,
+    };
+    (link, Lane { source, inbox, outbox, feed, counters })
 }
 
 /// The thread's ends of [`Jobs`].
@@ -116,15 +132,16 @@ struct Inbox {
     closed: oneshot::Receiver<Infallible>,
 }
 
-fn serve(
-    core: usize,
-    source: Source,
-    inbox: Inbox,
-    outbox: ring::Sender<Report>,
-    feed: FeedNotice,
-    counters: &Arc<Counters>,
-) -> std::io::Result<()> {
+fn serve(core: usize, lanes: Vec<Lane>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tasks = LocalSet::new();
+    let lanes = lanes.into_iter().map(|lane| attend(core, lane));
+    tasks.block_on(&runtime, join_all(lanes));
+    Ok(())
+}
+
+/// Answers what one node is asked, until the core closes its handle.
+async fn attend(core: usize, Lane { source, inbox, outbox, feed, counters }: Lane) {
     let outbox = Rc::new(Outbox::new(outbox));
     let reachable = |role| {
         let outbox = Rc::clone(&outbox);
@@ -137,29 +154,25 @@ fn serve(
     let reads = Queue::new(inbox.reads, Rc::clone(&outbox));
     let counts = Queue::new(inbox.counts, Rc::clone(&outbox));
     let searches = Queue::new(inbox.searches, Rc::clone(&outbox));
-    let commits = Connector::new(source.clone(), counters, reachable(Role::Commit));
-    let reads_from = Connector::new(source.clone(), counters, reachable(Role::Read));
-    let counts_in = Connector::new(source.clone(), counters, reachable(Role::Count));
-    let searches_in = Connector::new(source, counters, reachable(Role::Search));
+    let commits = Connector::new(source.clone(), &counters, reachable(Role::Commit));
+    let reads_from = Connector::new(source.clone(), &counters, reachable(Role::Read));
+    let counts_in = Connector::new(source.clone(), &counters, reachable(Role::Count));
+    let searches_in = Connector::new(source, &counters, reachable(Role::Search));
     let proofs = Rc::new(Proofs::default());
-    let tasks = LocalSet::new();
-    let committer = tasks.spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));
+    let committer = spawn_local(commit::run(inserts, feed, Rc::clone(&proofs), commits));
     let reader = lookup::run::<sql::Read>(reads, Rc::clone(&outbox), Rc::clone(&proofs), reads_from, true);
-    let reader = tasks.spawn_local(reader);
+    let reader = spawn_local(reader);
     // Nobody asks the others.
     let counts_here = core == COUNTING_CORE;
     let counter =
         lookup::run::<sql::Count>(counts, Rc::clone(&outbox), Rc::clone(&proofs), counts_in, counts_here);
-    let counter = tasks.spawn_local(counter);
-    let searcher = tasks.spawn_local(search::run(searches, proofs, searches_in));
-    tasks.block_on(&runtime, async move {
-        tokio::select! {
-            Err(_) = inbox.closed => {}
-            ended = committer => ended.expect("the committer does not panic"),
-            ended = reader => ended.expect("the reader does not panic"),
-            ended = counter => ended.expect("the counter does not panic"),
-            ended = searcher => ended.expect("the searcher does not panic"),
-        }
-    });
-    Ok(())
+    let counter = spawn_local(counter);
+    let searcher = spawn_local(search::run(searches, proofs, searches_in));
+    tokio::select! {
+        Err(_) = inbox.closed => {}
+        ended = committer => ended.expect("the committer does not panic"),
+        ended = reader => ended.expect("the reader does not panic"),
+        ended = counter => ended.expect("the counter does not panic"),
+        ended = searcher => ended.expect("the searcher does not panic"),
+    }
 }

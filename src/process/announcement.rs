@@ -17,8 +17,8 @@ pub(super) struct Announcement<'a> {
     pub(super) cpus: &'a [usize],
     /// Bytes for pessoas and their index, on all cores together.
     pub(super) cache_bytes: usize,
-    /// What the database server said at the start.
-    pub(super) server: &'a ServerFacts,
+    /// What the database server of each node said at the start.
+    pub(super) servers: &'a [ServerFacts],
     /// Whether Postgres is this process' own.
     pub(super) private: bool,
     /// Pessoas in memory, on all cores together.
@@ -49,12 +49,18 @@ impl Announcement<'_> {
             why = first.reason,
             cpus = cpus.join(","),
             cache = %bytesize::ByteSize::b(self.cache_bytes as u64),
-            postgres = self.server.version,
+            postgres = versions(self.servers),
             private = self.private,
-            durable = self.server.durable,
+            durable = self.servers.iter().all(|server| server.durable),
             rows = self.rows,
             loaded_in = ?self.load_time,
             "serving"
         );
     }
+}
+
+/// The version of each node.
+fn versions(servers: &[ServerFacts]) -> String {
+    let versions: Vec<&str> = servers.iter().map(|server| server.version.as_str()).collect();
+    versions.join(", ")
 }

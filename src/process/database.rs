@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use crate::config::Serve;
 use crate::embedded::{Claim, Embedded, Settings, Stop};
 use crate::limits::CONNECT_BACKOFF_MAX;
-use crate::postgres::Source;
+use crate::postgres::{Partitions, Source};
 
 /// What a private server is started with.
 pub(super) fn settings(serve: &Serve, cores: usize) -> Settings {
@@ -17,22 +17,23 @@ pub(super) fn settings(serve: &Serve, cores: usize) -> Settings {
 
 /// The Postgres server of an instance.
 pub(super) enum DatabaseServer {
-    /// Somebody else's, by its URL.
-    Remote(String),
+    /// Somebody else's.
+    Remote(Vec<Source>),
     /// This process' own.
     Private(Box<Private>),
 }
 
 pub(super) struct Private {
     postgres: Embedded,
+    partitions: Partitions,
     /// No restart is tried before this; set when one failed.
     retry_at: Instant,
 }
 
 /// The server that an instance is to work with, before anything is started or asked.
 pub(super) enum Chosen {
-    /// Somebody else's, by its URL.
-    Remote(String),
+    /// Somebody else's.
+    Remote(Vec<Source>),
     /// This process' own, in a directory that nobody else uses from now on.
     Private(Box<Claim>),
 }
@@ -40,8 +41,8 @@ pub(super) enum Chosen {
 impl Chosen {
     /// The server that `serve` names; without one, a private server, whose directory is claimed.
     pub(super) fn of(serve: &Serve, cores: usize) -> Result<Chosen, String> {
-        match &serve.database_url {
-            Some(url) => Ok(Chosen::Remote(url.clone())),
+        match serve.sources()? {
+            Some(nodes) => Ok(Chosen::Remote(nodes)),
             None => {
                 let claim = Claim::take(&settings(serve, cores));
                 claim.map(Box::new).map(Chosen::Private).map_err(|error| error.to_string())
@@ -59,19 +60,22 @@ impl DatabaseServer {
         stop: &Stop,
     ) -> Result<DatabaseServer, String> {
         let claim = match chosen {
-            Chosen::Remote(url) => return Ok(DatabaseServer::Remote(url)),
+            Chosen::Remote(nodes) => return Ok(DatabaseServer::Remote(nodes)),
             Chosen::Private(claim) => claim,
         };
         let postgres = Embedded::start_in(*claim, &settings(serve, cores).until(stop))
             .map_err(|error| error.to_string())?;
-        Ok(DatabaseServer::Private(Box::new(Private { postgres, retry_at: Instant::now() })))
+        let partitions = serve.partitions;
+        Ok(DatabaseServer::Private(Box::new(Private { postgres, partitions, retry_at: Instant::now() })))
     }
 
-    /// How to connect to it.
-    pub(super) fn source(&self) -> Result<Source, String> {
+    /// How to connect to each of its nodes.
+    pub(super) fn nodes(&self) -> Vec<Source> {
         match self {
-            DatabaseServer::Private(private) => Ok(Source::local(private.postgres.config())),
-            DatabaseServer::Remote(url) => Source::parse(url).map_err(|why| format!("--database-url: {why}")),
+            DatabaseServer::Private(private) => {
+                vec![Source::local(private.postgres.config()).with_partitions(private.partitions)]
+            }
+            DatabaseServer::Remote(nodes) => nodes.clone(),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::limits::{ADMIN_QUESTIONS_MAX, HANG_UP_TIME_MAX, STOP_TIME_MAX};
 use crate::net::{Accepting, Acceptor};
 use crate::people::{self, InstanceNumber, owner_of_apelido, owner_of_id};
 use crate::pessoa::Record;
-use crate::postgres::{self, Owners, ServerFacts, Source};
+use crate::postgres::{self, Link, Owners, ServerFacts, Source};
 
 /// How often the database threads are looked at while they end.
 const HANG_UP_POLL: Duration = Duration::from_millis(2);
@@ -45,8 +45,8 @@ pub(super) struct InstancePlan {
     pub(super) ledger_bytes: usize,
     /// Gives what the calling thread has freed back to the system.
     pub(super) give_back: fn(),
-    /// What the database server said at the start.
-    pub(super) server: ServerFacts,
+    /// What the database server of each node said at the start.
+    pub(super) servers: Vec<ServerFacts>,
     /// Whether Postgres is this process' own.
     pub(super) private: bool,
     /// Where operators read what the instance is.
@@ -79,7 +79,7 @@ impl Instance {
     /// One line: a thread cannot start.
     pub(super) fn start(
         plan: InstancePlan,
-        source: &Source,
+        nodes: &[Source],
         mut sockets: Sockets,
         signals: Signals,
     ) -> Result<Instance, String> {
@@ -97,14 +97,14 @@ impl Instance {
             rows: 0,
             load_time: Duration::ZERO,
         };
-        instance.start_threads(source, &mut sockets, &events)?;
+        instance.start_threads(nodes, &mut sockets, &events)?;
         Ok(instance)
     }
 
     /// Starts the feed, and each core with its Postgres thread.
     fn start_threads(
         &mut self,
-        source: &Source,
+        nodes: &[Source],
         sockets: &mut Sockets,
         events: &Events,
     ) -> Result<(), String> {
@@ -118,16 +118,16 @@ impl Instance {
             row: owner_of_id(&record.pessoa.id, cores),
             apelido: owner_of_apelido(&record.pessoa.apelido, cores),
         };
-        let feed = postgres::feed::spawn(cores, source.clone(), owners, died("the feed".to_owned()));
+        let feed = postgres::feed::spawn(cores, nodes.to_vec(), owners, died("the feed".to_owned()));
         let feed = feed.map_err(no_thread)?;
         self.database_threads.push(feed.thread);
-        let (mut asked, mut counters) = (Vec::new(), vec![feed.counters]);
+        let (mut asked, mut counters) = (Vec::new(), feed.counters);
         let parts = feed.rows.into_iter().zip(feed.notices).zip(people::wire(cores));
-        for (core, ((rows, notice), wiring)) in parts.enumerate() {
+        for (core, ((rows, notices), wiring)) in parts.enumerate() {
             let died = died(format!("the postgres thread of core {core}"));
-            let (link, thread) = postgres::spawn(core, source.clone(), notice, died).map_err(no_thread)?;
+            let (links, thread) = postgres::spawn(core, nodes.to_vec(), notices, died).map_err(no_thread)?;
             self.database_threads.push(thread);
-            counters.push(link.counters());
+            counters.extend(links.iter().map(Link::counters));
             let (ask, questions) = ring::channel(ADMIN_QUESTIONS_MAX);
             asked.push(ask);
             let (order, orders) = ring::channel(ORDERS_MAX);
@@ -139,10 +139,11 @@ impl Instance {
                 driver: self.plan.driver,
                 sockets: own,
                 handed,
-                link,
+                links,
+                partitions: nodes[0].partitions(),
                 rows,
                 wiring,
-                server: self.plan.server.clone(),
+                servers: self.plan.servers.clone(),
                 instance: self.plan.instance,
                 cache_bytes: self.plan.cache_bytes / cores,
                 connections_max: self.plan.connections_max,
@@ -158,8 +159,8 @@ impl Instance {
             cache_bytes: self.plan.cache_bytes / cores,
             counters,
             queued_bytes: feed.queued_bytes,
-            source: source.clone(),
-            server: self.plan.server.clone(),
+            nodes: nodes.to_vec(),
+            servers: self.plan.servers.clone(),
         });
         Ok(())
     }
@@ -283,7 +284,7 @@ impl Instance {
             addresses: &self.addresses,
             cpus: &self.plan.cpus,
             cache_bytes: self.plan.cache_bytes,
-            server: &self.plan.server,
+            servers: &self.plan.servers,
             private: self.plan.private,
             rows: self.rows,
             load_time: self.load_time,

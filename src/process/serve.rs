@@ -62,9 +62,9 @@ fn run(
     let _admin = serve.admin.as_ref().filter(|_| chosen.is_ok()).map(admin).transpose()?;
 
     supervisor.watch(Arc::clone(&board))?;
-    supervisor.waits_for(match &serve.database_url {
-        Some(_) => "waiting for the database",
-        None => "starting the private Postgres",
+    supervisor.waits_for(match serve.is_private() {
+        false => "waiting for the database",
+        true => "starting the private Postgres",
     });
 
     let found = chosen.and_then(|chosen| DatabaseServer::find(chosen, serve, cpus.len(), stop));
@@ -74,12 +74,12 @@ fn run(
         return Ok(());
     }
     let mut database = found?;
-    let source = database.source()?;
-    let Some(server) = prepare(&source, &mut signals)? else {
+    let nodes = database.nodes();
+    let Some(servers) = prepare(&nodes, &mut signals)? else {
         database.leave();
         return Ok(());
     };
-    if !server.durable {
+    if servers.iter().any(|server| !server.durable) {
         warn!(
             "fsync or full_page_writes is off in this database: a 201 does not survive a crash of its machine"
         );
@@ -93,13 +93,13 @@ fn run(
         connections_max: files.connections,
         ledger_bytes: memory.ledger,
         give_back,
-        server,
-        private: serve.database_url.is_none(),
+        servers,
+        private: serve.is_private(),
         board,
         supervisor: supervisor.clone(),
     };
     supervisor.waits_for("loading");
-    let mut started = Instance::start(plan, &source, sockets, signals);
+    let mut started = Instance::start(plan, &nodes, sockets, signals);
     let outcome = match &mut started {
         Ok(instance) => instance.attend(&mut database),
         Err(why) => Err(std::mem::take(why)),
@@ -111,12 +111,12 @@ fn run(
 
 /// Prepares the database on a thread of its own, because that may take long and a signal must end the wait. `None`
 /// after a signal.
-fn prepare(source: &Source, signals: &mut Signals) -> Result<Option<ServerFacts>, String> {
+fn prepare(nodes: &[Source], signals: &mut Signals) -> Result<Option<Vec<ServerFacts>>, String> {
     let (tell, prepared) = mpsc::sync_channel(1);
-    let source = source.clone();
+    let nodes = nodes.to_vec();
     let prepare = move || {
         // After a signal the receiver is gone.
-        let _ = tell.send(postgres::prepare_database(&source));
+        let _ = tell.send(postgres::prepare_databases(&nodes));
     };
     let spawned = thread::Builder::new().name("prepare".to_owned()).spawn(prepare);
     spawned.map_err(|error| format!("cannot start a thread: {error}"))?;

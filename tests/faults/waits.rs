@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rinha::limits::{COMMIT_QUEUE_MAX, COMMIT_TIME_MAX, READ_TIME_MAX, STATEMENT_TIME_MAX};
-use rinha::people::home_of_apelido;
+use rinha::pessoa::home_of_apelido;
 
 use crate::cluster::{Cluster, connect};
 use crate::load::{Attempt, Fate, Load, Pessoa, seed, verify, wait_until};

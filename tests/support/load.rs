@@ -343,13 +343,17 @@ impl Client {
 /// Nothing acknowledged is lost, nothing is there twice, and nothing is there that was not sent: `attempts` against the
 /// table, and against what the server shows.
 pub(crate) fn verify(attempts: &[Attempt], config: &tokio_postgres::Config, server: &Address) {
-    let rows = cluster::query(
-        config,
-        "select json_build_object('id', id, 'apelido', apelido, 'nome', nome, 'nascimento', nascimento::text, \
-                'stack', stack) from pessoas",
-    );
+    verify_rows(attempts, &cluster::query(config, &format!("{ROWS} pessoas")), server);
+}
+
+/// What is asked of each table; its name comes behind.
+pub(crate) const ROWS: &str = "select json_build_object('id', id, 'apelido', apelido, 'nome', nome, \
+                               'nascimento', nascimento::text, 'stack', stack) from";
+
+/// The same, against the [`ROWS`] of all tables.
+pub(crate) fn verify_rows(attempts: &[Attempt], rows: &[String], server: &Address) {
     let mut stored: HashMap<String, Value> = HashMap::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let row: Value = serde_json::from_str(row).expect("JSON of Postgres");
         let apelido = row["apelido"].as_str().expect("a text").to_owned();
         let before = stored.insert(apelido, row);

@@ -42,6 +42,7 @@ pub(crate) fn program(path: PathBuf) -> Command {
     for name in [
         "LISTEN",
         "DATABASE_URL",
+        "PARTITIONS",
         "DATA_DIR",
         "CORES",
         "DRIVER",

@@ -136,8 +136,9 @@ pub(super) fn text(board: &Board, asked: &[Asked], started: SystemTime) -> Strin
         let fed = watched.queued_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).max();
         queues.push(Queue { name: "feed bytes", used: fed.unwrap_or(0), limit: FEED_QUEUE_BYTES_MAX });
         budget_bytes = watched.cache_bytes * watched.cores.len();
-        durable = watched.server.durable;
-        let seen = watched.source.seen();
+        durable = watched.servers.iter().all(|server| server.durable);
+        // The page has room for one.
+        let seen = watched.nodes[0].seen();
         timeline = seen.history.map(|history| history.timeline);
         address = seen.address;
     });

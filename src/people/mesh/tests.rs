@@ -17,8 +17,8 @@ use super::*;
 use crate::limits::LEDGER_BYTES_DEFAULT;
 use crate::people::home::Minter;
 use crate::pessoa::decode;
-use crate::postgres::Fed;
 use crate::postgres::played::{Decision, Played, played};
+use crate::postgres::{Begin, Fed, Identity, Partitions};
 
 const CORES: usize = 3;
 
@@ -83,7 +83,11 @@ fn cores() -> Vec<Core> {
         let (link, played) = played();
         let (database, reports) = link.open();
         let minter = Minter::new().unwrap();
-        let share = Rc::new(Share::new(core, CORES, 1 << 24, Rc::clone(&database), minter));
+        let share =
+            Rc::new(Share::new(core, CORES, 1 << 24, Partitions::ONE, vec![Rc::clone(&database)], minter));
+        let of = Identity { system: 7, timeline: 1 };
+        let begin = Begin { node: 0, of, partitions: Partitions::ONE.all().collect() };
+        share.hear(Fed::Begin(begin, Default::default()));
         let learner = Rc::clone(&share);
         monoio::spawn(reports.run(move |learnt, of| learner.learn(learnt, of)));
         monoio::spawn(async move { database.flush().await });
@@ -239,8 +243,8 @@ impl World {
 
     fn load(&self) {
         for core in &self.cores {
-            core.share.hear(Fed::Loaded);
-            core.share.hear(Fed::Fresh(Instant::now()));
+            core.share.hear(Fed::Loaded(Partitions::ONE.all().collect()));
+            core.share.hear(Fed::Fresh(0, Instant::now()));
         }
     }
 

@@ -131,6 +131,37 @@ pub struct Memory {
     pub complete: bool,
 }
 
+impl Memory {
+    /// That of no shard.
+    pub const NONE: Memory = Memory {
+        bodies: 0,
+        texts: 0,
+        index: 0,
+        apelidos: 0,
+        ids: 0,
+        total: 0,
+        pessoas: 0,
+        bodies_dropped: 0,
+        complete: true,
+    };
+
+    /// What two shards hold together.
+    #[must_use]
+    pub fn and(self, other: Memory) -> Memory {
+        Memory {
+            bodies: self.bodies + other.bodies,
+            texts: self.texts + other.texts,
+            index: self.index + other.index,
+            apelidos: self.apelidos + other.apelidos,
+            ids: self.ids + other.ids,
+            total: self.total + other.total,
+            pessoas: self.pessoas + other.pessoas,
+            bodies_dropped: self.bodies_dropped + other.bodies_dropped,
+            complete: self.complete && other.complete,
+        }
+    }
+}
+
 impl Shard {
     /// An empty shard that keeps within `budget` bytes.
     pub fn new(budget: usize) -> Shard {

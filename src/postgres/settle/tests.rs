@@ -15,6 +15,7 @@ use tokio_postgres::error::{Severity, SqlState};
 
 use super::super::history::Identity;
 use super::super::job::Job;
+use super::super::layout::Partitions;
 use super::super::own::own_commits;
 use super::super::sql::Xid8;
 use super::super::table::Inserted;
@@ -175,6 +176,10 @@ impl World {
 }
 
 impl Table for World {
+    fn partitions(&self) -> Partitions {
+        Partitions::ONE
+    }
+
     fn identity(&self) -> Identity {
         OURS
     }
@@ -252,7 +257,7 @@ impl Table for World {
         if self.trouble(4) { Err(lost()) } else { Ok(()) }
     }
 
-    async fn table_is_free(&self) -> Result<bool, Failure> {
+    async fn table_is_free(&self, _rows: &[Insert]) -> Result<bool, Failure> {
         self.moves().await;
         if self.trouble(4) { Err(lost()) } else { Ok(!self.table_held.get()) }
     }
@@ -263,7 +268,12 @@ fn lost() -> Failure {
 }
 
 fn refused(code: &str, severity: Severity) -> Failure {
-    Failure::Refused { sqlstate: SqlState::from_code(code), severity: Some(severity), message: "no".into() }
+    Failure::Refused {
+        sqlstate: SqlState::from_code(code),
+        severity: Some(severity),
+        constraint: None,
+        message: "no".into(),
+    }
 }
 
 fn id_of(ticket: usize) -> Uuid {

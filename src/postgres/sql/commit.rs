@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all, try_join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -15,6 +15,8 @@ use crate::pessoa::Record;
 use crate::postgres::failure::Failure;
 use crate::postgres::history::Identity;
 use crate::postgres::job::Insert;
+use crate::postgres::layout::{Partition, Partitions};
+use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 use crate::postgres::table::{Inserted, Table};
@@ -35,7 +37,7 @@ macro_rules! own_session {
 // so each stack goes as the text of an array.
 const UNNEST: &str = "unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[])";
 const INSERT: &str = concat!(
-    "INSERT INTO pessoas (id, apelido, nome, nascimento, stack, search) \
+    "INSERT INTO {table} (id, apelido, nome, nascimento, stack, search) \
      SELECT id, apelido, nome, nascimento, stack::text[], search \
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bytea[]) \
          AS batch (id, apelido, nome, nascimento, stack, search) \
@@ -68,7 +70,7 @@ fn insert_few(rows: usize) -> String {
 const HOLDERS: &str = concat!(
     "SELECT session.own, apelido, id FROM (SELECT coalesce(",
     own_session!("$2"),
-    ", false) AS own) AS session LEFT JOIN pessoas ON apelido = ANY ($1::text[])"
+    ", false) AS own) AS session LEFT JOIN {table} ON apelido = ANY ($1::text[])"
 );
 
 // A row that a statement saw may have been committed by a session whose wait for the standby was cut short, or whose
@@ -77,15 +79,40 @@ const HOLDERS: &str = concat!(
 const BARRIER: &str = concat!("SELECT pg_logical_emit_message(true, 'rinha', '') WHERE ", own_session!("$1"));
 
 // In a statement of its own, so that the lock is gone at once.
-const TABLE_FREE: &str = "DO $$ BEGIN LOCK TABLE pessoas IN ROW EXCLUSIVE MODE NOWAIT; END $$";
+const TABLE_FREE: &str = "DO $$ BEGIN LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT; END $$";
 
 /// The statements of the connection that commits.
 pub(in crate::postgres) struct Commit {
+    /// For each partition that is at the server.
+    tables: Vec<(Partition, TableStatements)>,
+    barrier: Statement,
+}
+
+/// The statements of one partition's table.
+struct TableStatements {
     insert: Statement,
     /// For 1 to [`FEW_ROWS`] rows.
     insert_few: Vec<Statement>,
     holders: Statement,
-    barrier: Statement,
+}
+
+impl TableStatements {
+    async fn prepare(client: &Client, partition: Partition) -> Result<(Partition, TableStatements), Error> {
+        let few: Vec<String> = (1..=FEW_ROWS).map(|rows| of(partition, &insert_few(rows))).collect();
+        let (insert, holders) = (of(partition, INSERT), of(partition, HOLDERS));
+        let (insert, insert_few, holders) = try_join3(
+            client.prepare(&insert),
+            try_join_all(few.iter().map(|statement| client.prepare(statement))),
+            client.prepare(&holders),
+        )
+        .await?;
+        Ok((partition, TableStatements { insert, insert_few, holders }))
+    }
+}
+
+/// The statement for the table of this partition.
+fn of(partition: Partition, statement: &str) -> String {
+    statement.replace("{table}", &partition.table())
 }
 
 impl Statements for Commit {
@@ -104,20 +131,34 @@ impl Statements for Commit {
             .to_owned()
     }
 
-    async fn prepare(client: &Client) -> Result<Commit, Error> {
-        let insert = client.prepare(INSERT).await?;
-        let few: Vec<String> = (1..=FEW_ROWS).map(insert_few).collect();
-        let insert_few = try_join_all(few.iter().map(|statement| client.prepare(statement))).await?;
-        let holders = client.prepare(HOLDERS).await?;
+    async fn prepare(client: &Client, here: &Placement) -> Result<Commit, Error> {
+        let tables =
+            here.partitions().into_iter().map(|partition| TableStatements::prepare(client, partition));
+        let tables = try_join_all(tables).await?;
         let barrier = client.prepare(BARRIER).await?;
         // From now on other creates wait behind a statement that meets a lock.
         let locks = format!("SET lock_timeout = {}", COMMIT_LOCK_TIME_MAX.as_millis());
         client.batch_execute(&locks).await?;
-        Ok(Commit { insert, insert_few, holders, barrier })
+        Ok(Commit { tables, barrier })
     }
 }
 
 impl Session<Commit> {
+    /// The partition that these rows are in, which is one.
+    fn partition(&self, rows: &[Insert]) -> Partition {
+        let partition = |row: &Insert| self.partitions().of_id(&row.asked.pessoa.id);
+        let first = rows.first().map(partition).expect("there are rows");
+        debug_assert!(rows.iter().all(|row| partition(row) == first), "one partition a statement");
+        first
+    }
+
+    /// The statements for these rows.
+    fn table(&self, rows: &[Insert]) -> Result<&TableStatements, Failure> {
+        let partition = self.partition(rows);
+        let known = self.statements().tables.iter().find(|(known, _)| *known == partition);
+        known.map(|(_, table)| table).ok_or_else(|| self.lacks(partition))
+    }
+
     async fn insert_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Failure> {
         let derived = |row: &'a Insert| {
             let Record { pessoa, search_text, .. } = &*row.asked;
@@ -136,7 +177,7 @@ impl Session<Commit> {
         self.patiently(self.client().query(statement, &parameters)).await
     }
 
-    async fn insert_many(&self, rows: &[Insert]) -> Result<Vec<Row>, Failure> {
+    async fn insert_many(&self, statement: &Statement, rows: &[Insert]) -> Result<Vec<Row>, Failure> {
         let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
         let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
         let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
@@ -147,11 +188,15 @@ impl Session<Commit> {
         let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.asked.search_text).collect();
         let columns: [&(dyn ToSql + Sync); 7] =
             [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches, &self.token()];
-        self.patiently(self.client().query(&self.statements().insert, &columns)).await
+        self.patiently(self.client().query(statement, &columns)).await
     }
 }
 
 impl Table for Session<Commit> {
+    fn partitions(&self) -> Partitions {
+        Session::partitions(self)
+    }
+
     fn identity(&self) -> Identity {
         Session::identity(self)
     }
@@ -161,9 +206,10 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        let inserted = match self.statements().insert_few.get(rows.len() - 1) {
+        let table = self.table(rows)?;
+        let inserted = match table.insert_few.get(rows.len() - 1) {
             Some(statement) => self.insert_few(statement, rows).await?,
-            None => self.insert_many(rows).await?,
+            None => self.insert_many(&table.insert, rows).await?,
         };
         Ok(Inserted {
             ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
@@ -175,7 +221,7 @@ impl Table for Session<Commit> {
         let apelidos: Vec<&str> = rows.iter().map(|row| &*row.asked.pessoa.apelido).collect();
         let columns: [&(dyn ToSql + Sync); 2] = [&apelidos, &self.token()];
         // Both are sent at once, in this order.
-        let holders = self.client().query(&self.statements().holders, &columns);
+        let holders = self.client().query(&self.table(rows)?.holders, &columns);
         let (holders, ()) = try_join(self.patiently(holders), self.barrier()).await?;
         holders
             .iter()
@@ -207,8 +253,8 @@ impl Table for Session<Commit> {
         self.bounded(self.client().batch_execute(&set)).await
     }
 
-    async fn table_is_free(&self) -> Result<bool, Failure> {
-        match self.bounded(self.client().batch_execute(TABLE_FREE)).await {
+    async fn table_is_free(&self, rows: &[Insert]) -> Result<bool, Failure> {
+        match self.bounded(self.client().batch_execute(&of(self.partition(rows), TABLE_FREE))).await {
             Ok(()) => Ok(true),
             Err(failure) if failure.undone() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => Ok(false),
             Err(failure) => Err(failure),
@@ -231,6 +277,7 @@ mod tests {
                       ($7::uuid, $8::text, $9::text, $10::date, $11::text, $12::bytea))";
         assert!(two.contains(values), "{two}");
         assert!(two.contains("'rinha.session', true) = $13 AND"), "{two}");
+        assert!(of(Partitions::ONE.of_home(9), &two).starts_with("INSERT INTO pessoas ("), "{two}");
         assert!(INSERT.contains(UNNEST) && INSERT.contains(" = $7 AND") && !two.contains("unnest"), "{two}");
     }
 }

@@ -7,12 +7,15 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use crate::limits::{COUNT_PART_ROWS, READ_TIME_MAX};
 use crate::postgres::failure::Failure;
+use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
 /// The session of counts. A cursor shows the rows of one moment, however long it is read; to move it counts rows on the
 /// server, and sends none.
 pub(in crate::postgres) struct Count {
+    /// What it reads from.
+    rows: String,
     /// How long the last count kept the database busy.
     pub(in crate::postgres) busy: Cell<Duration>,
 }
@@ -25,15 +28,18 @@ impl Statements for Count {
         format!("SET statement_timeout = {}; SET cursor_tuple_fraction = 1.0", READ_TIME_MAX.as_millis())
     }
 
-    async fn prepare(_: &Client) -> Result<Count, Error> {
-        Ok(Count { busy: Cell::default() })
+    async fn prepare(_: &Client, here: &Placement) -> Result<Count, Error> {
+        Ok(Count { rows: here.rows(), busy: Cell::default() })
     }
 }
 
 impl Session<Count> {
     /// Begins a count, and counts the first [`COUNT_PART_ROWS`] committed rows, or as many as there are.
     pub(in crate::postgres) async fn count_first(&self) -> Result<u64, Failure> {
-        let begin = "BEGIN; DECLARE count_of_pessoas NO SCROLL CURSOR FOR SELECT FROM pessoas";
+        let begin = format!(
+            "BEGIN; DECLARE count_of_pessoas NO SCROLL CURSOR FOR SELECT FROM {}",
+            self.statements().rows
+        );
         self.moved(&format!("{begin}; {}", more())).await
     }
 

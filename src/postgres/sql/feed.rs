@@ -13,11 +13,12 @@ use crate::pessoa::Record;
 use crate::postgres::cursor::{Seen, Unseen};
 use crate::postgres::failure::Failure;
 use crate::postgres::history::Identity;
+use crate::postgres::layout::{Partition, rows_of};
+use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
-const LOAD: &str =
-    "COPY (SELECT id, apelido, nome, nascimento, stack FROM pessoas) TO STDOUT (FORMAT binary)";
+const LOAD: &str = "COPY (SELECT id, apelido, nome, nascimento, stack FROM {rows}) TO STDOUT (FORMAT binary)";
 
 /// Who answers, as the first columns of a reply: the system's identifier, the timeline, and a mark that only this session
 /// has. They are part of the reply because something between may change servers from one statement to the next. The
@@ -44,11 +45,11 @@ macro_rules! seen {
 /// About how many rows there are: as dense as they were when the table was last looked through, on the pages that it has
 /// now, which is how the planner guesses. NULL when nobody has looked yet.
 const EXPECTED: &str = "\
-    SELECT CASE WHEN reltuples > 0 AND relpages > 0 \
-           THEN (reltuples::float8 / relpages * pg_relation_size(oid) / current_setting('block_size')::int8)::int8 END \
-    FROM pg_class WHERE oid = to_regclass('pessoas')";
+    SELECT sum(CASE WHEN reltuples > 0 AND relpages > 0 \
+           THEN (reltuples::float8 / relpages * pg_relation_size(oid) / current_setting('block_size')::int8) END)::int8 \
+    FROM pg_class WHERE oid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)";
 
-const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[]");
+const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[], {here}");
 
 // A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. The first
 // are walked through by the index on `tx`, one step a transaction; of the others those count that have ended since. A row
@@ -61,10 +62,10 @@ const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[]")
 // sorted keeps their order.
 const CHANGES: &str = concat!(
     "WITH RECURSIVE walk (tx) AS ( \
-         (SELECT tx FROM pessoas \
+         (SELECT tx FROM {rows} \
           WHERE tx >= $1::xid8 AND tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY tx LIMIT 1) \
          UNION ALL \
-         SELECT (SELECT tx FROM pessoas \
+         SELECT (SELECT tx FROM {rows} \
                  WHERE tx > walk.tx AND tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY tx LIMIT 1) \
          FROM walk WHERE walk.tx IS NOT NULL \
      ), unseen AS ( \
@@ -73,7 +74,7 @@ const CHANGES: &str = concat!(
          SELECT tx FROM unnest($2::xid8[]) AS tx \
          WHERE pg_visible_in_snapshot(tx, pg_current_snapshot()) AND tx <> ALL ($3::xid8[]) \
      ), measured AS MATERIALIZED ( \
-         SELECT tx, (SELECT count(*) FROM (SELECT FROM pessoas WHERE pessoas.tx = unseen.tx LIMIT $4) AS its) >= $4 \
+         SELECT tx, (SELECT count(*) FROM (SELECT FROM {rows} WHERE pessoas.tx = unseen.tx LIMIT $4) AS its) >= $4 \
              AS large \
          FROM unseen \
      ) \
@@ -81,24 +82,27 @@ const CHANGES: &str = concat!(
     who!(),
     ", ",
     seen!(),
-    ", ARRAY (SELECT tx FROM measured WHERE large) AS owed, \
+    ", ARRAY (SELECT tx FROM measured WHERE large) AS owed, {here} AS here, \
          NULL::uuid AS id, NULL AS apelido, NULL AS nome, NULL::date AS nascimento, NULL::text[] AS stack \
      UNION ALL \
-     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, its.* \
+     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, its.* \
      FROM measured CROSS JOIN LATERAL ( \
-         SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE pessoas.tx = measured.tx LIMIT $4 \
+         SELECT id, apelido, nome, nascimento, stack FROM {rows} WHERE pessoas.tx = measured.tx LIMIT $4 \
      ) AS its WHERE NOT large"
 );
 
+/// The column of the partitions in a reply to `CHANGES`.
+const HERE: usize = 7;
+
 /// The first column of a row in a reply to `CHANGES`.
-const CHANGED: usize = 7;
+const CHANGED: usize = 8;
 
 const ROWS: &str = concat!(
     "SELECT ",
     who!(),
     ", NULL::uuid AS id, NULL AS apelido, NULL AS nome, NULL::date AS nascimento, NULL::text[] AS stack \
      UNION ALL \
-     SELECT NULL, NULL, NULL, id, apelido, nome, nascimento, stack FROM pessoas WHERE tx = ANY ($1::xid8[])"
+     SELECT NULL, NULL, NULL, id, apelido, nome, nascimento, stack FROM {rows} WHERE tx = ANY ($1::xid8[])"
 );
 
 /// The first column of a row in a reply to `ROWS`.
@@ -126,8 +130,9 @@ impl Statements for Feed {
             .to_owned()
     }
 
-    async fn prepare(client: &Client) -> Result<Feed, Error> {
-        Ok(Feed { changes: client.prepare(CHANGES).await?, notify: client.prepare(NOTIFY).await? })
+    async fn prepare(client: &Client, here: &Placement) -> Result<Feed, Error> {
+        let changes = CHANGES.replace("{rows}", &here.rows()).replace("{here}", &here.question());
+        Ok(Feed { changes: client.prepare(&changes).await?, notify: client.prepare(NOTIFY).await? })
     }
 }
 
@@ -145,8 +150,8 @@ impl Statements for Bulk {
             .to_owned()
     }
 
-    async fn prepare(client: &Client) -> Result<Bulk, Error> {
-        Ok(Bulk { rows: client.prepare(ROWS).await? })
+    async fn prepare(client: &Client, here: &Placement) -> Result<Bulk, Error> {
+        Ok(Bulk { rows: client.prepare(&ROWS.replace("{rows}", &here.rows())).await? })
     }
 }
 
@@ -192,25 +197,31 @@ impl Session<Feed> {
         Server { identity: self.identity(), mark: Some(self.token().to_owned()) }
     }
 
-    /// About how many rows a load will have, if the table's statistics tell.
-    pub(in crate::postgres) async fn expected_rows(&self) -> Result<Option<u64>, Failure> {
-        let row = self.bounded(self.client().query_opt(EXPECTED, &[])).await?;
+    /// About how many rows a load of these partitions will have, if the tables' statistics tell.
+    pub(in crate::postgres) async fn expected_rows(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Option<u64>, Failure> {
+        let tables: Vec<String> = partitions.iter().map(|partition| partition.table()).collect();
+        let row = self.bounded(self.client().query_opt(EXPECTED, &[&tables])).await?;
         let rows: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
     }
 
-    /// Gives every committed row to `each`, but those that are no pessoas. Returns what showed them.
+    /// Gives every committed row of these partitions to `each`, but those that are no pessoas. Returns what showed them.
     pub(in crate::postgres) async fn load(
         &self,
         asked: &Server,
+        partitions: &[Partition],
         mut each: impl AsyncFnMut(Record),
     ) -> Result<Seen, Failure> {
         let client = self.client();
         // One snapshot for both statements.
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = on";
         self.bounded(client.batch_execute(begin)).await?;
-        let seen = seen(&self.bounded(client.query_one(LOADED, &[])).await?, asked)?;
-        let copy = self.bounded(client.copy_out(LOAD)).await?;
+        let loaded = LOADED.replace("{here}", &self.here().question());
+        let seen = seen(&self.bounded(client.query_one(&loaded, &[])).await?, asked)?;
+        let copy = self.bounded(client.copy_out(&LOAD.replace("{rows}", &rows_of(partitions)))).await?;
         let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
         let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
         let mut left_out = LeftOut::default();
@@ -225,20 +236,22 @@ impl Session<Feed> {
     }
 
     /// Gives `each` the committed rows of the transactions `unseen`, except those of the transactions `known` and of
-    /// those that are then [`owed`](Seen::owed), and those that are no pessoas. Returns what showed them, for the next call.
+    /// those that are then [`owed`](Seen::owed), and those that are no pessoas. Returns what showed them, for the next call,
+    /// and the partitions that were at the server then.
     pub(in crate::postgres) async fn changes(
         &self,
         asked: &Server,
         unseen: &Unseen,
         known: &[Xid8],
         mut each: impl AsyncFnMut(Record),
-    ) -> Result<Seen, Failure> {
+    ) -> Result<(Seen, Placement), Failure> {
         let bulk_min = i64::try_from(FEED_BULK_MIN).expect("a small number");
         let parameters: [&(dyn ToSql + Sync); 4] = [&unseen.from, &unseen.among, &known, &bulk_min];
         let rows = self.client().query_raw(&self.statements().changes, parameters);
         let mut rows = std::pin::pin!(self.within(FEED_TIME_MAX, rows).await?);
         let first = self.within(FEED_TIME_MAX, rows.try_next()).await?.ok_or_else(headless)?;
         let seen = seen(&first, asked)?;
+        let here = Placement::read(&first.try_get::<_, Vec<&str>>(HERE)?, self.partitions());
         let mut left_out = LeftOut::default();
         while let Some(row) = self.within(FEED_TIME_MAX, rows.try_next()).await? {
             match record(&row, CHANGED)? {
@@ -246,7 +259,7 @@ impl Session<Feed> {
                 Err(unfit) => left_out.add(&unfit),
             }
         }
-        Ok(seen)
+        Ok((seen, here))
     }
 
     /// Tells the feeds of all instances that there is something new.

@@ -1,6 +1,7 @@
 //! Point reads.
 
 use ahash::HashMap;
+use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
@@ -8,14 +9,17 @@ use super::row::record;
 use crate::limits::READ_TIME_MAX;
 use crate::pessoa::Record;
 use crate::postgres::failure::Failure;
+use crate::postgres::layout::Partition;
+use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
-const FETCH: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE id = ANY ($1::uuid[])";
+const FETCH: &str = "SELECT id, apelido, nome, nascimento, stack FROM {table} WHERE id = ANY ($1::uuid[])";
 
-/// The statement of the connection that reads rows by id.
+/// The statements of the connection that reads rows by id.
 pub(in crate::postgres) struct Read {
-    fetch: Statement,
+    /// For each partition that is at the server.
+    fetch: Vec<(Partition, Statement)>,
 }
 
 impl Statements for Read {
@@ -28,19 +32,37 @@ impl Statements for Read {
         format!("SET statement_timeout = {}; {plans}", READ_TIME_MAX.as_millis())
     }
 
-    async fn prepare(client: &Client) -> Result<Read, Error> {
-        Ok(Read { fetch: client.prepare(FETCH).await? })
+    async fn prepare(client: &Client, here: &Placement) -> Result<Read, Error> {
+        let fetch = here.partitions().into_iter().map(async |partition| {
+            let statement = FETCH.replace("{table}", &partition.table());
+            Ok::<_, Error>((partition, client.prepare(&statement).await?))
+        });
+        Ok(Read { fetch: try_join_all(fetch).await? })
     }
 }
 
 impl Session<Read> {
-    /// The committed rows with these ids; `None` for one that is no pessoa.
+    /// The committed rows with these ids, of the partitions that are here; `None` for one that is no pessoa.
     pub(in crate::postgres) async fn fetch(
         &self,
         ids: &[Uuid],
     ) -> Result<HashMap<Uuid, Option<Box<Record>>>, Failure> {
-        let rows = self.bounded(self.client().query(&self.statements().fetch, &[&ids])).await?;
-        rows.iter()
+        // All are sent at once.
+        let parts = self.partitions().group(ids.iter().copied(), |id| id).into_iter().map(
+            async |(partition, ids)| match self
+                .statements()
+                .fetch
+                .iter()
+                .find(|(known, _)| *known == partition)
+            {
+                Some((_, statement)) => self.bounded(self.client().query(statement, &[&ids])).await,
+                None => Ok(Vec::new()),
+            },
+        );
+        let parts = try_join_all(parts).await?;
+        parts
+            .iter()
+            .flatten()
             .map(|row| {
                 Ok(match record(row, 0)? {
                     Ok(record) => (record.pessoa.id, Some(Box::new(record))),

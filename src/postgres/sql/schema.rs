@@ -4,6 +4,8 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::limits::SCHEMA_LOCK_TIME_MAX;
 use crate::postgres::failure::Failure;
+use crate::postgres::layout::Partition;
+use crate::postgres::placement::{self, AT_HOME};
 use crate::postgres::session::TOKEN;
 
 const SCHEMA: &str = include_str!("../../../schema.sql");
@@ -131,12 +133,76 @@ async fn make(client: &Client, end: &str) -> Result<(), Unfit> {
         let failure = Failure::from(error);
         // The session may be used again: the transaction that failed is still open.
         client.batch_execute("ROLLBACK").await?;
-        if failure.sqlstate() == Some("42501") {
-            return Err(Unfit::Lacks(format!("{failure}; {RIGHTS_EXPECTED}")));
-        }
-        return Err(Unfit::Failed(failure));
+        return Err(refused(failure));
     }
     Ok(())
+}
+
+/// What is in a database, before a start with several partitions.
+pub(in crate::postgres) struct There {
+    /// The table of an only partition.
+    pub(in crate::postgres) table: bool,
+    /// The schemas of partitions, those that are closed with a mark.
+    pub(in crate::postgres) partitions: Vec<String>,
+}
+
+/// Begins a transaction that keeps out other starts, until it [ends](commit) or its connection does.
+pub(in crate::postgres) async fn lock(client: &Client) -> Result<(), Unfit> {
+    let begin = format!(
+        "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL client_min_messages = warning; \
+         SELECT pg_advisory_xact_lock({SCHEMA_LOCK})",
+        SCHEMA_LOCK_TIME_MAX.as_millis()
+    );
+    Ok(client.batch_execute(&begin).await?)
+}
+
+/// Which layout a database has.
+pub(in crate::postgres) async fn there(client: &Client) -> Result<There, Unfit> {
+    let table = !rows(client, "SELECT FROM pg_class WHERE oid = to_regclass('pessoas')").await?.is_empty();
+    let question = format!("{} WHERE nspname ~ '^partition_[0-9]+_of_[0-9]+$' ORDER BY 1", placement::all());
+    let partitions = rows(client, &question).await?;
+    let partitions = partitions.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect();
+    Ok(There { table, partitions })
+}
+
+/// Makes or completes a partition, within the transaction that [locks](lock).
+pub(in crate::postgres) async fn make_partition(
+    client: &Client,
+    partition: Partition,
+    is_new: bool,
+) -> Result<(), Unfit> {
+    let schema = partition.schema().expect("one of several has a schema");
+    let create = if is_new { format!("CREATE SCHEMA {schema}; ") } else { String::new() };
+    let made =
+        async { client.batch_execute(&format!("{create}SET LOCAL search_path = {schema}; {SCHEMA}")).await };
+    if let Err(error) = made.await {
+        return Err(refused(error.into()));
+    }
+    check(client).await?;
+    if rows(client, &format!("{AT_HOME_CHECK} AND conname = '{AT_HOME}'")).await?.is_empty() {
+        return Err(Unfit::Lacks(format!(
+            "its table {} lacks the check {AT_HOME}, which keeps out what belongs to another partition",
+            partition.table()
+        )));
+    }
+    Ok(())
+}
+
+/// A check of the table that holds for all of its rows.
+const AT_HOME_CHECK: &str =
+    "SELECT FROM pg_constraint WHERE conrelid = 'pessoas'::regclass AND contype = 'c' AND convalidated";
+
+/// Ends a transaction that [locks](lock).
+pub(in crate::postgres) async fn commit(client: &Client) -> Result<(), Unfit> {
+    Ok(client.batch_execute("COMMIT").await?)
+}
+
+/// A schema that could not be made.
+fn refused(failure: Failure) -> Unfit {
+    match failure.sqlstate() {
+        Some("42501") => Unfit::Lacks(format!("{failure}; {RIGHTS_EXPECTED}")),
+        _ => Unfit::Failed(failure),
+    }
 }
 
 /// What the server says of itself.

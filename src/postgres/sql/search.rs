@@ -9,13 +9,14 @@ use super::row::record;
 use crate::limits::{SEARCH_RESULTS_MAX, SEARCH_TIME_MAX};
 use crate::pessoa::{Record, SEPARATOR};
 use crate::postgres::failure::Failure;
+use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
 
 // Any 50 will do; they are put in order afterwards. Rows that are no pessoas, which the table's checks keep out, must not
 // take the place of others. An array of more than one dimension cannot be asked for its NULLs.
 const SEARCH: &str = "\
-    SELECT id, apelido, nome, nascimento, stack FROM pessoas \
+    SELECT id, apelido, nome, nascimento, stack FROM {rows} \
     WHERE position($1::bytea IN search) > 0 \
       AND id IS NOT NULL AND apelido IS NOT NULL AND nome IS NOT NULL \
       AND nascimento BETWEEN '0001-01-01' AND '9999-12-31' \
@@ -23,7 +24,7 @@ const SEARCH: &str = "\
     LIMIT $2";
 
 // Rows that were put in by hand have no search text. It is computed here, because Postgres' lower() gives another one.
-const UNLOWERED: &str = "SELECT id, apelido, nome, nascimento, stack FROM pessoas WHERE search IS NULL";
+const UNLOWERED: &str = "SELECT id, apelido, nome, nascimento, stack FROM {rows} WHERE search IS NULL";
 
 /// The statements of the connection that searches.
 pub(in crate::postgres) struct Search {
@@ -38,8 +39,10 @@ impl Statements for Search {
         format!("SET statement_timeout = {}", SEARCH_TIME_MAX.as_millis())
     }
 
-    async fn prepare(client: &Client) -> Result<Search, Error> {
-        Ok(Search { search: client.prepare(SEARCH).await?, unlowered: client.prepare(UNLOWERED).await? })
+    async fn prepare(client: &Client, here: &Placement) -> Result<Search, Error> {
+        let of = |statement: &str| statement.replace("{rows}", &here.rows());
+        let (search, unlowered) = (of(SEARCH), of(UNLOWERED));
+        Ok(Search { search: client.prepare(&search).await?, unlowered: client.prepare(&unlowered).await? })
     }
 }
 

@@ -4,21 +4,52 @@ use super::finding::{Finding, Findings};
 use crate::config::Serve;
 use crate::embedded::{self, Directory, Programs};
 use crate::limits::{SESSIONS_BESIDES, SESSIONS_PER_CORE};
-use crate::postgres::{self, Prospect, Protection, Schema};
-use crate::process::database::{DatabaseServer, settings};
+use crate::postgres::{self, Partition, Partitions, Prospect, Protection, Schema, Source};
+use crate::process::database::settings;
 
 /// The lines of the database that a start would use.
 pub(super) fn ask(serve: &Serve, cores: usize, findings: &mut Findings) {
-    match &serve.database_url {
-        Some(url) => remote(url, cores, findings),
-        None => private(serve, cores, findings),
+    match serve.sources() {
+        Ok(Some(nodes)) => {
+            nodes.iter().for_each(|node| remote(node, cores, findings));
+            if serve.partitions != Partitions::ONE {
+                layout(&nodes, findings);
+            }
+        }
+        Ok(None) => private(serve, cores, findings),
+        Err(why) => findings.add(Finding::error("database", why, "a URL, or key=value pairs")),
     }
 }
 
-fn remote(url: &str, cores: usize, findings: &mut Findings) {
+/// Which partitions are where.
+fn layout(nodes: &[Source], findings: &mut Findings) {
+    const EXPECTED: &str = "every partition at one of the databases, or none yet";
+    let numbers = |partitions: &[Partition]| {
+        let numbers: Vec<String> =
+            partitions.iter().map(|partition| partition.number().to_string()).collect();
+        numbers.join(", ")
+    };
+    let dealt = match postgres::look_at_layout(nodes) {
+        Ok(dealt) => dealt,
+        Err(why) => return findings.add(Finding::error("partitions", why, EXPECTED)),
+    };
+    let found = nodes.iter().zip(&dealt).map(|(node, dealt)| {
+        let (there, new) = (numbers(&dealt.there), numbers(&dealt.new));
+        let at = match (there.is_empty(), new.is_empty()) {
+            (true, true) => "none".to_owned(),
+            (false, true) => there,
+            (true, false) => format!("{new} would be made"),
+            (false, false) => format!("{there}; {new} would be made"),
+        };
+        format!("{}: {at}", node.seen().address)
+    });
+    let found = format!("of {}: {}", nodes[0].partitions(), found.collect::<Vec<_>>().join("; "));
+    findings.add(Finding::ok("partitions", found, EXPECTED));
+}
+
+fn remote(source: &Source, cores: usize, findings: &mut Findings) {
     const EXPECTED: &str = "a primary that answers, with a user and a database that it knows";
-    let looked = DatabaseServer::Remote(url.to_owned()).source().and_then(|source| postgres::look(&source));
-    let prospect = match looked {
+    let prospect = match postgres::look(source) {
         Ok(prospect) => prospect,
         Err(why) => return findings.add(Finding::error("database", why, EXPECTED)),
     };
@@ -31,7 +62,7 @@ fn remote(url: &str, cores: usize, findings: &mut Findings) {
     sessions(&prospect, cores, findings);
     encoding(&prospect, findings);
     schema(&prospect, findings);
-    durability(&prospect, findings);
+    durability(&prospect, source.partitions() != Partitions::ONE, findings);
     standbys(&prospect, findings);
 }
 
@@ -79,7 +110,7 @@ fn encoding(prospect: &Prospect, findings: &mut Findings) {
 
 fn schema(prospect: &Prospect, findings: &mut Findings) {
     const EXPECTED: &str = "the table as schema.sql makes it, or the rights to make it";
-    findings.add(match &prospect.schema {
+    let made = prospect.schema.as_ref().map(|schema| match schema {
         Ok(Schema::There) => Finding::ok("schema", "it is there".to_owned(), EXPECTED),
         Ok(Schema::Missing) => {
             Finding::ok("schema", "it is not there, and would be made".to_owned(), EXPECTED)
@@ -90,6 +121,7 @@ fn schema(prospect: &Prospect, findings: &mut Findings) {
         }
         Err(why) => Finding::error("schema", why.clone(), EXPECTED),
     });
+    made.into_iter().for_each(|finding| findings.add(finding));
     const WRITES: &str = "transactions that write";
     findings.add(match prospect.read_only {
         true => Finding::error(
@@ -101,7 +133,8 @@ fn schema(prospect: &Prospect, findings: &mut Findings) {
     });
 }
 
-fn durability(prospect: &Prospect, findings: &mut Findings) {
+/// A start with several partitions refuses a server that is not durable.
+fn durability(prospect: &Prospect, required: bool, findings: &mut Findings) {
     const EXPECTED: &str = "fsync and full_page_writes on: a 201 survives a crash of the machine";
     let on = |is_on: bool| if is_on { "on" } else { "off" };
     let (fsync, full_page_writes) = prospect.durable;
@@ -113,6 +146,7 @@ fn durability(prospect: &Prospect, findings: &mut Findings) {
     );
     findings.add(match fsync && full_page_writes {
         true => Finding::ok("durability", found, EXPECTED),
+        false if required => Finding::error("durability", found, EXPECTED),
         false => Finding::warn("durability", found, EXPECTED),
     });
 }

@@ -35,7 +35,7 @@ pub(super) fn listen(serve: &Serve, cores: usize, findings: &mut Findings) {
 /// The path of a socket in the private Postgres' directory.
 fn beside_the_data<'a>(serve: &Serve, listen: &'a Listen) -> Option<&'a Path> {
     let Listen::Unix(path) = listen else { return None };
-    let is_private = serve.database_url.is_none();
+    let is_private = serve.is_private();
     Some(Path::new(path)).filter(|path| is_private && path.parent() == Some(&*serve.data_dir()))
 }
 

@@ -66,10 +66,10 @@ pub const LIES: &[Lie] = &[
         name: "nudge-only",
         what: "a feed that asks only when it is notified",
         file: "postgres/feed.rs",
-        from: "let quiet = self.ask(session, &server, same_session).await?;",
+        from: "let (quiet, here) = self.ask(session, &server, same_session).await?;",
         to: r#"
-                    let quiet = if same_session && !heard && crate::lie::told("nudge-only") {
-                        true
+                    let (quiet, here) = if same_session && !heard && crate::lie::told("nudge-only") {
+                        (true, session.here().clone())
                     } else {
                         heard = false;
                         self.ask(session, &server, same_session).await?
@@ -93,8 +93,8 @@ pub const LIES: &[Lie] = &[
         name: "no-fall-through",
         what: "404 for what memory has not",
         file: "people/share.rs",
-        from: "Ok(self.database.fetch(id).await?)",
-        to: r#"if crate::lie::told("no-fall-through") { return Ok(None); } Ok(self.database.fetch(id).await?)"#,
+        from: "Ok(database.fetch(id).await?)",
+        to: r#"if crate::lie::told("no-fall-through") { return Ok(None); } Ok(database.fetch(id).await?)"#,
     },
     Lie {
         name: "lost-wake",
