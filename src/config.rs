@@ -172,7 +172,7 @@ impl Serve {
         if self.admin_peers.iter().any(Listen::is_one_a_core) {
             return Err("--admin-peers: expected one socket of each instance, not one a core".to_owned());
         }
-        let nodes = self.database_urls().len();
+        let nodes = self.nodes();
         if nodes > NODES_MAX {
             return Err(format!("--database-url: expected at most {NODES_MAX} databases, got {nodes}"));
         }
@@ -186,6 +186,11 @@ impl Serve {
             Some(_) => Ok(()),
             None => check_data_dir(&self.data_dir()),
         }
+    }
+
+    /// How many databases there are.
+    pub fn nodes(&self) -> usize {
+        self.database_urls().len().max(1)
     }
 
     /// The URL of each database. None: a private Postgres is run.

@@ -12,7 +12,7 @@
 //!            '------------------------------------|-----------------------------------'
 //!                                               channel, one wake a batch
 //!                                                 |
-//!            postgres: a thread for each core (tokio): group commit, point reads, count, search;
+//!            postgres: a thread for each core (tokio), for each node: group commit, point reads, count, search;
 //!            and the feed, one for all cores: what others committed --> channel --> every core's people
 //!                                                 |
 //!            Postgres: somebody's, or embedded: a private one
@@ -41,14 +41,14 @@
 //!
 //! The way of `POST /pessoas`, file by file: `net/listener`, `net/intake`, `net/shared`, `net/connections`, `net/conversation`,
 //! `net/incoming`, `http/request`, `http/service`, `api/handlers`, `api/route`, `pessoa/decode`, `people/mesh`, `people/home`, `pessoa/record`,
-//! `people/share`, `people/shard/mod`, `people/shard/apelidos`, `postgres/handle`, `postgres/job`, `channel/tickets`,
+//! `people/share`, `people/slice`, `people/shard/mod`, `people/shard/apelidos`, `postgres/handle`, `postgres/job`, `channel/tickets`,
 //! `channel/ring`, `postgres/thread`, `postgres/queue`, `postgres/commit`, `postgres/settle`, `postgres/sql/commit`,
 //! `postgres/session`, `postgres/socket`; and back:
 //! `postgres/outbox`, `postgres/report`, `people/shard/pessoas`, `people/shard/index`, `http/reply`, `http/response`.
 //!
 //! The way of `GET /pessoas/:id`: `net/listener`, `net/intake`, `net/shared`, `net/connections`, `net/conversation`,
 //! `net/incoming`, `http/request`, `http/service`, `api/handlers`, `api/route`, `people/mesh`, `people/home`,
-//! `people/share`, `people/shard/mod`, `people/shard/pessoas`, `people/shard/packed`, `http/reply`, `http/response`.
+//! `people/share`, `people/slice`, `people/shard/mod`, `people/shard/pessoas`, `people/shard/packed`, `http/reply`, `http/response`.
 //!
 //! What is deliberately absent:
 //!
@@ -56,6 +56,7 @@
 //! - The count never reads a cache.
 //! - No search is answered by a memory that may lack what was committed more than a second ago.
 //! - No lock and no shared atomic is on the request path, but for those inside the rings.
+//! - No statement and no transaction is about two partitions, so none is about two nodes.
 //! - No core decides that an apelido is free: Postgres' unique index does. A shard only knows some that are taken.
 //! - A 201 is written after the insert's commit was acknowledged by Postgres, never before.
 

@@ -70,6 +70,8 @@ pub const GIVE_BACK_BYTES: usize = 4 * MIB;
 pub const PROCESS_BYTES: usize = 16 * MIB;
 /// And each of its cores: rings, stacks, the database thread with a batch on its way there and back.
 pub const CORE_BYTES: usize = 12 * MIB;
+/// And each core for each node beyond the first: its rings, and a batch on its way there and back.
+pub const LANE_BYTES: usize = 3 * MIB;
 /// Bytes of the rows of one insert, so that a batch of long ones does not fill the memory of the database thread.
 pub const COMMIT_BATCH_BYTES_MAX: usize = MIB;
 
@@ -95,7 +97,7 @@ pub const CORES_PER_CPU_MAX: usize = 4;
 // The databases.
 
 /// Most partitions: a home is in one of them.
-pub const PARTITIONS_MAX: u16 = 256;
+pub const PARTITIONS_MAX: usize = 256;
 /// Most nodes, each a primary with its standbys: an instance keeps some connections to each, and a thread reads from all.
 pub const NODES_MAX: usize = 16;
 
@@ -119,6 +121,8 @@ pub const REFUSALS_MAX: usize = 16;
 pub const FILE_RESERVE: usize = 48 + ADMIN_CONNECTIONS_MAX + LIVE_WATCHERS_MAX + LIVE_PEERS_MAX;
 /// File descriptors kept besides for each core and its database thread.
 pub const FILE_RESERVE_PER_CORE: usize = 20 + REFUSALS_MAX;
+/// And for each core and each node beyond the first: its connections, and those of a look at what it does.
+pub const FILE_RESERVE_PER_LANE: usize = 12;
 /// From the first byte of a request to its last (`408`).
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// From the start of a write to its end; a connection whose write takes longer is closed.

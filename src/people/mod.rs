@@ -1,5 +1,5 @@
 //! The pessoas of one instance, wherever they live: which core owns a key (`home`), the way there (`mesh`), each core's
-//! part (`share`) and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
+//! share of them, a slice (`slice`) of each partition, and what of it is in memory ([`shard`]). It knows no HTTP and no SQL.
 
 mod histories;
 mod home;

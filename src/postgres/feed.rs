@@ -185,6 +185,9 @@ struct Following {
 /// Rows of large transactions on their way; then it names those transactions.
 type Sending = Pin<Box<dyn Future<Output = Vec<Xid8>>>>;
 
+/// Partitions whose rows are on their way; then it names them.
+type Loading = Pin<Box<dyn Future<Output = Vec<Partition>>>>;
+
 struct Follower<O> {
     /// The node that is followed, by its number.
     node: usize,
@@ -228,7 +231,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         let own_pid = session.pid();
         let begun = self.begin(server.identity, session.here()).await?;
         // After a load of all the session is the one that the cursor knows.
-        let mut same_session = self.load(session, &server, &begun).await?;
+        let mut same_session = self.load_first(session, &server, &begun).await?;
+        let mut loading = (!same_session).then_some(begun).and_then(|begun| self.load_beside(begun));
         let incoming = session.incoming();
         let (mut nudged, mut gap) = (Instant::now(), FEED_GAP);
         let (mut asked, mut ask_at, mut nudge_at) = (nudged, nudged, None);
@@ -268,13 +272,18 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     self.send_large(&mut sending);
                     self.say_fresh(fresh).await;
                     self.place(&here).await;
-                    if here != *session.here() || self.has_come(&here) {
+                    if here != *session.here() || loading.is_none() && self.has_come(&here) {
                         return Err(Failure::Lost(MOVED.to_owned()).into());
                     }
                     // The question took commits out of the rings of which nobody has told.
                     if self.own.has_untold() {
                         nudge_at = nudge_at.or(Some(nudged + gap));
                     }
+                }
+                loaded = async { loading.as_mut().expect("it is being loaded").await }, if loading.is_some() => {
+                    loading = None;
+                    self.hold(&loaded);
+                    self.say_fresh(fresh).await;
                 }
                 sent = async { sending.as_mut().expect("it is being sent").await }, if sending.is_some() => {
                     sending = None;
@@ -353,18 +362,14 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         following.expect("a feed that follows has read the table")
     }
 
-    /// Sends all rows of what was `begun`. Returns whether that was all there is to follow, so that the cursor begins here.
-    async fn load(
+    /// Sends all rows of what was `begun`, if nothing was read before: the cursor begins with it. Whether it was so.
+    async fn load_first(
         &mut self,
         session: &Session<sql::Feed>,
         server: &Server,
         begun: &[Partition],
     ) -> Result<bool, Failure> {
-        let Some(Following { cursor, held, .. }) = &mut self.following else { return Ok(false) };
-        // A node without any partition is followed too: one may come.
-        if begun.is_empty() && cursor.is_some() {
-            return Ok(false);
-        }
+        let Some(Following { cursor: cursor @ None, .. }) = &mut self.following else { return Ok(false) };
         let expected = session.expected_rows(begun).await?;
         self.counters.expect(expected);
         let mut progress = Progress::begin(expected);
@@ -373,16 +378,28 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             self.cores.row(record, self.served).await;
             self.counters.rows_fed.add(1);
         });
-        let seen = seen.await?;
+        *cursor = Some(Cursor::new(seen.await?));
         progress.end(self.served);
-        held.extend(begun.iter().map(|&partition| (partition, Placing::Open)));
-        self.unsaid.extend(begun);
+        self.hold(begun);
+        Ok(true)
+    }
+
+    /// Sends all rows of partitions that came to a node that is followed already, while the others stay fresh: the cursor is
+    /// older than what is read, so whatever is committed afterwards is asked for.
+    fn load_beside(&self, begun: Vec<Partition>) -> Option<Loading> {
+        let of = self.following.as_ref().map(|following| following.of)?;
+        let (connector, cores) = (Rc::clone(&self.bulk), Rc::clone(&self.cores));
+        (!begun.is_empty()).then(|| Box::pin(bulk::load(connector, cores, of, begun)) as Loading)
+    }
+
+    /// All rows of these partitions were sent.
+    fn hold(&mut self, loaded: &[Partition]) {
+        if let Some(following) = &mut self.following {
+            following.held.extend(loaded.iter().map(|&partition| (partition, Placing::Open)));
+        }
+        self.unsaid.extend(loaded);
         self.counters.loads.add(1);
         self.cores.wake_all();
-        // An older cursor shows no less: whatever is committed after this load is asked for.
-        let first = cursor.is_none();
-        cursor.get_or_insert_with(|| Cursor::new(seen));
-        Ok(first)
     }
 
     /// Asks for the rows that the cores have not been sent. Returns whether no transaction began or ended since the last

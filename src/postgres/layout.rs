@@ -66,8 +66,10 @@ impl FromStr for Partitions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Partitions, String> {
-        let count =
-            text.parse().ok().filter(|count: &u16| count.is_power_of_two() && *count <= PARTITIONS_MAX);
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count: &u16| count.is_power_of_two() && usize::from(*count) <= PARTITIONS_MAX);
         count.map(Partitions).ok_or_else(|| format!("expected a power of two from 1 to {PARTITIONS_MAX}"))
     }
 }

@@ -25,9 +25,12 @@
 //! A session is made by `reach`, over a `socket` or TCP, by `tls` if need be: to one of the addresses of the `source`, where
 //! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one; until then a
 //! `proof` keeps an old one from saying that there is no such row.
-//! `prepare` runs before all of this, or only `prospect`, which says what a start would do, and the [`feed`] beside it, which reaches the cores by the `fanout`;
+//! `prepare` runs before all of this, or only `prospect`, which says what a start would do; both `meet` a server. The [`feed`] is beside it, which reaches the cores by the `fanout`;
 //! its `progress` says how far a load is, its `cursor` what it has read, `own` what it need not read, and `bulk` reads what
 //! is too much for one answer.
+//!
+//! The people are in the partitions of a `layout`, each at one of several nodes: of each node there is all of the above. A
+//! server says its `placement`, of which the feed makes a `map`; a start makes the first one by its `deal`.
 //! Each thread has its `counters`.
 
 mod aside;

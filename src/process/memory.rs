@@ -1,7 +1,7 @@
 //! How the memory limit is shared out: the cache has its budget, the process what it needs anyway, and the rest is for
 //! what the cores hold for their clients.
 
-use crate::limits::{CORE_BYTES, LEDGER_BYTES_DEFAULT, LEDGER_BYTES_MIN, PROCESS_BYTES};
+use crate::limits::{CORE_BYTES, LANE_BYTES, LEDGER_BYTES_DEFAULT, LEDGER_BYTES_MIN, PROCESS_BYTES};
 
 /// How the memory limit is shared out.
 pub(super) struct Budget {
@@ -16,23 +16,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn share(limit: Option<usize>, cache: usize, cores: usize) -> Budget {
-        let ledger = ledger_bytes(limit, cache, cores);
-        let all = taken(cache, cores) + ledger * cores;
+    /// For so many cores, and nodes of the database.
+    pub(super) fn share(limit: Option<usize>, cache: usize, cores: usize, nodes: usize) -> Budget {
+        let taken = cache + PROCESS_BYTES + cores * (CORE_BYTES + (nodes - 1) * LANE_BYTES);
+        let ledger = ledger_bytes(limit, taken, cores);
+        let all = taken + ledger * cores;
         Budget { limit, cache, ledger, fits: limit.is_none_or(|limit| all <= limit) }
     }
 }
 
-/// What is taken before anything is held for a client.
-fn taken(cache: usize, cores: usize) -> usize {
-    cache + PROCESS_BYTES + cores * CORE_BYTES
-}
-
-/// Bytes that each of `cores` cores may hold for its clients, beside a cache of `cache` bytes in all. A quarter of what is
-/// left goes to the allocator, whose blocks are larger than what was asked for.
-fn ledger_bytes(limit: Option<usize>, cache: usize, cores: usize) -> usize {
+/// Bytes that each of `cores` cores may hold for its clients, beside what is `taken` in all. A quarter of what is left goes to the allocator, whose blocks are larger than what was asked for.
+fn ledger_bytes(limit: Option<usize>, taken: usize, cores: usize) -> usize {
     let Some(limit) = limit else { return LEDGER_BYTES_DEFAULT };
-    let left = limit.saturating_sub(taken(cache, cores)) / 4 * 3;
+    let left = limit.saturating_sub(taken) / 4 * 3;
     (left / cores).clamp(LEDGER_BYTES_MIN, LEDGER_BYTES_DEFAULT)
 }
 
@@ -43,19 +39,21 @@ mod tests {
     #[test]
     fn what_the_cache_and_the_process_leave_is_shared_by_the_cores() {
         const MIB: usize = 1 << 20;
-        for (limit, cache, cores, expected) in [
-            (None, 1024, 2, 256),
-            (Some(512), 256, 1, 171),
-            (Some(512), 256, 2, 81),
-            (Some(128), 64, 1, 27),
+        for (limit, cache, (cores, nodes), expected) in [
+            (None, 1024, (2, 1), 256),
+            (Some(512), 256, (1, 1), 171),
+            (Some(512), 256, (2, 1), 81),
+            (Some(128), 64, (1, 1), 27),
+            (Some(512), 256, (2, 4), 74),
             // The least that serves: a smaller box must have a smaller cache.
-            (Some(128), 64, 2, 9),
-            (Some(64), 32, 2, 8),
-            (Some(64), 999, 2, 8),
-            (Some(1 << 20), 1024, 1, 256),
+            (Some(128), 64, (2, 1), 9),
+            (Some(64), 32, (2, 1), 8),
+            (Some(64), 999, (2, 1), 8),
+            (Some(1 << 20), 1024, (1, 1), 256),
         ] {
-            let bytes = ledger_bytes(limit.map(|limit: usize| limit * MIB), cache * MIB, cores);
-            assert_eq!(bytes / MIB, expected, "{limit:?} {cache} {cores}");
+            let limit = limit.map(|limit: usize| limit * MIB);
+            let budget = Budget::share(limit, cache * MIB, cores, nodes);
+            assert_eq!(budget.ledger / MIB, expected, "{limit:?} {cache} {cores}");
         }
     }
 
@@ -68,7 +66,7 @@ mod tests {
             (Some(64), 32, 2, false),
             (Some(512), 511, 1, false),
         ] {
-            let budget = Budget::share(limit.map(|limit: usize| limit * MIB), cache * MIB, cores);
+            let budget = Budget::share(limit.map(|limit: usize| limit * MIB), cache * MIB, cores, 1);
             assert_eq!(budget.fits, fits, "{limit:?} {cache} {cores}");
         }
     }

@@ -23,8 +23,9 @@ impl Setup {
     pub(super) fn choose(serve: &Serve) -> Result<Setup, String> {
         let machine = Machine::this()?;
         let cpus = machine.choose(&serve.cores)?;
-        let memory = Budget::share(machine.memory_limit(), serve.cache_bytes(&machine), cpus.len());
-        let files = files::raise_limit(cpus.len())?;
+        let memory =
+            Budget::share(machine.memory_limit(), serve.cache_bytes(&machine), cpus.len(), serve.nodes());
+        let files = files::raise_limit(cpus.len(), serve.nodes())?;
         Ok(Setup { cpus, memory, files })
     }
 }

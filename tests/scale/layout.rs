@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::processes::Child;
 use crate::server::{Server, database_url};
 use crate::standby::program;
-use crate::{Nodes, refused, script};
+use crate::{Nodes, binary, refused, script};
 
 fn body(apelido: &str) -> String {
     format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#)
@@ -198,13 +198,40 @@ fn a_start_that_would_make_a_second_judge_is_refused() {
 }
 
 #[test]
+fn a_look_says_what_a_start_would_do() {
+    let nodes = Nodes::start(2, 4);
+    let check = |arguments: &[String]| {
+        let output =
+            binary().arg("check").args(arguments).args(["--listen=127.0.0.1:0"]).output().expect("an end");
+        (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
+    };
+    let line = |said: &str| said.lines().find(|line| line.contains("partitions")).expect(said).to_owned();
+    let (code, said) = check(&nodes.arguments());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        line(&said).contains("0, 2 would be made") && line(&said).contains("1, 3 would be made"),
+        "{said}"
+    );
+    assert_eq!((nodes.at(0), nodes.at(1)), (vec![], vec![]), "a look makes nothing");
+    drop(nodes.serve(&[]));
+    let (code, said) = check(&nodes.arguments());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(line(&said).contains(": 0, 2; ") && !said.contains("would be made"), "{said}");
+    let mut half = nodes.arguments();
+    half.remove(1);
+    let (code, said) = check(&half);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(line(&said).contains("partition 1 of 4 is at none of"), "{said}");
+}
+
+#[test]
 fn a_variable_names_several_databases() {
     let nodes = Nodes::start(2, 2);
     let url = |node: usize| {
         let directory = nodes.clusters[node].directory().join("data/socket");
         format!("postgres://rinha@{}/postgres", directory.to_str().unwrap().replace('/', "%2F"))
     };
-    let mut command = crate::binary();
+    let mut command = binary();
     command.args(["--log-format", "json", "--listen", "127.0.0.1:0"]);
     command.env("DATABASE_URL", format!("{} {}", url(0), url(1))).env("PARTITIONS", "2");
     let mut server = Server::spawn(command);
@@ -232,14 +259,14 @@ fn a_table_is_split() {
     let said = script("split", &["4", &url]).unwrap_err();
     assert!(said.contains("018f4a52-0000-7000-8000-000000000000 stranger"), "{said}");
     assert_eq!(connection.ask("POST", "/pessoas", &body("still works")).status, 201);
-    cluster.query("delete from pessoas where apelido in ('stranger', 'still works')");
+    cluster.query("delete from pessoas where apelido = 'still works'");
 
-    script("split", &["4", &url]).unwrap();
+    script("split", &["4", &url, "--new-ids"]).unwrap();
     // Nothing is taken by the old layout any more.
     assert_eq!(connection.ask("POST", "/pessoas", &body("too late")).status, 503);
     drop(server);
     let nodes = Nodes { clusters: vec![cluster], partitions: 4 };
-    assert_eq!(nodes.rows("id").len(), 300);
+    assert_eq!(nodes.rows("id").len(), 301);
     let server = nodes.serve(&[]);
     let mut connection = server.connect();
     for created in &made {
@@ -247,10 +274,13 @@ fn a_table_is_split() {
         assert_eq!((found.status, &found.body), (200, &created.body));
     }
     assert_eq!(connection.ask("POST", "/pessoas", &body("split.7")).status, 422);
-    assert_eq!(connection.ask("GET", "/contagem-pessoas", "").text(), "300");
+    assert_eq!(connection.ask("GET", "/contagem-pessoas", "").text(), "301");
+    let stranger = connection.ask("GET", "/pessoas?t=stranger", "").json();
+    let (id, home) = (stranger[0]["id"].as_str().unwrap(), home_of_apelido("stranger"));
+    assert_eq!(id, format!("018f4a52-0000-7000-80{home:02x}-000000000000"));
     // A second time there is nothing to split.
     assert!(script("split", &["4", &url]).is_err());
-    assert_eq!(nodes.rows("id").len(), 300);
+    assert_eq!(nodes.rows("id").len(), 301);
 }
 
 #[test]

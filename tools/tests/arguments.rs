@@ -46,18 +46,21 @@ impl Fakes {
 
 const PROFILES: [&str; 6] =
     ["perf/flamegraph", "perf/offcpu", "perf/stat", "perf/uring", "perf/syscalls", "perf/heap"];
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "perf/ab",
     "perf/bench",
     "perf/instances",
     "perf/overload",
+    "perf/partitions",
     "perf/rates",
     "perf/ratios",
     "perf/scaling",
     "perf/size",
     "perf/soak",
 ];
-const MORE: [&str; 8] = [
+const MORE: [&str; 10] = [
+    "deploy/scale/move",
+    "deploy/scale/split",
     "perf/table",
     "seccomp/generate",
     "tests/e2e/run",

@@ -49,6 +49,10 @@ const EXPECTED: &str = "\
            THEN (reltuples::float8 / relpages * pg_relation_size(oid) / current_setting('block_size')::int8) END)::int8 \
     FROM pg_class WHERE oid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)";
 
+const BEGIN_LOAD: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = on";
+
+const WHO: &str = concat!("SELECT ", who!());
+
 const LOADED: &str = concat!("SELECT ", who!(), ", ", seen!(), ", '{}'::xid8[], {here}");
 
 // A snapshot does not show the transactions from its xmax on, nor those that were under way when it was taken. The first
@@ -177,7 +181,7 @@ fn server(row: &Row) -> Result<Server, Failure> {
 /// Who answers, and what it showed, in the columns of a reply that come before its rows.
 fn seen(row: &Row, asked: &Server) -> Result<Seen, Failure> {
     if server(row)? != *asked {
-        return Err(Failure::Lost("another server answered than the one that was asked".to_owned()));
+        return Err(another_server());
     }
     Ok(Seen {
         snapshot: row.try_get(3)?,
@@ -185,6 +189,10 @@ fn seen(row: &Row, asked: &Server) -> Result<Seen, Failure> {
         log_flushed: row.try_get(5)?,
         owed: row.try_get(6)?,
     })
+}
+
+fn another_server() -> Failure {
+    Failure::Lost("another server answered than the one that was asked".to_owned())
 }
 
 fn headless() -> Failure {
@@ -213,24 +221,14 @@ impl Session<Feed> {
         &self,
         asked: &Server,
         partitions: &[Partition],
-        mut each: impl AsyncFnMut(Record),
+        each: impl AsyncFnMut(Record),
     ) -> Result<Seen, Failure> {
         let client = self.client();
         // One snapshot for both statements.
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = on";
-        self.bounded(client.batch_execute(begin)).await?;
+        self.bounded(client.batch_execute(BEGIN_LOAD)).await?;
         let loaded = LOADED.replace("{here}", &self.here().question());
         let seen = seen(&self.bounded(client.query_one(&loaded, &[])).await?, asked)?;
-        let copy = self.bounded(client.copy_out(&LOAD.replace("{rows}", &rows_of(partitions)))).await?;
-        let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
-        let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
-        let mut left_out = LeftOut::default();
-        while let Some(row) = self.bounded(rows.try_next()).await? {
-            match record(&row, 0)? {
-                Ok(record) => each(record).await,
-                Err(unfit) => left_out.add(&unfit),
-            }
-        }
+        self.copy(partitions, each).await?;
         self.bounded(client.batch_execute("COMMIT")).await?;
         Ok(seen)
     }
@@ -269,7 +267,42 @@ impl Session<Feed> {
     }
 }
 
+impl<S: Statements> Session<S> {
+    /// Gives `each` the rows of these partitions, but those that are no pessoas, within a transaction that was begun.
+    async fn copy(&self, partitions: &[Partition], mut each: impl AsyncFnMut(Record)) -> Result<(), Failure> {
+        let client = self.client();
+        let copy = self.bounded(client.copy_out(&LOAD.replace("{rows}", &rows_of(partitions)))).await?;
+        let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
+        let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
+        let mut left_out = LeftOut::default();
+        while let Some(row) = self.bounded(rows.try_next()).await? {
+            match record(&row, 0)? {
+                Ok(record) => each(record).await,
+                Err(unfit) => left_out.add(&unfit),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Session<Bulk> {
+    /// Gives `each` every committed row of these partitions, if the server writes this history, but those that are no pessoas.
+    pub(in crate::postgres) async fn load(
+        &self,
+        of: Identity,
+        partitions: &[Partition],
+        each: impl AsyncFnMut(Record),
+    ) -> Result<(), Failure> {
+        let client = self.client();
+        self.bounded(client.batch_execute(BEGIN_LOAD)).await?;
+        let first = self.bounded(client.query_one(WHO, &[])).await?;
+        if server(&first)?.identity != of {
+            return Err(another_server());
+        }
+        self.copy(partitions, each).await?;
+        self.bounded(client.batch_execute("COMMIT")).await
+    }
+
     /// Gives `each` the rows of these transactions, if the server writes this history.
     pub(in crate::postgres) async fn rows(
         &self,
@@ -282,7 +315,7 @@ impl Session<Bulk> {
         let mut rows = std::pin::pin!(self.bounded(rows).await?);
         let first = self.bounded(rows.try_next()).await?.ok_or_else(headless)?;
         if server(&first)?.identity != of {
-            return Err(Failure::Lost("another server answered than the one that was asked".to_owned()));
+            return Err(another_server());
         }
         let mut left_out = LeftOut::default();
         while let Some(row) = self.bounded(rows.try_next()).await? {

@@ -20,6 +20,9 @@ const UNDO_TIME_MAX: Duration = Duration::from_secs(60);
 const CANCEL_PERIOD: Duration = Duration::from_millis(50);
 /// Apelidos that are taken before the clients race for them: those of some seconds.
 const NEXT_NAMES: usize = 200;
+/// An id for an `apelido` of a partition.
+pub(crate) const ID_AT_HOME: &str =
+    "encode(set_byte(uuid_send(gen_random_uuid()), 9, home_of_apelido(apelido)), 'hex')::uuid";
 /// More than Postgres has.
 const CONNECTIONS_MAX: usize = 200;
 /// The servers' sessions.
@@ -29,6 +32,8 @@ const SERVERS: &str = "application_name like 'rinha%' and backend_type = 'client
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) config: Config,
+    /// Its table is the first of two partitions.
+    pub(crate) partitioned: bool,
 }
 
 impl Session {
@@ -127,10 +132,17 @@ pub(crate) fn deadlock(session: &Session, step: &Step) -> Result<String, String>
             let last = rows(&client, last).await?;
             let (prefix, number) =
                 last.first().and_then(|last| last.split_once(' ')).ok_or("nobody raced yet")?;
+            let apelidos = format!(
+                "(select '{prefix}' || number || '.' as apelido \
+                  from generate_series({number} + 1, {number} + {NEXT_NAMES}) number) as next"
+            );
+            let (id, condition) = match session.partitioned {
+                false => ("gen_random_uuid()", "true"),
+                true => (ID_AT_HOME, "home_of_apelido(apelido) % 2 = 0"),
+            };
             let take = format!(
                 "begin; insert into pessoas (id, apelido, nome, nascimento) \
-                 select gen_random_uuid(), '{prefix}' || number || '.', 'deadlock', '2000-01-01' \
-                 from generate_series({number} + 1, {number} + {NEXT_NAMES}) number on conflict do nothing"
+                 select {id}, apelido, 'deadlock', '2000-01-01' from {apelidos} where {condition} on conflict do nothing"
             );
             rows(&client, &take).await?;
             let waiting = format!(

@@ -66,6 +66,8 @@ pub(crate) enum Deed {
     Balancer(fn(&mut Balancer), fn(&mut Balancer)),
     /// The postmaster and its children.
     Postgres(fn(&mut Postgres), fn(&mut Postgres)),
+    /// The same, of the second node, where there is one.
+    Second(fn(&mut Postgres), fn(&mut Postgres)),
     /// What is between one server and Postgres, which passes everything when it is over.
     Proxy(Mode),
     /// A session beside the servers', which does its work within the fault's time and says what it did.
@@ -86,6 +88,7 @@ impl Fault {
             Deed::Instance(..) => "instance",
             Deed::Balancer(..) => "balancer",
             Deed::Postgres(..) => "postgres",
+            Deed::Second(..) => "second",
             Deed::Proxy(_) => "proxy",
             Deed::Table(_) => "table",
             Deed::Sessions(_) => "sessions",
@@ -99,6 +102,7 @@ impl Fault {
             Deed::Instance(..) | Deed::Proxy(_) => INSTANCES,
             Deed::Balancer(..)
             | Deed::Postgres(..)
+            | Deed::Second(..)
             | Deed::Table(_)
             | Deed::Sessions(_)
             | Deed::Settings(_) => 1,
@@ -152,4 +156,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("connections", (300, 3000), Deed::Sessions(beside::take_connections), All),
     fault("read-only", (300, 3000), Deed::Settings(beside::read_only), All),
     fault("statement-timeout", (300, 3000), Deed::Settings(beside::statement_timeout), All),
+    fault("second-kill", (50, 2000), Deed::Second(Postgres::kill, Postgres::revive), All),
+    fault("second-stop", (100, 3500), Deed::Second(Postgres::freeze, Postgres::thaw), All),
+    fault("second-restart", (50, 1000), Deed::Second(Postgres::stop, Postgres::revive), All),
 ];

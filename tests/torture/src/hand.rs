@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::beside::Session;
+use rinha::pessoa::home_of_apelido;
+
+use crate::beside::{ID_AT_HOME, Session};
 use crate::clients::Recent;
 use crate::history::{Asked, Entry, Told};
 use crate::lab::INSTANCES;
@@ -55,21 +57,26 @@ impl Hand {
     }
 }
 
-/// Puts one row in.
-pub(crate) fn put_in(session: &Session, apelido: &str, epoch: Instant) -> (Entry, String) {
-    let pessoa = Pessoa::named(apelido);
+/// Puts one row in, of an apelido that begins so.
+pub(crate) fn put_in(session: &Session, prefix: &str, epoch: Instant) -> (Entry, String) {
+    let mut apelidos =
+        std::iter::once(prefix.to_owned()).chain((0..).map(|number| format!("{prefix}{number}.")));
+    let fits = |apelido: &String| !session.partitioned || home_of_apelido(apelido).is_multiple_of(2);
+    let apelido = apelidos.find(fits).expect("there is always one more");
+    let pessoa = Pessoa::named(&apelido);
     let began = epoch.elapsed();
     let told = insert(session, &pessoa);
     let ended = epoch.elapsed();
-    (Entry { instance: INSTANCE, began, ended, asked: Asked::Create(pessoa), told }, apelido.to_owned())
+    (Entry { instance: INSTANCE, began, ended, asked: Asked::Create(pessoa), told }, apelido)
 }
 
 /// Whatever Postgres says but that it is done, it may be done.
 fn insert(session: &Session, pessoa: &Pessoa) -> Told {
     let Pessoa { apelido, nome, nascimento, .. } = pessoa;
+    let id = if session.partitioned { ID_AT_HOME } else { "gen_random_uuid()" };
     let statement = format!(
         "insert into pessoas (id, apelido, nome, nascimento) \
-         values (gen_random_uuid(), '{apelido}', '{nome}', '{nascimento}') returning id"
+         select {id}, apelido, '{nome}', '{nascimento}' from (values ('{apelido}')) as one (apelido) returning id"
     );
     match session.run(&statement, INSERT_TIME_MAX) {
         Ok(ids) if !ids.is_empty() => Told::Created { body: pessoa.shown(&ids[0]), id: ids[0].clone() },

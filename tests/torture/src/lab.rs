@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio_postgres::Config;
 
 use crate::balancer::Balancer;
 use crate::beside::Session;
@@ -50,6 +51,8 @@ pub(crate) struct Subject {
     pub(crate) program: PathBuf,
     /// The lie that it is told to tell.
     pub(crate) lie: Option<String>,
+    /// The people are in two partitions, the second of them at a Postgres that no proxy is before.
+    pub(crate) has_two_nodes: bool,
 }
 
 /// Everything that is up. The fields are dropped in order.
@@ -58,7 +61,11 @@ pub(crate) struct Lab {
     pub(crate) instances: Vec<Instance>,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) postgres: Postgres,
+    pub(crate) second: Option<Postgres>,
 }
+
+/// The schemas of the two partitions: of each, what is at the node of that number.
+const SCHEMAS: [&str; 2] = ["partition_0_of_2", "partition_1_of_2"];
 
 impl Lab {
     pub(crate) fn start(subject: &Subject) -> Lab {
@@ -67,6 +74,12 @@ impl Lab {
         ends::remember(path.clone());
         let postgres = Postgres::start(directory);
         let socket = postgres.cluster.embedded.socket_dir().to_owned();
+        let second = subject.has_two_nodes.then(|| {
+            let directory = temporary_directory();
+            ends::remember(directory.path().to_owned());
+            Postgres::start(directory)
+        });
+        let second_socket = second.as_ref().map(|second| second.cluster.embedded.socket_dir().to_owned());
         let clock_library = clock_library();
         if clock_library.is_none() {
             ends::skipped(&format!("clocks that jump: no {CLOCK_LIBRARIES} (apt-get install libfaketime)"));
@@ -79,6 +92,7 @@ impl Lab {
                 subject: subject.clone(),
                 listen: path.join(format!("api{}-{{core}}.sock", number + 1)),
                 database: proxy.directory().to_owned(),
+                second: second_socket.clone(),
                 server: None,
                 clock: path.join(format!("clock{number}")),
                 clock_library: clock_library.clone(),
@@ -91,7 +105,7 @@ impl Lab {
             instance
         });
         let instances = instances.collect();
-        let mut lab = Lab { balancer: None, instances, proxies, postgres };
+        let mut lab = Lab { balancer: None, instances, proxies, postgres, second };
         for instance in &mut lab.instances {
             instance.wait_until_serving(Instant::now());
         }
@@ -144,14 +158,32 @@ impl Lab {
         (known, history)
     }
 
-    /// How to reach Postgres past the proxies.
+    /// How to reach Postgres past the proxies: the table that it has is `pessoas`, whatever its schema.
     pub(crate) fn session(&self) -> Session {
-        Session { config: self.postgres.cluster.config() }
+        Session { config: self.config(&self.postgres, 0), partitioned: self.second.is_some() }
+    }
+
+    fn config(&self, postgres: &Postgres, node: usize) -> Config {
+        let mut config = postgres.cluster.config();
+        if self.second.is_some() {
+            config.options(format!("-c search_path={}", SCHEMAS[node]));
+        }
+        config
+    }
+
+    /// How to reach every table.
+    pub(crate) fn tables(&self) -> Vec<Config> {
+        let nodes = std::iter::once(&self.postgres).chain(&self.second).enumerate();
+        nodes.map(|(node, postgres)| self.config(postgres, node)).collect()
     }
 
     /// Undoes whatever was done, and waits until everything runs.
     pub(crate) fn heal(&mut self) {
         self.postgres.heal();
+        if let Some(second) = &mut self.second {
+            second.heal();
+            second.revive();
+        }
         for proxy in &self.proxies {
             proxy.set(Mode::Pass);
         }
@@ -179,6 +211,7 @@ impl Lab {
     /// What was seen that no rule of a history names.
     pub(crate) fn findings(&mut self) -> Vec<String> {
         let mut findings = self.postgres.findings();
+        findings.extend(self.second.iter_mut().flat_map(Postgres::findings));
         for instance in &mut self.instances {
             findings.append(&mut instance.findings);
         }
@@ -192,6 +225,8 @@ pub(crate) struct Instance {
     subject: Subject,
     listen: PathBuf,
     database: PathBuf,
+    /// Where the second node is, if there is one.
+    second: Option<PathBuf>,
     server: Option<Server>,
     /// The file that says how far its clock is from the right one.
     clock: PathBuf,
@@ -232,6 +267,10 @@ impl Instance {
             "--instance",
             &self.number.to_string(),
         ]);
+        if let Some(second) = &self.second {
+            let database = format!("host={} user=rinha dbname=postgres", second.display());
+            command.args(["--partitions", "2", "--database-url", &database]);
+        }
         if let Some(library) = &self.clock_library {
             // Only the wall clock lies, and only to this process: files have their own times.
             command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &self.clock);

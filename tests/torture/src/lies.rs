@@ -53,7 +53,7 @@ pub(crate) fn all(seed: u64) -> ExitCode {
     names.dedup();
     let held = holds_the_switch(PROGRAM) && !holds_the_switch("rinha");
     println!("the switch for lies is in {PROGRAM}, and not in rinha: {held}");
-    let honest = run(&plan("", seed), &Subject { program: beside(PROGRAM), lie: None });
+    let honest = run(&plan("", seed), &Subject { program: beside(PROGRAM), lie: None, has_two_nodes: false });
     println!(
         "{PROGRAM}, telling none: {} found",
         if honest.is_clean() { "none".to_owned() } else { honest.explain(1) }
@@ -81,7 +81,7 @@ pub(crate) fn all(seed: u64) -> ExitCode {
 
 /// Tells one lie until it is caught: whether it was in time, and in which words.
 fn tell(name: &str, seed: u64) -> (bool, String) {
-    let subject = Subject { program: beside(PROGRAM), lie: Some(name.to_owned()) };
+    let subject = Subject { program: beside(PROGRAM), lie: Some(name.to_owned()), has_two_nodes: false };
     let began = Instant::now();
     for round in 0.. {
         let plan = plan(name, seed.wrapping_add(round));

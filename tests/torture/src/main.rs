@@ -83,8 +83,11 @@ struct Arguments {
     /// The server with lies built in tells this one
     #[arg(long, value_parser = lies::names())]
     lie: Option<String>,
+    /// 2: the people are in two partitions, each at a Postgres of its own; what is done to Postgres is done to the first one
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    nodes: u8,
     /// Every lie of the server with lies built in: each must be caught within a minute, and none where none is told
-    #[arg(long, conflicts_with_all = ["seconds", "plan", "faults", "shrink", "program", "lie"])]
+    #[arg(long, conflicts_with_all = ["seconds", "plan", "faults", "shrink", "program", "lie", "nodes"])]
     lies: bool,
 }
 
@@ -99,6 +102,7 @@ impl Arguments {
             ("faults", self.faults.clone()),
             ("lie", self.lie.clone()),
             ("program", self.program.as_ref().map(|program| program.display().to_string())),
+            ("nodes", (self.nodes > 1).then(|| self.nodes.to_string())),
         ];
         for (name, value) in options {
             if let Some(value) = value {
@@ -128,7 +132,7 @@ fn main() -> ExitCode {
         eprintln!("torture: {}: expected a program", program.display());
         return ExitCode::from(2);
     }
-    let subject = Subject { program, lie: arguments.lie.clone() };
+    let subject = Subject { program, lie: arguments.lie.clone(), has_two_nodes: arguments.nodes > 1 };
     let plans = match plans(&arguments) {
         Ok(plans) => plans,
         Err(why) => {
@@ -164,6 +168,9 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, String> {
         return Ok(vec![Plan::parse(&text)?]);
     }
     let is_chosen = |fault: &&Fault| {
+        if arguments.nodes < 2 && fault.lane() == "second" {
+            return false;
+        }
         let Some(names) = &arguments.faults else { return true };
         let harmless = fault.may_fail == MayFail::Nothing;
         let mut names = names.split(',').filter(|name| !name.is_empty());

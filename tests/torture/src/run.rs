@@ -165,6 +165,15 @@ fn torture(lab: &mut Lab, plan: &Plan, epoch: Instant) -> Vec<Struck> {
                 _ => Ok(String::new()),
             })
         }));
+        if let Some(second) = &mut lab.second {
+            let steps = lane("second", 0);
+            lanes.push(scope.spawn(move || {
+                each(&steps, epoch, |step| match step.fault.deed {
+                    Deed::Second(strike, heal) => afflict(second, strike, heal, step, epoch),
+                    _ => Ok(String::new()),
+                })
+            }));
+        }
         for name in ["table", "sessions", "settings"] {
             let (steps, session) = (lane(name, 0), session.clone());
             lanes.push(scope.spawn(move || {
@@ -310,8 +319,11 @@ fn table_at_rest(lab: &Lab, findings: &mut Vec<String>) -> Vec<Value> {
 }
 
 fn table(lab: &Lab) -> Vec<Value> {
-    let rows = query(&lab.session().config, &format!("{TABLE} order by id"));
-    rows.iter().map(|row| serde_json::from_str(row).expect("JSON of Postgres")).collect()
+    let rows = lab.tables().into_iter().flat_map(|config| query(&config, TABLE));
+    let mut rows: Vec<Value> =
+        rows.map(|row: String| serde_json::from_str(&row).expect("JSON of Postgres")).collect();
+    rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
+    rows
 }
 
 /// Every row through every instance, by its id and some by a search, and the count.
