@@ -29,6 +29,15 @@ const _: () = assert!(
     CLIENTS / COMMIT_BATCH_MAX * BATCH_TIME.as_millis() as usize > COMMIT_TIME_MAX.as_millis() as usize
 );
 
+/// Says stop when dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn slow_down(cluster: &Cluster) {
     for statement in [
         format!("create table slowness as select {}::float8 as seconds", BATCH_TIME.as_secs_f64()),
@@ -52,6 +61,8 @@ fn creates_beyond_what_the_database_takes_are_refused_at_once() {
     let (created, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let refusals = Mutex::new(Vec::new());
     thread::scope(|scope| {
+        // Also when something here panics: else the clients would go on for ever.
+        let stopped = Stop(&stop);
         for number in 0..CLIENTS {
             let (server, stop, measured) = (&server, &stop, &measured);
             let (created, unknown, refusals) = (&created, &unknown, &refusals);
@@ -111,7 +122,7 @@ fn creates_beyond_what_the_database_takes_are_refused_at_once() {
         });
         println!("recovered after {recovery:?}");
         assert!(recovery < 2 * BATCH_TIME + LATENESS_MAX);
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
     });
 
     let (created, unknown) = (created.into_inner(), unknown.into_inner());
