@@ -4,12 +4,12 @@
 --
 -- Where the people are spread over partitions (docs/scale.md), each has a schema by the name of partition_3_of_8, in which
 -- the same table is made, with a check that keeps out what belongs to another one. One that moves here is made under the
--- name of arriving_3_of_8 first.
+-- name of arriving_3_of_8_ and some digits first.
 
 DO $schema$
 DECLARE
     -- Number and count; NULL where all people are in one table.
-    partition int[] := regexp_match(current_schema(), '^(?:partition|arriving)_(\d+)_of_(\d+)$')::int[];
+    partition int[] := regexp_match(current_schema(), '^(?:partition|arriving)_(\d+)_of_(\d+)(?:_[0-9a-f]+)?$')::int[];
 BEGIN
 
 -- Beside a table for everybody, no partition's index would be the judge of uniqueness.

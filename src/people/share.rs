@@ -265,7 +265,7 @@ impl Share {
 
     fn database_of(&self, id: &Uuid) -> Option<&Rc<Database>> {
         let (node, placing) = self.slice_of_id(id).node()?;
-        (placing != Placing::Gone).then(|| &self.nodes[node].database)
+        matches!(placing, Placing::Open | Placing::Closed).then(|| &self.nodes[node].database)
     }
 
     /// At most 50 pessoas of this core that contain `term`, which is lower-cased.
@@ -295,7 +295,7 @@ impl Share {
             (node, Placing::Open) => age(&self.nodes[node]),
             // It stays as it is until another node has it open, which any of them may say next.
             (_, Placing::Closed) => oldest(self.nodes.iter().map(age)),
-            (_, Placing::Gone) => None,
+            (_, Placing::Disputed | Placing::Gone) => None,
         }
     }
 

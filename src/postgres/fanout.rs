@@ -25,7 +25,7 @@ pub enum Fed {
     Loaded(Arc<[Partition]>),
     /// Every row of this node whose commit was acknowledged before this time, to whomever, has been sent.
     Fresh(usize, Instant),
-    /// A partition that has begun at this node is open, closed or gone there.
+    /// What has become of a partition that has begun at this node.
     Placed(usize, Partition, Placing),
     /// The feed's connection to this node came or went.
     Reachable(usize, bool),
@@ -49,6 +49,8 @@ pub enum Placing {
     Open,
     /// It takes none, and what it holds stays as it is: it moves.
     Closed,
+    /// Another node has it open too: nobody knows what that one holds.
+    Disputed,
     /// It is not there any more.
     Gone,
 }

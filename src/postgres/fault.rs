@@ -33,7 +33,7 @@ impl Fault {
         if code == SqlState::LOCK_NOT_AVAILABLE.code() {
             return Fault::Locked;
         }
-        let moved = matches!(failure.constraint(), Some(CLOSED | AT_HOME));
+        let moved = failure.constraint().is_some_and(|name| name == AT_HOME || name.starts_with(CLOSED));
         if moved
             || [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME]
                 .iter()
@@ -123,6 +123,7 @@ mod tests {
         }
         for (constraint, expected) in [
             (CLOSED, elsewhere("23514")),
+            ("pessoas_have_moved_to_7", elsewhere("23514")),
             (AT_HOME, elsewhere("23514")),
             ("pessoas_stack_check", Fault::Row("23514".into())),
         ] {

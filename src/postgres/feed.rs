@@ -140,12 +140,11 @@ fn serve<O: Fn(&Record) -> Owners + 'static>(
 }
 
 /// The partitions of a node of which the cores have not begun to hear.
-fn come(map: &Map, node: usize, here: &Placement, held: &[(Partition, Placing)]) -> Vec<Partition> {
+fn come(map: &Map, node: usize, here: &Placement, following: &Following) -> Vec<Partition> {
+    let Following { held, coming, .. } = following;
+    let is_known = |partition| coming.contains(&partition) || held.iter().any(|(held, _)| *held == partition);
     let here = here.partitions().into_iter();
-    here.filter(|&partition| {
-        map.home(partition) == Some(node) && !held.iter().any(|(held, _)| *held == partition)
-    })
-    .collect()
+    here.filter(|&partition| map.home(partition) == Some(node) && !is_known(partition)).collect()
 }
 
 /// Until the next nudge, after one that told of so many rows, `since` the one before: as long as [`FEED_NUDGE_ROWS`] take
@@ -178,6 +177,8 @@ struct Following {
     of: Identity,
     /// The partitions, and what the cores know of where they are.
     held: Vec<(Partition, Placing)>,
+    /// Partitions that the cores have begun to hear of, and have not been sent all of.
+    coming: Vec<Partition>,
     /// `None` until all of them were read.
     cursor: Option<Cursor>,
 }
@@ -265,16 +266,17 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     let began = Instant::now();
                     let (quiet, here) = self.ask(session, &server, same_session).await?;
                     connector.worked();
+                    // Before the cores are told that they are fresh: of what has come they know nothing yet.
+                    self.place(&here).await;
+                    if here != *session.here() || self.has_come(&here) {
+                        return Err(Failure::Lost(MOVED.to_owned()).into());
+                    }
                     same_session = true;
                     fresh = Some(began);
                     asked = Instant::now();
                     ask_at = asked + if quiet { FEED_PERIOD_QUIET } else { FEED_PERIOD };
                     self.send_large(&mut sending);
                     self.say_fresh(fresh).await;
-                    self.place(&here).await;
-                    if here != *session.here() || loading.is_none() && self.has_come(&here) {
-                        return Err(Failure::Lost(MOVED.to_owned()).into());
-                    }
                     // The question took commits out of the rings of which nobody has told.
                     if self.own.has_untold() {
                         nudge_at = nudge_at.or(Some(nudged + gap));
@@ -307,14 +309,19 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             None => {}
         }
         self.place(here).await;
-        let following =
-            self.following.get_or_insert_with(|| Following { of, held: Vec::new(), cursor: None });
-        let begun: Vec<Partition> = come(&self.map.borrow(), self.node, here, &following.held);
+        let following = self.following.get_or_insert_with(|| Following {
+            of,
+            held: Vec::new(),
+            coming: Vec::new(),
+            cursor: None,
+        });
+        // What is interrupted is begun again, because the cores were not told that they have it whole.
+        following.coming.clear();
+        let begun = come(&self.map.borrow(), self.node, here, following);
         if begun.is_empty() {
             return Ok(begun);
         }
-        // Held from now on: what is interrupted is begun again, because the cores were not told that they have it whole.
-        following.held.retain(|(partition, _)| !begun.contains(partition));
+        following.coming.clone_from(&begun);
         let begin = Begin { node: self.node, of, partitions: begun.as_slice().into() };
         self.unsaid.retain(|partition| !begun.contains(partition));
         // Rows that a core learns before it forgets were committed before the load, which begins after that.
@@ -332,9 +339,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         let mut told = Vec::new();
         for (partition, known) in &mut following.held {
             let now = match here.find(*partition) {
-                Some(placed) if placed.open && self.map.borrow().home(*partition) == Some(self.node) => {
-                    Placing::Open
-                }
+                Some(_) if self.map.borrow().is_disputed(*partition) => Placing::Disputed,
+                Some(placed) if placed.open => Placing::Open,
                 Some(_) => Placing::Closed,
                 None => Placing::Gone,
             };
@@ -353,8 +359,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
 
     /// Whether there is something to be read from the beginning.
     fn has_come(&self, here: &Placement) -> bool {
-        let held = self.following.as_ref().map_or(&[][..], |following| &following.held);
-        !come(&self.map.borrow(), self.node, here, held).is_empty()
+        let come = |following| !come(&self.map.borrow(), self.node, here, following).is_empty();
+        self.following.as_ref().is_some_and(come)
     }
 
     fn cursor(&mut self) -> &mut Cursor {
@@ -396,6 +402,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
     fn hold(&mut self, loaded: &[Partition]) {
         if let Some(following) = &mut self.following {
             following.held.extend(loaded.iter().map(|&partition| (partition, Placing::Open)));
+            following.coming.clear();
         }
         self.unsaid.extend(loaded);
         self.counters.loads.add(1);

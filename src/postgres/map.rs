@@ -31,6 +31,11 @@ impl Map {
         }
     }
 
+    /// Whether several nodes have this partition open.
+    pub(super) fn is_disputed(&self, partition: Partition) -> bool {
+        self.at[partition.number()].0.len() > 1
+    }
+
     /// The node that has this partition open, or else closed, if it is one.
     pub(super) fn home(&self, partition: Partition) -> Option<usize> {
         match &self.at[partition.number()] {
@@ -59,6 +64,7 @@ mod tests {
         // It moves, and who takes it is heard of first.
         map.hear(1, &placement(&["partition_1_of_2"]));
         assert_eq!((map.home(zero), map.home(one)), (Some(0), None));
+        assert!(map.is_disputed(one) && !map.is_disputed(zero));
         map.hear(0, &placement(&["partition_0_of_2", "partition_1_of_2 closed"]));
         assert_eq!((map.home(zero), map.home(one)), (Some(0), Some(1)));
         map.hear(1, &placement(&[]));

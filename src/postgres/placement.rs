@@ -3,7 +3,7 @@
 
 use super::layout::{Partition, Partitions, rows_of};
 
-/// The check that closes a partition.
+/// How the name of a check begins that closes a partition. Behind it stands who closed it, and where it goes.
 pub(super) const CLOSED: &str = "pessoas_have_moved";
 
 /// The check that keeps out rows of other homes.
@@ -98,7 +98,7 @@ pub(super) fn question(partitions: Partitions) -> String {
 pub(super) fn all() -> String {
     format!(
         "SELECT nspname || CASE WHEN EXISTS (SELECT FROM pg_constraint \
-                                       WHERE conrelid = pg_class.oid AND conname = '{CLOSED}') \
+                                       WHERE conrelid = pg_class.oid AND starts_with(conname, '{CLOSED}')) \
                                   THEN '{CLOSED_MARK}' ELSE '' END \
                 FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = 'pessoas'"
     )

@@ -111,28 +111,90 @@ fn a_partition_at_two_nodes_takes_nothing() {
     assert_eq!(server.ask("GET", "/contagem-pessoas", "").status, 503);
 }
 
+/// Here the copy meets a row that another home's check had let in once it was dropped by hand.
 #[test]
 fn a_copy_that_fails_leaves_it_where_it_was() {
     let nodes = Nodes::start(2, 2);
     let server = nodes.serve(&[]);
     let url = |node: usize| database_url(&nodes.clusters[node].config());
-    // The node where it goes takes no rows.
-    nodes.clusters[0].query("create schema arriving_1_of_2; create table arriving_1_of_2.x (); \
-        create function public.no() returns event_trigger language plpgsql as 'begin raise ''no''; end'; \
-        create event trigger no on ddl_command_start when tag in ('ALTER SCHEMA') execute function public.no()");
+    nodes.clusters[1].query(
+        "alter table partition_1_of_2.pessoas drop constraint pessoas_are_at_home; \
+         insert into partition_1_of_2.pessoas (id, apelido, nome, nascimento) \
+         values ('018f4a52-0000-7000-8000-000000000001', 'stray', 'By Hand', '1999-12-31')",
+    );
     let said = script("move", &["1", "2", &url(1), &url(0)]).unwrap_err();
-    assert!(said.contains("not known"), "{said}");
-    nodes.clusters[0].query("drop event trigger no");
-    // It goes on where it was.
-    script("move", &["1", "2", &url(1), &url(0)]).unwrap();
-    assert_eq!((nodes.at(0), nodes.at(1)), (vec![0, 1], vec![]));
+    assert!(said.contains("opening partition 1_of_2 again where it was"), "{said}");
+    assert_eq!((nodes.at(0), nodes.at(1)), (vec![0], vec![1]));
+    let left = nodes.clusters[0].query("select nspname from pg_namespace where nspname ~ '^arriving'");
+    assert_eq!(left, [] as [&str; 0]);
     wait_until("creates of it", || server.ask("POST", "/pessoas", &body(&of_home("y", 1))).status != 503);
     for (arguments, expected) in [
         (["1", "2", &url(0), &url(0)], "expected two clusters"),
         (["1", "4", &url(0), &url(1)], "is at neither"),
+        (["1", "2", &url(0), &url(1)], "is at TO_URL already"),
         (["2", "2", &url(0), &url(1)], "expected PARTITION as a number below 2"),
     ] {
         let said = script("move", &arguments).unwrap_err();
         assert!(said.contains(expected), "{said}");
     }
+}
+
+/// At the worst moment: all rows have arrived, and whether it was opened there is not known.
+#[test]
+fn a_move_that_was_cut_short_goes_on_and_nowhere_else() {
+    let nodes = Nodes::start(3, 4);
+    let server = nodes.serve(&[]);
+    let url = |node: usize| database_url(&nodes.clusters[node].config());
+    let apelido = of_home("x", 1);
+    assert_eq!(server.ask("POST", "/pessoas", &body(&apelido)).status, 201);
+    nodes.clusters[0].query(
+        "create function public.no() returns event_trigger language plpgsql as 'begin raise ''no''; end'; \
+         create event trigger no on ddl_command_start when tag in ('ALTER SCHEMA') execute function public.no()",
+    );
+    let said = script("move", &["1", "4", &url(1), &url(0)]).unwrap_err();
+    assert!(said.contains("not known"), "{said}");
+    let said = script("move", &["1", "4", &url(1), &url(2)]).unwrap_err();
+    assert!(said.contains("goes to another database"), "{said}");
+    assert_eq!(server.ask("POST", "/pessoas", &body(&of_home("y", 1))).status, 503);
+    nodes.clusters[0].query("drop event trigger no");
+    script("move", &["1", "4", &url(1), &url(0)]).unwrap();
+    assert_eq!((nodes.at(0), nodes.at(1), nodes.at(2)), (vec![0, 1, 3], vec![], vec![2]));
+    wait_until("creates of it", || server.ask("POST", "/pessoas", &body(&of_home("y", 1))).status != 503);
+    assert_eq!(server.ask("POST", "/pessoas", &body(&apelido)).status, 422);
+}
+
+/// Several at once, to different nodes: one of them moves it.
+#[test]
+fn of_several_moves_one_is_made() {
+    let nodes = Nodes::start(3, 4);
+    let server = nodes.serve(&[]);
+    let load = Load::start(&server.tcp(), 4, seed());
+    load.wait_for(100);
+    let url = |node: usize| database_url(&nodes.clusters[node].config());
+    let urls = [url(0), url(1), url(2)];
+    let moved = std::thread::scope(|scope| {
+        let moves: Vec<_> = [0, 2, 0, 2]
+            .into_iter()
+            .map(|to| {
+                scope.spawn({
+                    let urls = &urls;
+                    move || script("move", &["1", "4", &urls[1], &urls[to]])
+                })
+            })
+            .collect();
+        moves.into_iter().map(|one| one.join().expect("a script")).filter(Result::is_ok).count()
+    });
+    println!("{moved} of 4 say that they moved it");
+    let at: Vec<usize> = (0..3).filter(|&node| nodes.at(node).contains(&1)).collect();
+    assert_eq!(at.len(), 1, "partition 1 is at {at:?}");
+    // Where all of them gave up it is open where it was, or the next one goes on.
+    if at == [1] {
+        script("move", &["1", "4", &urls[1], &urls[0]]).unwrap();
+    }
+    load.wait_for(100);
+    let attempts = load.finish();
+    wait_until("a count of all partitions", || {
+        server.ask("GET", "/contagem-pessoas", "").text() == nodes.rows("id").len().to_string()
+    });
+    verify_rows(&attempts, &nodes.shown(), &server.tcp());
 }
