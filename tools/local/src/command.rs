@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::compose::Service;
+use crate::compose::{Service, is_path};
 use crate::error::Result;
 use crate::initdb::initialize;
 use crate::place::Place;
@@ -21,7 +21,7 @@ pub(crate) fn prepare(
         .volumes
         .iter()
         .map(|(source, target)| {
-            let here = if source.starts_with("./") { place.copy(source)? } else { place.volume(source) };
+            let here = if is_path(source) { place.copy(source)? } else { place.volume(source) };
             Ok((target.clone(), here))
         })
         .collect::<Result<_>>()?;
@@ -43,13 +43,13 @@ pub(crate) fn prepare(
         command.extend([format!("--reuid={}", account.uid), format!("--regid={}", account.gid)]);
     }
     command.extend(["--pdeathsig".to_owned(), signal.to_owned()]);
-    if name == "postgres" {
-        if !initialize(place, &command, service, stop)? {
+    if let Some(database) = service.database() {
+        if !initialize(place, name, &command, service, &database, stop)? {
             return Ok(None);
         }
         command.push(place.postgres.join("postgres").to_string_lossy().into_owned());
-        command.extend(["-D".to_owned(), place.cluster().to_string_lossy().into_owned()]);
-        command.extend(["-k".to_owned(), place.volume("postgres-socket").to_string_lossy().into_owned()]);
+        command.extend(["-D".to_owned(), place.cluster(database.data).to_string_lossy().into_owned()]);
+        command.extend(["-k".to_owned(), place.volume(database.socket).to_string_lossy().into_owned()]);
         command.extend(service.command.iter().skip(1).map(|argument| here(argument)));
     } else if service.built {
         let program = api.unwrap_or("target/release/rinha");

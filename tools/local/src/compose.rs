@@ -23,6 +23,16 @@ pub(crate) struct Compose {
     pub(crate) operators: Port,
 }
 
+/// Where Postgres' image keeps its clusters, and its socket.
+const DATA: &str = "/var/lib/postgresql";
+const SOCKET: &str = "/run/postgresql";
+
+/// A service that is a database: its volumes.
+pub(crate) struct Database<'a> {
+    pub(crate) data: &'a str,
+    pub(crate) socket: &'a str,
+}
+
 /// One service.
 pub(crate) struct Service {
     /// Whether its program is this project's own.
@@ -128,7 +138,13 @@ impl Compose {
                 })?);
             }
             let built = built.contains(&raw.image);
-            services.insert(name, Service { built, ..raw.try_into()? });
+            let mut service = Service { built, ..raw.try_into()? };
+            // The file's paths are seen from its own directory.
+            let directory = path.parent().unwrap_or(Path::new(""));
+            for (source, _) in service.volumes.iter_mut().filter(|(source, _)| is_path(source)) {
+                *source = directory.join(&*source).to_string_lossy().into_owned();
+            }
+            services.insert(name, service);
         }
         let port = port.ok_or("compose.yml: expected a published port")?;
         // In a container the balancer may listen on another port than the published one, and on every address. Without,
@@ -139,6 +155,13 @@ impl Compose {
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         balancer.environment.insert("ADDRESS".to_owned(), address);
         Ok(Compose { services, port, operators })
+    }
+
+    /// The named volumes, and whether each is a database's data.
+    pub(crate) fn volumes(&self) -> BTreeMap<&str, bool> {
+        let volumes = self.services.values().flat_map(|service| &service.volumes);
+        let named = volumes.filter(|(source, _)| !is_path(source));
+        named.map(|(source, target)| (source.as_str(), target == DATA)).collect()
     }
 
     /// The names of the services, each after those it depends on.
@@ -152,6 +175,21 @@ impl Compose {
             order.push(next.ok_or("compose.yml: expected dependencies without a circle")?.0.clone());
         }
         Ok(order)
+    }
+}
+
+/// Whether a volume is a file of the project.
+pub(crate) fn is_path(source: &str) -> bool {
+    source.contains('/')
+}
+
+impl Service {
+    /// Its volumes, if it is a database.
+    pub(crate) fn database(&self) -> Option<Database<'_>> {
+        let at = |place: &str| {
+            self.volumes.iter().find(|(_, target)| target == place).map(|(source, _)| source.as_str())
+        };
+        Some(Database { data: at(DATA)?, socket: at(SOCKET)? })
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::compose::Service;
+use crate::compose::{Database, Service};
 use crate::error::Result;
 use crate::place::Place;
 use crate::stop::Stop;
@@ -24,12 +24,20 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Makes the cluster unless there is one; false if `stop` was set before there was. Postgres' programs are run behind
 /// `prefix`, which sets their environment and their user.
-pub(crate) fn initialize(place: &Place, prefix: &[String], service: &Service, stop: &Stop) -> Result<bool> {
-    if place.cluster().exists() {
+pub(crate) fn initialize(
+    place: &Place,
+    name: &str,
+    prefix: &[String],
+    service: &Service,
+    volumes: &Database<'_>,
+    stop: &Stop,
+) -> Result<bool> {
+    let cluster = place.cluster(volumes.data);
+    if cluster.exists() {
         return Ok(true);
     }
     // It gets its name when it is complete: half a cluster, as a kill leaves it, would be taken for one.
-    let making = place.cluster().with_extension("making");
+    let making = cluster.with_extension("making");
     if making.exists() {
         fs::remove_dir_all(&making)?;
     }
@@ -39,14 +47,14 @@ pub(crate) fn initialize(place: &Place, prefix: &[String], service: &Service, st
     let (user, database) = (of("POSTGRES_USER")?, of("POSTGRES_DB")?);
     let program = |name: &str, said: &File| -> Result<Command> {
         let mut command = Command::new(&prefix[0]);
-        command.args(&prefix[1..]).arg(place.postgres.join(name)).current_dir(place.volume("data"));
+        command.args(&prefix[1..]).arg(place.postgres.join(name)).current_dir(place.volume(volumes.data));
         // A process group of its own: Ctrl-C reaches only this process, which ends what it started.
         command.stdout(said.try_clone()?).stderr(said.try_clone()?).process_group(0);
         Ok(command)
     };
-    let log = place.log("initdb");
+    let log = place.log(&if name == "postgres" { "initdb".to_owned() } else { format!("{name}-initdb") });
     let said = File::options().create(true).truncate(true).read(true).write(true).open(&log)?;
-    let password = place.volume("data").join("password");
+    let password = place.volume(volumes.data).join("password");
     fs::write(&password, "")?;
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
     // initdb refuses an empty password. Where compose.yml sets none, no connection is asked for one: any text does.
@@ -74,7 +82,7 @@ pub(crate) fn initialize(place: &Place, prefix: &[String], service: &Service, st
     if !succeed("postgres --single", single, &said, &log, stop)? {
         return Ok(false);
     }
-    fs::rename(making, place.cluster())?;
+    fs::rename(making, cluster)?;
     Ok(true)
 }
 

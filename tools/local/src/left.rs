@@ -2,7 +2,7 @@
 //! for, or enforced. Only a process that `services.json` or the cluster's own pid file knows is touched.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -57,12 +57,13 @@ pub(crate) fn end(place: &Place, compose: &Compose) -> Result<()> {
         processes.push((described.process, signal, grace));
         groups.extend(described.cgroups);
     }
-    if let Some(postmaster) = postmaster(place)
-        && !processes.iter().any(|(known, ..)| *known == postmaster)
-    {
-        let stop = compose.services.get("postgres").map(|service| &service.stop);
-        let (signal, grace) = stop.map_or((Signal::SIGINT, GRACE_DEFAULT), |stop| (stop.signal, stop.grace));
-        processes.push((postmaster, signal, grace));
+    for service in compose.services.values() {
+        if let Some(database) = service.database()
+            && let Some(postmaster) = postmaster(&place.cluster(database.data))
+            && !processes.iter().any(|(known, ..)| *known == postmaster)
+        {
+            processes.push((postmaster, service.stop.signal, service.stop.grace));
+        }
     }
     processes.retain(|(process, ..)| process.is_alive());
     if !processes.is_empty() {
@@ -90,10 +91,9 @@ const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The process that has the cluster, whoever started it: by the cluster's pid file, and by its command line, as a number
 /// alone may be anybody's.
-fn postmaster(place: &Place) -> Option<Identity> {
-    let file = fs::read_to_string(place.cluster().join("postmaster.pid")).ok()?;
+fn postmaster(cluster: &Path) -> Option<Identity> {
+    let file = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     let pid: i32 = file.lines().next()?.trim().parse().ok()?;
-    let cluster = place.cluster();
     let runs_it = process::arguments(pid)
         .windows(2)
         .any(|pair| pair[0] == "-D" && cluster.as_os_str() == pair[1].as_str());

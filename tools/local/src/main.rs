@@ -1,7 +1,7 @@
 //! The topology of `compose.yml` as plain processes of this machine: for people without a container engine, and for
 //! profiles.
 //!
-//! `cargo run --release -p local -- [--fresh] [--directory PATH] [--api PROGRAM] [--unlimited]`, or `make up-local`
+//! `cargo run --release -p local -- [--fresh] [--directory PATH] [--compose FILE] [--api PROGRAM] [--unlimited]`, or `make up-local`
 //!
 //! HAProxy, two instances and Postgres run with the commands, the environment, the stop signals and (as root) the CPU
 //! and memory limits of `compose.yml`, with this machine's own programs. `services.json` in the directory says which
@@ -55,6 +55,9 @@ struct Arguments {
     /// Throw away the database of an earlier run
     #[arg(long)]
     fresh: bool,
+    /// Another composition than the project's, such as deploy/scale/compose.yml
+    #[arg(long, default_value = "compose.yml")]
+    compose: PathBuf,
     /// Another program in place of target/release/rinha: it finds its LISTEN in the environment
     #[arg(long)]
     api: Option<String>,
@@ -90,13 +93,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => PathBuf::from("data/local"),
     };
     let stop = Stop::on_signals()?;
-    let compose = Compose::read(Path::new("compose.yml"), Path::new(".env"))?;
+    let compose = Compose::read(&arguments.compose, Path::new(".env"))?;
     let _claim = compose.port.claim()?;
     let place = Place::prepare(&directory)?;
     let _lock = place.lock()?;
     left::end(&place, &compose)?;
     compose.port.check()?;
-    place.clear(arguments.fresh)?;
+    place.clear(&compose.volumes(), arguments.fresh)?;
     // The services inherit the limit of open files: each gets as many as this process may have.
     let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
@@ -110,7 +113,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !topology.wait_until_healthy()? {
         return Ok(());
     }
-    let limits = if limited { "limits of compose.yml" } else { "no limits" };
+    let limits = match limited {
+        true => format!("limits of {}", arguments.compose.display()),
+        false => "no limits".to_owned(),
+    };
     let files = place.directory.display();
     say(&format!("ready on port {}, {limits}, files in {files}", compose.port.number));
     lead_to_the_live_page(&place, compose.operators.number);

@@ -1,5 +1,6 @@
 //! Where the topology's files are and whom they belong to. This module does not know what runs there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,9 @@ use nix::unistd::{User, chown, geteuid};
 use rinha::embedded::default_search;
 
 use crate::error::Result;
+
+/// Where the services' programs and files are.
+const PROGRAMS: &str = "programs";
 
 /// The directory of one topology, and what this machine has for it.
 pub(crate) struct Place {
@@ -53,15 +57,20 @@ impl Place {
         })
     }
 
-    /// Removes what an earlier run left: all but the database, and the database too if this run starts `fresh`.
-    pub(crate) fn clear(&self, fresh: bool) -> Result<()> {
-        // A cluster in the making and the file of its password.
-        missing_is_fine(fs::remove_dir_all(self.cluster().with_extension("making")))?;
-        missing_is_fine(fs::remove_file(self.volume("data").join("password")))?;
+    /// Removes what an earlier run left in these volumes: all but those that are a database's data, and these too if this
+    /// run starts `fresh`.
+    pub(crate) fn clear(&self, volumes: &BTreeMap<&str, bool>, fresh: bool) -> Result<()> {
         missing_is_fine(fs::remove_file(self.state()))?;
-        for volume in ["data", "sockets", "postgres-socket", "programs"] {
+        for (volume, is_data) in
+            volumes.iter().map(|(volume, is_data)| (*volume, *is_data)).chain([(PROGRAMS, false)])
+        {
             let path = self.volume(volume);
-            if fresh || volume != "data" {
+            if is_data {
+                // A cluster in the making and the file of its password.
+                missing_is_fine(fs::remove_dir_all(self.cluster(volume).with_extension("making")))?;
+                missing_is_fine(fs::remove_file(path.join("password")))?;
+            }
+            if fresh || !is_data {
                 missing_is_fine(fs::remove_dir_all(&path))?;
             }
             fs::create_dir_all(&path)?;
@@ -83,7 +92,7 @@ impl Place {
     /// Copies a file of the project to where the services can read it.
     pub(crate) fn copy(&self, file: &str) -> Result<PathBuf> {
         let name = Path::new(file).file_name().ok_or_else(|| format!("expected a file, got {file}"))?;
-        let copy = self.volume("programs").join(name);
+        let copy = self.volume(PROGRAMS).join(name);
         // The second instance runs the copy that was made for the first.
         if !copy.exists() {
             fs::copy(file, &copy).map_err(|error| format!("{file}: {error}"))?;
@@ -97,9 +106,9 @@ impl Place {
         self.directory.join(name)
     }
 
-    /// Postgres' data directory.
-    pub(crate) fn cluster(&self) -> PathBuf {
-        self.volume("data").join("postgres")
+    /// The data directory of the Postgres that has this volume.
+    pub(crate) fn cluster(&self, data: &str) -> PathBuf {
+        self.volume(data).join("postgres")
     }
 
     /// The file with a service's output since the start of the topology.

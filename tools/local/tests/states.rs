@@ -143,7 +143,8 @@ impl Local {
     }
 
     fn services(&self) -> Vec<i32> {
-        ["haproxy", "api1", "api2", "postgres"].map(|name| self.service(name)).into()
+        let services = self.state()["services"].as_object().expect("services").clone();
+        services.keys().map(|name| self.service(name)).collect()
     }
 
     /// Its exit status.
@@ -182,6 +183,21 @@ fn health(port: u16) -> bool {
         Ok(answer.ends_with(b" 200"))
     };
     ask().unwrap_or(false)
+}
+
+/// All of an answer on a connection that it ends.
+fn answer(port: u16, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n").as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn status(port: u16, request: &str) -> std::io::Result<u16> {
+    let text = answer(port, request)?;
+    Ok(text.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"))
 }
 
 /// A terminal that is closed sends SIGHUP, and can no longer be written to; Ctrl-C reaches the whole group.
@@ -270,6 +286,39 @@ fn after_a_kill_nothing_runs_on_and_the_next_start_takes_over() {
     local.signal(Signal::SIGKILL);
     local.end();
     wait_until("an end without a next start", || services.iter().all(|&pid| !runs(pid)));
+}
+
+/// deploy/scale: two primaries, each with a half of the partitions; both end, also after a kill.
+#[test]
+fn a_composition_with_two_primaries() {
+    if !can_run() {
+        return;
+    }
+    let place = place();
+    let port = free_port();
+    let start = || {
+        let mut local = Local::start(place.path(), port, &[], &["--compose", "deploy/scale/compose.yml"]);
+        local.wait_until_ready();
+        local
+    };
+    let mut local = start();
+    let services = local.services();
+    assert_eq!(services.len(), 5);
+    let pessoa = r#"{"apelido":"ana","nome":"Ana","nascimento":"2000-01-01"}"#;
+    let create =
+        format!("POST /pessoas HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{pessoa}", pessoa.len());
+    assert_eq!(status(port, &create).expect("an answer"), 201);
+    let health = answer(port, "GET /healthz HTTP/1.0\r\n\r\n").expect("an answer");
+    assert!(health.contains(r#""partitions":[0,2]"#) && health.contains(r#""partitions":[1,3]"#), "{health}");
+    local.signal(Signal::SIGKILL);
+    local.end();
+    let mut next = start();
+    assert!(services.iter().all(|&pid| !runs(pid)), "{services:?}");
+    assert_eq!(status(port, &create).expect("an answer"), 422, "the rows stay");
+    let services = next.services();
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.end(), Some(0), "{}", next.said());
+    assert!(services.iter().all(|&pid| !runs(pid)), "{services:?}");
 }
 
 #[test]
