@@ -7,6 +7,8 @@ use rinha::pessoa::home_of_apelido;
 use crate::Nodes;
 use crate::load::{Load, seed, verify_rows, wait_until};
 use crate::processes::{Frozen, kill_family};
+use crate::server::{Server, database_url};
+use crate::standby::{follow, promote, url};
 
 fn body(apelido: &str) -> String {
     format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#)
@@ -93,6 +95,42 @@ fn a_node_away_leaves_the_others_at_work() {
             server.ask("GET", "/contagem-pessoas", "").text() == nodes.rows("id").len().to_string()
         });
     }
+}
+
+/// A node is a primary with its standbys: when one of these takes over, the partitions of the others stay in memory.
+#[test]
+fn a_failover_of_a_node_loads_its_partitions_alone() {
+    let nodes = Nodes::start(2, 2);
+    let standby = follow(&nodes.clusters[1]);
+    let hosts = url(&[nodes.clusters[1].embedded.socket_dir(), standby.embedded.socket_dir()]);
+    let one = format!("--database-url={}", database_url(&nodes.clusters[0].config()));
+    let server = Server::start(&["--cores=2", "--partitions=2", &one, &format!("--database-url={hosts}")]);
+    for apelido in apelidos("kept", 0).take(20).chain(apelidos("kept", 1).take(20)) {
+        assert_eq!(server.ask("POST", "/pessoas", &body(&apelido)).status, 201);
+    }
+    wait_until("a standby that has all", || {
+        standby.query("select count(*) from partition_1_of_2.pessoas") == ["20"]
+    });
+    promote(&standby);
+    let said =
+        |message: &str| server.events().into_iter().filter(|event| event["message"] == message).count();
+    wait_until("a load of the new primary's", || said("loaded") == 1);
+    wait_until("creates there", || {
+        let apelido = apelidos(&format!("new{}", said("loaded")), 1).next().unwrap();
+        matches!(server.ask("POST", "/pessoas", &body(&apelido)).status, 201 | 422)
+    });
+    assert_eq!(said("the database has another history: loading anew"), 1, "{:#?}", server.log());
+    assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), "41");
+    wait_until("searches by memory", || {
+        let health = server.ask("GET", "/healthz", "").json();
+        health["cache"]["pessoas"] == 41 && health["reloading"] == false
+    });
+    assert_eq!(standby.query("select count(*) from partition_1_of_2.pessoas"), ["21"]);
+    assert_eq!(
+        nodes.clusters[1].query("select count(*) from partition_1_of_2.pessoas"),
+        ["20"],
+        "it was left"
+    );
 }
 
 #[test]

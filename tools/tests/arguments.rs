@@ -46,10 +46,11 @@ impl Fakes {
 
 const PROFILES: [&str; 6] =
     ["perf/flamegraph", "perf/offcpu", "perf/stat", "perf/uring", "perf/syscalls", "perf/heap"];
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "perf/ab",
     "perf/bench",
     "perf/instances",
+    "perf/many",
     "perf/overload",
     "perf/partitions",
     "perf/rates",
