@@ -12,9 +12,11 @@ DECLARE
     partition int[] := regexp_match(current_schema(), '^(?:partition|arriving)_(\d+)_of_(\d+)(?:_[0-9a-f]+)?$')::int[];
 BEGIN
 
--- Beside a table for everybody, no partition's index would be the judge of uniqueness.
-IF partition IS NULL AND EXISTS (SELECT FROM pg_namespace WHERE nspname ~ '^partition_\d+_of_\d+$') THEN
-    RAISE EXCEPTION 'the people of this database are in partitions'
+-- Beside a table for everybody, no partition's index would be the judge of uniqueness. Nor where they have left.
+IF partition IS NULL AND EXISTS (
+    SELECT FROM pg_namespace WHERE nspname ~ '^(partition|arriving|left)_\d+_of_\d+'
+) THEN
+    RAISE EXCEPTION 'the people of this database are in partitions, or have moved'
         USING ERRCODE = 'feature_not_supported';
 END IF;
 

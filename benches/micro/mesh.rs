@@ -97,7 +97,7 @@ fn serve(
         let begin = Begin { node: 0, of, partitions: Partitions::ONE.all().collect() };
         share.hear(Fed::Begin(begin, Default::default()));
         share.learn(Learnt::Committed(&records[core]), of);
-        share.hear(Fed::Loaded(Partitions::ONE.all().collect()));
+        share.hear(Fed::Loaded(0, Partitions::ONE.all().collect()));
         let no_connections =
             ConnectionState { open: 0, limit: 0, accepted: 0, refused: 0, panics: 0, draining: false };
         let ledger = Ledger::new(LEDGER_BYTES_DEFAULT);

@@ -103,6 +103,12 @@ struct Node {
     fed: Cell<bool>,
 }
 
+impl Node {
+    fn is_connected(&self) -> bool {
+        self.database.reachable() && self.fed.get()
+    }
+}
+
 /// A body in this core's memory, which does not change meanwhile.
 pub struct Cached<'a> {
     shard: Ref<'a, Shard>,
@@ -136,9 +142,10 @@ impl Share {
         for home in (0..=u8::MAX).filter(|home| usize::from(*home) % cores == core) {
             is_here[partitions.of_home(home).number()] = true;
         }
-        let budget = cache_bytes / is_here.iter().filter(|here| **here).count().max(1);
+        let slices = is_here.iter().filter(|here| **here).count().max(1);
+        let budget = cache_bytes / slices;
         let slice = |(partition, here)| {
-            let slice = || Slice::new(core, cores, partition, budget);
+            let slice = || Slice::new(core, cores, partition, budget, slices);
             if here { Some(slice()) } else { None }
         };
         let node =
@@ -280,6 +287,10 @@ impl Share {
                 true => std::mem::swap(&mut found, &mut of_slice),
                 false => found.append(&mut of_slice),
             }
+            // Any of them will do.
+            if found.len() >= SEARCH_RESULTS_MAX {
+                break;
+            }
         }
         if found.len() > SEARCH_RESULTS_MAX {
             found.sort_unstable_by_key(|found| found.id);
@@ -353,6 +364,10 @@ impl Share {
     where
         A: Future<Output = Result<(T, Placement), Unanswered>>,
     {
+        // Without one of several the others would look in vain.
+        if self.nodes.len() > 1 && !self.nodes.iter().all(Node::is_connected) {
+            return Err(Unavailable::TimedOut);
+        }
         let said = try_join_all(self.nodes.iter().map(|node| ask(&node.database))).await?;
         let (said, placements): (Vec<T>, Vec<Placement>) = said.into_iter().unzip();
         // A partition moves, or is lost.
@@ -362,7 +377,6 @@ impl Share {
     /// What this core says of itself.
     pub fn state(&self) -> ShareState {
         let loaded = self.slices().all(Slice::is_loaded);
-        let connected = |node: &Node| node.database.reachable() && node.fed.get();
         let mut lines = Lines::default();
         self.nodes.iter().for_each(|node| lines += node.database.lines());
         ShareState {
@@ -370,14 +384,14 @@ impl Share {
             loaded: self.served.get(),
             reloading: self.served.get() && !loaded,
             age: self.age(),
-            reachable: self.nodes.iter().all(connected),
+            reachable: self.nodes.iter().all(Node::is_connected),
             lag: oldest(self.nodes.iter().map(|node| node.lag.get())),
             lines,
             nodes: self
                 .nodes
                 .iter()
                 .enumerate()
-                .map(|(number, node)| self.node_state(number, connected(node)))
+                .map(|(number, node)| self.node_state(number, node.is_connected()))
                 .collect(),
         }
     }
@@ -423,8 +437,8 @@ impl Share {
                 self.some(&[partition]).for_each(|slice| slice.place(node, placing));
             }
             Fed::Reachable(node, reachable) => self.nodes[node].fed.set(reachable),
-            Fed::Loaded(partitions) => {
-                self.some(&partitions).for_each(Slice::end_load);
+            Fed::Loaded(node, partitions) => {
+                self.some(&partitions).for_each(|slice| slice.end_load(node));
                 let loaded = self.slices().all(Slice::is_loaded);
                 self.served.set(self.served.get() || loaded);
                 return loaded;

@@ -17,6 +17,8 @@ pub(super) struct Slice {
     partition: Partition,
     shard: RefCell<Shard>,
     budget: usize,
+    /// How many slices the core has.
+    slices: usize,
     unproven: RefCell<Unproven>,
     histories: Histories,
     /// Every row that was committed when the load began is in memory.
@@ -37,14 +39,21 @@ enum GivenUp {
 }
 
 impl Slice {
-    /// The slice of `core`, of `cores`; its shard keeps within `budget` bytes.
-    pub(super) fn new(core: usize, cores: usize, partition: Partition, budget: usize) -> Slice {
+    /// The slice of `core`, of `cores`; of so many slices; its shard keeps within `budget` bytes.
+    pub(super) fn new(
+        core: usize,
+        cores: usize,
+        partition: Partition,
+        budget: usize,
+        slices: usize,
+    ) -> Slice {
         Slice {
             core,
             cores,
             partition,
-            shard: RefCell::new(Shard::for_bulk_load(budget)),
+            shard: RefCell::new(Shard::for_bulk_load(budget).one_of(slices)),
             budget,
+            slices,
             unproven: RefCell::default(),
             histories: Histories::default(),
             loaded: Cell::new(false),
@@ -121,7 +130,7 @@ impl Slice {
         self.node.set(Some(begin.node));
         self.placing.set(Placing::Open);
         self.loaded.set(false);
-        *self.shard.borrow_mut() = Shard::for_bulk_load(self.budget);
+        *self.shard.borrow_mut() = Shard::for_bulk_load(self.budget).one_of(self.slices);
     }
 
     /// What is said of where the partition is, by the node that it was met at last; others do not count.
@@ -131,9 +140,12 @@ impl Slice {
         }
     }
 
-    pub(super) fn end_load(&self) {
-        self.shard.borrow_mut().end_bulk_load();
-        self.loaded.set(true);
+    /// All of it that is at this node was sent; what another one sends since is not.
+    pub(super) fn end_load(&self, node: usize) {
+        if self.node.get() == Some(node) {
+            self.shard.borrow_mut().end_bulk_load();
+            self.loaded.set(true);
+        }
     }
 
     /// Puts a row that this core owns into memory. If somebody else inserted the row, another core may own its apelido;

@@ -30,6 +30,13 @@ pub(super) async fn prepare(nodes: &[Source]) -> Result<Vec<ServerFacts>, Prepar
 }
 
 async fn lay_out(nodes: &[Source], sessions: &[Reached]) -> Result<Vec<ServerFacts>, Preparation> {
+    // In an order that does not depend on how they are named: two starts must not wait for each other.
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by_key(|&node| sessions[node].identity.system);
+    for node in order {
+        // The connections are closed in the end, and the transactions with them, whatever happens.
+        of_node(&nodes[node], schema::lock(&sessions[node].client).await.map_err(Preparation::from))?;
+    }
     let mut found = Vec::new();
     let mut facts = Vec::new();
     for (node, session) in nodes.iter().zip(sessions) {
@@ -38,8 +45,6 @@ async fn lay_out(nodes: &[Source], sessions: &[Reached]) -> Result<Vec<ServerFac
         let durable = said.fsync && said.full_page_writes;
         of_node(node, is_durable(durable))?;
         facts.push(ServerFacts { version: said.version, durable });
-        // The connections are closed, and the transactions with them, whatever happens.
-        of_node(node, schema::lock(&session.client).await.map_err(Preparation::from))?;
         let there = of_node(node, schema::there(&session.client).await.map_err(Preparation::from))?;
         found.push(Found { address: node.seen().address, there });
     }
@@ -81,6 +86,10 @@ pub(super) async fn try_out(nodes: &[Source]) -> Result<Vec<Dealt>, Preparation>
         {
             let (new, there): (Vec<_>, Vec<_>) =
                 partitions.into_iter().partition(|partition| found.is_new(*partition));
+            for partition in &there {
+                let looked = schema::look_at_partition(&session.client, *partition).await;
+                of_node(node, looked.map_err(Preparation::from))?;
+            }
             if !new.is_empty() {
                 of_node(node, schema::lock(&session.client).await.map_err(Preparation::from))?;
             }
@@ -146,6 +155,12 @@ pub(super) fn deal(nodes: &[Found], partitions: Partitions) -> Result<Vec<Vec<Pa
         })
         .collect();
     if at.iter().all(|placement| placement.partitions().is_empty()) {
+        if let Some((node, trace)) = nodes.iter().find_map(|node| Some((node, node.there.traces.first()?))) {
+            return Err(format!(
+                "{} has {trace}, so its partitions have moved; expected the nodes that have them (docs/scale.md)",
+                node.address
+            ));
+        }
         let of = |node| partitions.all().filter(move |partition| partition.number() % nodes.len() == node);
         return Ok((0..nodes.len()).map(|node| of(node).collect()).collect());
     }
@@ -165,7 +180,8 @@ pub(super) fn deal(nodes: &[Found], partitions: Partitions) -> Result<Vec<Vec<Pa
         if names(false).is_empty() {
             let all: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
             return Err(format!(
-                "partition {partition} is at none of {}, where others are; expected the node that has it among them",
+                "partition {partition} is at none of {}, where others are; expected the node that has it among them \
+                 (after a first start that was cut short: docs/scale.md)",
                 all.join(", ")
             ));
         }
@@ -194,11 +210,17 @@ mod tests {
     fn dealt(nodes: &[(bool, &[&str])], partitions: &str) -> Result<Vec<Vec<usize>>, String> {
         let found = |(number, (table, names)): (usize, &(bool, &[&str]))| Found {
             address: format!("db{number}:5432"),
-            there: There { table: *table, partitions: names.iter().map(|&name| name.to_owned()).collect() },
+            there: there(*table, names),
         };
         let nodes: Vec<Found> = nodes.iter().enumerate().map(found).collect();
         let dealt = deal(&nodes, partitions.parse().unwrap())?;
         Ok(dealt.iter().map(|part| part.iter().map(|partition| partition.number()).collect()).collect())
+    }
+
+    fn there(table: bool, names: &[&str]) -> There {
+        let (traces, partitions) =
+            names.iter().map(|&name| name.to_owned()).partition(|name| name.starts_with("left"));
+        There { table, partitions, traces }
     }
 
     #[test]
@@ -220,6 +242,10 @@ mod tests {
     fn what_would_make_a_second_judge_is_refused() {
         for (nodes, expected) in [
             (&[(true, &[][..])][..], "db0:5432 has a table pessoas"),
+            (
+                &[(false, &[]), (false, &["left_0_of_2_ab"])],
+                "db1:5432 has left_0_of_2_ab, so its partitions have moved",
+            ),
             (&[(false, &["partition_0_of_4"])], "db0:5432 has partition_0_of_4; expected partitions of 2"),
             (
                 &[(false, &["partition_0_of_2"]), (false, &[])],

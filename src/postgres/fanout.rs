@@ -21,8 +21,8 @@ pub enum Fed {
     Row(Box<Record>, Queued),
     /// The apelido of a committed row whose home is on another core.
     Taken(Box<str>),
-    /// Every row of these partitions that was committed when their load began has been sent.
-    Loaded(Arc<[Partition]>),
+    /// Every row of these partitions at this node that was committed when their load began has been sent.
+    Loaded(usize, Arc<[Partition]>),
     /// Every row of this node whose commit was acknowledged before this time, to whomever, has been sent.
     Fresh(usize, Instant),
     /// What has become of a partition that has begun at this node.

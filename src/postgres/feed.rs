@@ -130,6 +130,7 @@ fn serve<O: Fn(&Record) -> Owners + 'static>(
             counters: Arc::clone(counters),
             following: None,
             unsaid: Vec::new(),
+            lost: Vec::new(),
             served: false,
         };
         tasks.spawn_local(lookout::run(source));
@@ -201,6 +202,8 @@ struct Follower<O> {
     following: Option<Following>,
     /// Partitions of which the cores have not been told that they have them whole.
     unsaid: Vec<Partition>,
+    /// Partitions that the cores were told of in another history.
+    lost: Vec<Partition>,
     /// The cores had all of a table once, and answer requests since.
     served: bool,
 }
@@ -304,7 +307,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             Some(following) if following.of == of => {}
             Some(Following { of: before, .. }) => {
                 warn!(%before, now = %of, "the database has another history: loading anew");
-                self.following = None;
+                self.forget();
             }
             None => {}
         }
@@ -318,10 +321,15 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         // What is interrupted is begun again, because the cores were not told that they have it whole.
         following.coming.clear();
         let begun = come(&self.map.borrow(), self.node, here, following);
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.retain(|partition| !begun.contains(partition));
+        following.coming.clone_from(&begun);
+        for partition in lost {
+            self.cores.to_all(|| Fed::Placed(self.node, partition, Placing::Gone)).await;
+        }
         if begun.is_empty() {
             return Ok(begun);
         }
-        following.coming.clone_from(&begun);
         let begin = Begin { node: self.node, of, partitions: begun.as_slice().into() };
         self.unsaid.retain(|partition| !begun.contains(partition));
         // Rows that a core learns before it forgets were committed before the load, which begins after that.
@@ -330,6 +338,15 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             () = self.own.ended() => return Err(Ended),
         }
         Ok(begun)
+    }
+
+    /// What was sent belongs to another history.
+    fn forget(&mut self) {
+        let following = self.following.take();
+        self.lost.extend(following.into_iter().flat_map(|Following { held, coming, .. }| {
+            held.into_iter().map(|(partition, _)| partition).chain(coming)
+        }));
+        self.unsaid.clear();
     }
 
     /// Hears which partitions are at the node, and tells the cores what became of those that they know.
@@ -351,7 +368,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             }
         }
         // What comes back is read from the beginning.
-        following.held.retain(|(_, placing)| *placing != Placing::Gone);
+        let map = self.map.borrow();
+        let is_elsewhere = |partition| map.home(partition).is_some_and(|home| home != self.node);
+        following.held.retain(|(partition, placing)| *placing != Placing::Gone && !is_elsewhere(*partition));
+        drop(map);
         for (partition, now) in told {
             self.cores.to_all(|| Fed::Placed(self.node, partition, now)).await;
         }
@@ -438,7 +458,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         self.own.shown();
         let quiet = self.cursor().advance(seen, same_session).map_err(|_gone_back| {
             // The cores forget all of it when the feed meets the server again.
-            self.following.take();
+            self.forget();
             Failure::Lost("the database has lost what it had on disk: it has another history".to_owned())
         })?;
         Ok((quiet, here))
@@ -468,7 +488,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         if !self.unsaid.is_empty() {
             self.served = true;
             let loaded: Arc<[Partition]> = std::mem::take(&mut self.unsaid).into();
-            self.cores.to_all(|| Fed::Loaded(Arc::clone(&loaded))).await;
+            self.cores.to_all(|| Fed::Loaded(self.node, Arc::clone(&loaded))).await;
         }
     }
 }

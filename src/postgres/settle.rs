@@ -9,6 +9,7 @@
 //! server says so in a warning and shows the row all the same. So after a warning, and before a row that was only looked
 //! up decides an answer, the session itself commits something and waits.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::{HashMap, HashSet};
@@ -19,12 +20,13 @@ use super::counters::{Counters, Operation};
 use super::failure::Failure;
 use super::fault::{Fault, is_about_the_row};
 use super::job::Insert;
+use super::layout::Partitions;
 use super::outbox::Outbox;
 use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
 use super::table::Table;
-use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_LOCK_TIME_MAX};
+use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_MAX, COMMIT_LOCK_TIME_MAX};
 use crate::metrics::Count;
 use crate::pessoa::Record;
 
@@ -92,12 +94,13 @@ impl<'a, T: Table> Settling<'a, T> {
     /// unknown.
     pub(super) async fn settle(mut self, mut batch: Vec<Insert>) -> Result<Settled, (Vec<Insert>, String)> {
         self.queue.drop_late(self.aside.rows_mut());
-        self.aside.take_kin(&mut batch);
-        for row in self.aside.take_due() {
+        let partitions = self.session.partitions();
+        self.aside.take_kin(&mut batch, partitions);
+        for row in self.aside.take_due(partitions) {
             self.parts.push(Part { rows: vec![row], searching: true });
         }
         // The index of one partition is the judge of its rows alone.
-        for (_, rows) in self.session.partitions().group(batch, |row| &row.asked.pessoa.id) {
+        for (_, rows) in partitions.group(batch, |row| &row.asked.pessoa.id) {
             self.parts.push(Part { rows, searching: false });
         }
         while let Some(mut part) = self.parts.pop() {
@@ -107,8 +110,14 @@ impl<'a, T: Table> Settling<'a, T> {
             }
             self.settled.asked = true;
             let searching = part.searching;
-            let Err((rows, fault)) = self.attempt(part).await else { continue };
-            self.meet(rows, searching, fault).await?;
+            let partition = partitions.of_id(&part.rows[0].asked.pessoa.id);
+            match self.attempt(part).await {
+                Ok(()) => {
+                    let freed = batches(self.aside.release(partition));
+                    self.parts.extend(freed.map(|rows| Part { rows, searching: false }));
+                }
+                Err((rows, fault)) => self.meet(rows, searching, fault).await?,
+            }
         }
         if self.searching
             && let Err(failure) = self.session.wait_for_locks(COMMIT_LOCK_TIME_MAX).await
@@ -149,6 +158,11 @@ impl<'a, T: Table> Settling<'a, T> {
             Fault::Locked => match self.session.table_is_free(&rows).await {
                 Ok(true) if rows.len() == 1 => self.aside.set(rows),
                 Ok(true) => self.split(rows, true),
+                // The tables of other partitions may be free.
+                Ok(false) if self.session.partitions() != Partitions::ONE => {
+                    let partition = self.session.partitions().of_id(&rows[0].asked.pessoa.id);
+                    self.aside.hold(partition, rows);
+                }
                 Ok(false) => {
                     let pause = tokio::time::sleep(TABLE_PAUSE);
                     self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), pause).await;
@@ -170,7 +184,7 @@ impl<'a, T: Table> Settling<'a, T> {
         tracing::warn!(
             why,
             rows = rows.len(),
-            "these creates belong to another server, or to none at the moment"
+            "the table of these creates is elsewhere, or takes no rows at the moment"
         );
         let in_doubt: Vec<Insert> = rows.extract_if(.., |row| row.in_doubt.get()).collect();
         not_stored(rows, self.queue.outbox());
@@ -185,9 +199,12 @@ impl<'a, T: Table> Settling<'a, T> {
                 answer_conflicting(known, &holders, self.queue.outbox());
                 not_stored(unknown, self.queue.outbox());
             }
-            // What became of them is known where they went.
-            Err(failure) if failure.undone().is_some() => self.queue.outbox().unavailable(in_doubt.iter()),
-            Err(failure) => return Err(self.give_back(in_doubt, failure.to_string())),
+            Err(failure) => match Fault::of(&failure) {
+                // What became of them is known where their table went.
+                Fault::Elsewhere(_) => self.queue.outbox().unavailable(in_doubt.iter()),
+                Fault::Locked => self.aside.set(in_doubt),
+                _ => return Err(self.give_back(in_doubt, failure.to_string())),
+            },
         }
         Ok(())
     }
@@ -300,6 +317,20 @@ fn answer_conflicting(rows: Vec<Insert>, holders: &HashMap<Box<str>, Uuid>, outb
         }
     }
     outbox.wake();
+}
+
+/// Rows in batches of no more than a batch holds.
+fn batches(rows: Vec<Insert>) -> impl Iterator<Item = Vec<Insert>> {
+    let mut rows = VecDeque::from(rows);
+    std::iter::from_fn(move || {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < COMMIT_BATCH_MAX && bytes < COMMIT_BATCH_BYTES_MAX {
+            let Some(row) = rows.pop_front() else { break };
+            bytes += row.asked.bytes();
+            batch.push(row);
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Tells those who wait that nothing was stored.

@@ -1,5 +1,7 @@
 //! Which partition is where: dealt out, found again, and refused where it would make a second judge of uniqueness.
 
+use std::process::Stdio;
+
 use rinha::pessoa::home_of_apelido;
 
 use crate::cluster::Cluster;
@@ -197,12 +199,37 @@ fn a_start_that_would_make_a_second_judge_is_refused() {
     assert_eq!(other.query("select count(*) from pg_namespace where nspname ~ '^partition_'"), ["0"]);
 }
 
+/// All partitions have left: who knows only that node makes none anew.
+#[test]
+fn a_node_that_all_have_left_is_not_begun_anew() {
+    let nodes = Nodes::start(2, 2);
+    drop(nodes.serve(&[]));
+    let url = |node: usize| database_url(&nodes.clusters[node].config());
+    script("move", &["0", "2", &url(0), &url(1)]).unwrap();
+    assert_eq!((nodes.at(0), nodes.at(1)), (vec![], vec![0, 1]));
+    let old = format!("--database-url={}", url(0));
+    for (arguments, expected) in [
+        (vec![old.clone(), "--partitions=2".to_owned()], "so its partitions have moved"),
+        (vec![old], "or have moved"),
+    ] {
+        let said = refused(&arguments);
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(nodes.at(0), [] as [usize; 0]);
+    drop(nodes.serve(&[]));
+}
+
 #[test]
 fn a_look_says_what_a_start_would_do() {
     let nodes = Nodes::start(2, 4);
     let check = |arguments: &[String]| {
-        let output =
-            binary().arg("check").args(arguments).args(["--listen=127.0.0.1:0"]).output().expect("an end");
+        let output = binary()
+            .arg("check")
+            .args(arguments)
+            .arg("--listen=127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .output()
+            .expect("an end");
         (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
     };
     let line = |said: &str| said.lines().find(|line| line.contains("partitions")).expect(said).to_owned();

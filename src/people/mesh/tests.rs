@@ -243,7 +243,7 @@ impl World {
 
     fn load(&self) {
         for core in &self.cores {
-            core.share.hear(Fed::Loaded(Partitions::ONE.all().collect()));
+            core.share.hear(Fed::Loaded(0, Partitions::ONE.all().collect()));
             core.share.hear(Fed::Fresh(0, Instant::now()));
         }
     }

@@ -95,6 +95,8 @@ pub(super) struct Index {
     longest: usize,
     /// `Some` during a bulk load.
     unindexed: Option<Unindexed>,
+    /// Bytes that one search may look at.
+    looked_at_max: usize,
 }
 
 impl Index {
@@ -111,7 +113,13 @@ impl Index {
             recent_bytes: 0,
             longest: 0,
             unindexed: None,
+            looked_at_max: LOOKED_AT_MAX,
         }
+    }
+
+    /// One search looks at the texts of so many indexes on its core: each has its part of what it may look at.
+    pub(super) fn one_of(&mut self, indexes: usize) {
+        self.looked_at_max = LOOKED_AT_MAX / indexes;
     }
 
     /// From now on trigrams are indexed many texts at a time, for which up to `bytes` are allocated. The index must
@@ -229,7 +237,8 @@ impl Index {
             _ = hits.add(self.short.pessoas(term).iter().copied());
             return Ok(());
         }
-        let mut look = Look { texts: &self.texts, term, finder: None, looked_at: 0 };
+        let mut look =
+            Look { texts: &self.texts, term, finder: None, looked_at: 0, looked_at_max: self.looked_at_max };
         let in_items = self.item_trigrams.candidates(term, |item| {
             let item = self.items.get(item);
             match look.contains(item.text) {
@@ -282,13 +291,14 @@ fn text_at(texts: &Arena, address: u32) -> &[u8] {
     texts.get(address).expect("texts are dropped all at once")
 }
 
-/// Looks for the term in candidate texts, within [`LOOKED_AT_MAX`].
+/// Looks for the term in candidate texts, within the index' bound.
 struct Look<'a> {
     texts: &'a Arena,
     term: &'a [u8],
     /// Made for the first candidate: most terms have none.
     finder: Option<Finder<'a>>,
     looked_at: usize,
+    looked_at_max: usize,
 }
 
 impl Look<'_> {
@@ -298,7 +308,7 @@ impl Look<'_> {
         }
         let text = text_at(self.texts, text);
         self.looked_at += LOOK_COST + text.len();
-        if self.looked_at > LOOKED_AT_MAX {
+        if self.looked_at > self.looked_at_max {
             return Err(TooCostly);
         }
         let finder = self.finder.get_or_insert_with(|| Finder::new(self.term));

@@ -186,6 +186,14 @@ impl Shard {
         shard
     }
 
+    /// The same, as one of so many shards of its core: a search looks into each.
+    pub fn one_of(mut self, shards: usize) -> Shard {
+        if let Some(index) = &mut self.index {
+            index.one_of(shards);
+        }
+        self
+    }
+
     /// Everything that was inserted can be found from now on, as far as memory allows. The call stops the core until
     /// the rest is indexed.
     pub fn end_bulk_load(&mut self) {

@@ -15,14 +15,15 @@ use tokio_postgres::error::{Severity, SqlState};
 
 use super::super::history::Identity;
 use super::super::job::Job;
-use super::super::layout::Partitions;
+
 use super::super::own::own_commits;
+use super::super::placement::CLOSED;
 use super::super::sql::Xid8;
 use super::super::table::Inserted;
 use super::*;
 use crate::channel::ring;
 use crate::limits::{COMMIT_BATCH_BYTES_MAX, COMMIT_TIME_MAX};
-use crate::pessoa::Pessoa;
+use crate::pessoa::{HOME_BYTE, Pessoa};
 
 const OURS: Identity = Identity { system: 7, timeline: 1 };
 /// Faults of one case; afterwards the table only works.
@@ -52,6 +53,9 @@ struct World {
     rows: RefCell<Vec<Stored>>,
     open: RefCell<Vec<Open>>,
     refused: RefCell<BTreeMap<String, &'static str>>,
+    /// Apelidos that met a partition that is elsewhere.
+    elsewhere: RefCell<BTreeSet<String>>,
+    partitions: Partitions,
     table_held: Cell<bool>,
     warning: RefCell<Option<String>>,
     next: Cell<u64>,
@@ -151,7 +155,9 @@ impl World {
                 }
                 Report::Refused { ticket, .. } | Report::NotStored { ticket } => {
                     let apelido = &self.asked[*ticket].apelido;
-                    assert!(self.refused.borrow().contains_key(apelido), "refused without a reason");
+                    let reason = self.refused.borrow().contains_key(apelido)
+                        || self.elsewhere.borrow().contains(apelido);
+                    assert!(reason, "refused without a reason");
                     let stored = holder(apelido).is_some_and(|row| row.id == id_of(*ticket));
                     assert!(!stored, "what is said not to be stored is stored");
                     (Some(*ticket), "refused")
@@ -177,7 +183,7 @@ impl World {
 
 impl Table for World {
     fn partitions(&self) -> Partitions {
-        Partitions::ONE
+        self.partitions
     }
 
     fn identity(&self) -> Identity {
@@ -192,6 +198,8 @@ impl Table for World {
         self.moves().await;
         let sorted = rows.is_sorted_by_key(|row| row.asked.pessoa.apelido.as_bytes());
         assert!(sorted, "two instances insert in one order");
+        let partition = |row: &Insert| self.partitions.of_id(&row.asked.pessoa.id);
+        assert!(rows.iter().all(|row| partition(row) == partition(&rows[0])), "one partition a statement");
         if self.trouble(6) {
             return Err(lost());
         }
@@ -208,6 +216,16 @@ impl Table for World {
             rows.iter().find_map(|row| self.refused.borrow().get(&*row.asked.pessoa.apelido).copied());
         if let Some(code) = at_fault {
             return Err(refused(code, Severity::Error));
+        }
+        if self.partitions != Partitions::ONE && self.trouble(6) {
+            let apelidos = rows.iter().map(|row| row.asked.pessoa.apelido.to_string());
+            self.elsewhere.borrow_mut().extend(apelidos);
+            return Err(Failure::Refused {
+                sqlstate: SqlState::CHECK_VIOLATION,
+                severity: Some(Severity::Error),
+                constraint: Some(CLOSED.into()),
+                message: "no".into(),
+            });
         }
         let pairs: Vec<(String, Uuid)> =
             rows.iter().map(|row| (row.asked.pessoa.apelido.to_string(), row.asked.pessoa.id)).collect();
@@ -277,7 +295,10 @@ fn refused(code: &str, severity: Severity) -> Failure {
 }
 
 fn id_of(ticket: usize) -> Uuid {
-    Uuid::from_u128(ticket as u128 + 1)
+    let mut bytes = (ticket as u128 + 1).to_be_bytes();
+    // Every other one is at home in another partition.
+    bytes[HOME_BYTE] = bytes[15];
+    Uuid::from_bytes(bytes)
 }
 
 /// One case: some creates, few apelidos, and sessions until all are settled. Returns how each was answered.
@@ -309,6 +330,12 @@ async fn case(seed: u64) -> Vec<&'static str> {
         rows: RefCell::new(rows),
         open: RefCell::default(),
         refused: RefCell::default(),
+        elsewhere: RefCell::default(),
+        partitions: if seed.is_multiple_of(2) {
+            Partitions::ONE
+        } else {
+            "2".parse().expect("a power of two")
+        },
         table_held: Cell::default(),
         warning: RefCell::default(),
         next: Cell::new(100),

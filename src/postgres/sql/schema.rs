@@ -144,6 +144,8 @@ pub(in crate::postgres) struct There {
     pub(in crate::postgres) table: bool,
     /// The schemas of partitions, those that are closed with a mark.
     pub(in crate::postgres) partitions: Vec<String>,
+    /// The schemas that partitions have left, or arrive in.
+    pub(in crate::postgres) traces: Vec<String>,
 }
 
 /// Begins a transaction that keeps out other starts, until it [ends](commit) or its connection does.
@@ -162,7 +164,11 @@ pub(in crate::postgres) async fn there(client: &Client) -> Result<There, Unfit> 
     let question = format!("{} WHERE nspname ~ '^partition_[0-9]+_of_[0-9]+$' ORDER BY 1", placement::all());
     let partitions = rows(client, &question).await?;
     let partitions = partitions.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect();
-    Ok(There { table, partitions })
+    let traces =
+        "SELECT nspname FROM pg_namespace WHERE nspname ~ '^(left|arriving)_[0-9]+_of_[0-9]+' ORDER BY 1";
+    let traces = rows(client, traces).await?;
+    let traces = traces.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect();
+    Ok(There { table, partitions, traces })
 }
 
 /// Makes or completes a partition, within the transaction that [locks](lock).
@@ -178,6 +184,23 @@ pub(in crate::postgres) async fn make_partition(
     if let Err(error) = made.await {
         return Err(refused(error.into()));
     }
+    is_fit(client, partition).await
+}
+
+/// Looks at a partition that is there as [`make_partition`] does, and touches nothing.
+pub(in crate::postgres) async fn look_at_partition(
+    client: &Client,
+    partition: Partition,
+) -> Result<(), Unfit> {
+    let schema = partition.schema().expect("one of several has a schema");
+    client.batch_execute(&format!("BEGIN READ ONLY; SET LOCAL search_path = {schema}")).await?;
+    let looked = is_fit(client, partition).await;
+    client.batch_execute("ROLLBACK").await?;
+    looked
+}
+
+/// Whether the partition that is first in the search path is what the statements expect.
+async fn is_fit(client: &Client, partition: Partition) -> Result<(), Unfit> {
     check(client).await?;
     if rows(client, &format!("{AT_HOME_CHECK} AND conname = '{AT_HOME}'")).await?.is_empty() {
         return Err(Unfit::Lacks(format!(
