@@ -368,10 +368,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             }
         }
         // What comes back is read from the beginning.
-        let map = self.map.borrow();
-        let is_elsewhere = |partition| map.home(partition).is_some_and(|home| home != self.node);
+        let is_elsewhere =
+            |partition| self.map.borrow().home(partition).is_some_and(|home| home != self.node);
         following.held.retain(|(partition, placing)| *placing != Placing::Gone && !is_elsewhere(*partition));
-        drop(map);
         for (partition, now) in told {
             self.cores.to_all(|| Fed::Placed(self.node, partition, now)).await;
         }

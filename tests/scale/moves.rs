@@ -198,7 +198,7 @@ fn race_to(targets: &[usize]) {
     assert_eq!(at.len(), 1, "partition 1 is at {at:?}");
     // Where all of them gave up it is open where it was, or the next one goes on.
     if at == [1] {
-        script("move", &["1", "4", &urls[1], &urls[0]]).unwrap();
+        script("move", &["1", "4", &urls[1], &urls[0]]).expect("a move");
     }
     load.wait_for(100);
     let attempts = load.finish();
