@@ -4,5 +4,8 @@
 #[path = "../../src/postgres/failure.rs"]
 #[allow(dead_code, reason = "other statements use it")]
 mod failure;
+#[path = "../../src/postgres/layout.rs"]
+#[allow(dead_code, reason = "failures name a partition")]
+mod layout;
 #[path = "sql.rs"]
 pub mod sql;
