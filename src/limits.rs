@@ -207,6 +207,9 @@ pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(4);
 pub const MINTS_MAX: usize = 8;
 /// From the arrival of a point read or a count to its answer (`503`).
 pub const READ_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a node of several may be away while counts, and searches that memory cannot answer, wait for it; afterwards
+/// they are refused at once, and the other nodes are not asked in vain.
+pub const NODE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Searches that memory cannot answer and that wait for the database on one core, the one under way included (`503`).
 pub const SEARCH_QUEUE_MAX: usize = 16;
 /// From the arrival of such a search to its answer (`503`).

@@ -14,7 +14,7 @@ use super::results::Bodies;
 use super::shard::{self, Found, Memory, Shard};
 use super::slice::Slice;
 use super::unavailable::Unavailable;
-use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX, SEARCH_RESULTS_MAX};
+use crate::limits::{COMMIT_TIME_MAX, FEED_AGE_MAX, MINTS_MAX, NODE_WAIT_MAX, SEARCH_RESULTS_MAX};
 use crate::pessoa::{Record, home_of_apelido};
 use crate::postgres::{
     Create, Database, Fed, Identity, Learnt, Lines, Partition, Partitions, Placement, Placing, Unanswered,
@@ -364,8 +364,9 @@ impl Share {
     where
         A: Future<Output = Result<(T, Placement), Unanswered>>,
     {
-        // Without one of several the others would look in vain.
-        if self.nodes.len() > 1 && !self.nodes.iter().all(Node::is_connected) {
+        // Without one of several the others would look in vain. But one that has just left may be back in time.
+        let is_away = |node: &Node| node.database.away_for() > NODE_WAIT_MAX;
+        if self.nodes.len() > 1 && self.nodes.iter().any(is_away) {
             return Err(Unavailable::TimedOut);
         }
         let said = try_join_all(self.nodes.iter().map(|node| ask(&node.database))).await?;

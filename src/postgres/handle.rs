@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::ops::AddAssign;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join4;
 use tokio::sync::oneshot;
@@ -75,6 +75,8 @@ pub struct Database {
     /// The history of the server at the end of each connection; `None` while there is none.
     commits_to: Cell<Option<Identity>>,
     reads_from: Cell<Option<Identity>>,
+    /// Since when one of these is missing.
+    away_since: Cell<Option<Instant>>,
     open: Cell<Option<oneshot::Sender<Infallible>>>,
 }
 
@@ -174,6 +176,7 @@ impl Database {
             not_stored: Cell::new(0),
             commits_to: Cell::new(None),
             reads_from: Cell::new(None),
+            away_since: Cell::new(Some(Instant::now())),
             open: Cell::new(Some(jobs.open)),
         }
     }
@@ -234,6 +237,11 @@ impl Database {
     /// Whether the connections for commits and for reads both stand.
     pub fn reachable(&self) -> bool {
         self.commits_to.get().is_some() && self.reads_from.get().is_some()
+    }
+
+    /// For how long it has not been [reachable](Self::reachable).
+    pub fn away_for(&self) -> Duration {
+        self.away_since.get().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The history that creates are committed in, while there is a connection for them.
@@ -327,6 +335,10 @@ impl Database {
                         // Creates and lookups do without these; that for searches is made when it is needed.
                         Role::Count | Role::Search | Role::Feed | Role::Bulk => {}
                     }
+                    self.away_since.set(match self.reachable() {
+                        true => None,
+                        false => self.away_since.get().or_else(|| Some(Instant::now())),
+                    });
                     continue;
                 }
             };

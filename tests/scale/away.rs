@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rinha::pessoa::home_of_apelido;
 
-use crate::Nodes;
+use crate::{Nodes, answered};
 use crate::load::{Load, seed, verify_rows, wait_until};
 use crate::processes::{Frozen, kill_family};
 use crate::server::{Server, database_url};
@@ -120,7 +120,7 @@ fn a_failover_of_a_node_loads_its_partitions_alone() {
         matches!(server.ask("POST", "/pessoas", &body(&apelido)).status, 201 | 422)
     });
     assert_eq!(said("the database has another history: loading anew"), 1, "{:#?}", server.log());
-    assert_eq!(server.ask("GET", "/contagem-pessoas", "").text(), "41");
+    assert_eq!(answered(&server, "/contagem-pessoas"), "41");
     wait_until("searches by memory", || {
         let health = server.ask("GET", "/healthz", "").json();
         health["cache"]["pessoas"] == 41 && health["reloading"] == false

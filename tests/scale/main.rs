@@ -22,7 +22,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use cluster::Cluster;
-use load::ROWS;
+use load::{ROWS, wait_until};
 use server::{Server, binary, database_url};
 
 /// Some nodes, each a cluster of its own, that share so many partitions.
@@ -84,6 +84,19 @@ impl Nodes {
     fn shown(&self) -> Vec<String> {
         self.rows(ROWS.strip_prefix("select ").and_then(|rows| rows.strip_suffix(" from")).expect("a select"))
     }
+}
+
+/// What a server says, asked again while it has no answer: a machine that is busy elsewhere may lose a connection.
+fn answered(server: &Server, target: &str) -> String {
+    let mut answer = server.ask("GET", target, "");
+    wait_until("an answer", || {
+        if answer.status == 503 {
+            answer = server.ask("GET", target, "");
+        }
+        answer.status != 503
+    });
+    assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+    answer.text().to_owned()
 }
 
 /// What a start said that could not be.
