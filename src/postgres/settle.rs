@@ -1,7 +1,8 @@
 //! Brings every row of a batch to its answer: what the database decided, never a guess.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id, tx`, ordered by apelido so that two
-//! instances cannot deadlock. The rows that it returns are committed. The others are looked up by apelido in a
+//! instances cannot deadlock; where it has rows of several partitions there is one for each of these, and the first attempt
+//! is a transaction of them all. The rows that it returns are committed. The others are looked up by apelido in a
 //! statement of their own: the same id means that an earlier attempt committed the row, another id a duplicate, and no
 //! row at all an id collision. When the connection dies mid-batch, the rows go again with the same ids.
 //!
@@ -25,6 +26,7 @@ use super::outbox::Outbox;
 use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
+use super::sql::Xid8;
 use super::table::Table;
 use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_MAX, COMMIT_LOCK_TIME_MAX};
 use crate::metrics::Count;
@@ -100,8 +102,15 @@ impl<'a, T: Table> Settling<'a, T> {
             self.parts.push(Part { rows: vec![row], searching: true });
         }
         // The index of one partition is the judge of its rows alone.
-        for (_, rows) in partitions.group(batch, |row| &row.asked.pessoa.id) {
+        let first = self.parts.len();
+        let mut groups = partitions.group(batch, |row| &row.asked.pessoa.id);
+        // In one order, so that two instances cannot deadlock.
+        groups.sort_unstable_by_key(|(partition, _)| *partition);
+        for (_, rows) in groups {
             self.parts.push(Part { rows, searching: false });
+        }
+        if self.parts.len() > first + 1 {
+            self.attempt_together(first).await?;
         }
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);
@@ -220,6 +229,59 @@ impl<'a, T: Table> Settling<'a, T> {
         (rows, why)
     }
 
+    /// Commits the parts from `first` on, which are of several partitions, in one transaction: one wait for the disk. What
+    /// it has no answer for stays among the parts, and each of these is then attempted by itself.
+    async fn attempt_together(&mut self, first: usize) -> Result<(), (Vec<Insert>, String)> {
+        for part in &mut self.parts[first..] {
+            self.queue.drop_late(&mut part.rows);
+            sort(&mut part.rows);
+        }
+        let mut number = 0;
+        self.parts.retain(|part| {
+            number += 1;
+            number <= first || !part.rows.is_empty()
+        });
+        let batches: Vec<&[Insert]> = self.parts[first..].iter().map(|part| &*part.rows).collect();
+        if batches.len() < 2 {
+            return Ok(());
+        }
+        self.settled.asked = true;
+        let insert = self.counters.time(Operation::Insert, self.session.insert_together(&batches));
+        let inserted = match self.queue.until_answered(in_hand(&[], &self.parts, self.aside), insert).await {
+            Ok(inserted) => inserted,
+            Err(failure) => {
+                return match Fault::of(&failure) {
+                    Fault::Session(why) => {
+                        self.doubt(first);
+                        Err(self.give_back(Vec::new(), why))
+                    }
+                    // Nothing was stored; who is at fault is found by who goes alone.
+                    _ => Ok(()),
+                };
+            }
+        };
+        if let Err(why) = self.wait_if_warned(&[]).await {
+            self.doubt(first);
+            return Err(self.give_back(Vec::new(), why));
+        }
+        let mut tx = None;
+        let mut stored = 0;
+        for (part, inserted) in self.parts[first..].iter_mut().zip(inserted) {
+            stored += inserted.ids.len();
+            tx = tx.or(inserted.tx);
+            part.rows = answer_inserted(std::mem::take(&mut part.rows), &inserted.ids, self.queue.outbox());
+        }
+        self.committed(tx, stored);
+        let rests: Vec<Part> = self.parts.drain(first..).filter(|part| !part.rows.is_empty()).collect();
+        self.parts.extend(rests);
+        Ok(())
+    }
+
+    /// What became of the parts from `first` on is not known.
+    fn doubt(&self, first: usize) {
+        self.parts[first..].iter().flat_map(|part| &part.rows).for_each(|row| row.in_doubt.set(true));
+    }
+
     /// Inserts rows and answers them; gives back those that a failure left without an answer.
     async fn attempt(&mut self, part: Part) -> Result<(), (Vec<Insert>, Fault)> {
         let Part { mut rows, searching } = part;
@@ -230,31 +292,18 @@ impl<'a, T: Table> Settling<'a, T> {
             }
             self.searching = searching;
         }
-        // Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
-        rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
+        sort(&mut rows);
         let insert = self.counters.time(Operation::Insert, self.session.insert(&rows));
         let inserted = match self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), insert).await
         {
             Ok(inserted) => inserted,
             Err(failure) => return Err((rows, Fault::of(&failure))),
         };
-        if let Some(warning) = self.session.take_warning() {
-            tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
-            self.counters.warnings.add(1);
-            let barrier = self.session.barrier();
-            let passed = self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), barrier).await;
-            if let Err(failure) = passed {
-                return Err((rows, Fault::Session(failure.to_string())));
-            }
+        if let Err(why) = self.wait_if_warned(&rows).await {
+            return Err((rows, Fault::Session(why)));
         }
-        let stored = u32::try_from(inserted.ids.len()).unwrap_or(u32::MAX);
         let rest = answer_inserted(rows, &inserted.ids, self.queue.outbox());
-        // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are
-        // already on their way to the core.
-        if let Some(tx) = inserted.tx {
-            self.settled.committed = true;
-            self.feed.committed(self.session.identity(), tx, stored);
-        }
+        self.committed(inserted.tx, inserted.ids.len());
         if rest.is_empty() {
             return Ok(());
         }
@@ -267,6 +316,26 @@ impl<'a, T: Table> Settling<'a, T> {
         }
     }
 
+    /// After a warning the rows that the session committed, `rows` or those of the parts, may not be durable yet: waits until
+    /// they are.
+    async fn wait_if_warned(&mut self, rows: &[Insert]) -> Result<(), String> {
+        let Some(warning) = self.session.take_warning() else { return Ok(()) };
+        tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
+        self.counters.warnings.add(1);
+        let barrier = self.session.barrier();
+        let passed = self.queue.until_answered(in_hand(rows, &self.parts, self.aside), barrier).await;
+        passed.map_err(|failure| failure.to_string())
+    }
+
+    /// Tells the feed of a transaction that stored so many rows. Only after their reports were pushed: a feed that hears of it
+    /// leaves out its rows, as they are already on their way to the core.
+    fn committed(&mut self, tx: Option<Xid8>, stored: usize) {
+        if let Some(tx) = tx {
+            self.settled.committed = true;
+            self.feed.committed(self.session.identity(), tx, u32::try_from(stored).unwrap_or(u32::MAX));
+        }
+    }
+
     /// Which id owns each of the rows' apelidos, by durable rows.
     async fn look_up(&mut self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
         let holders = self.session.holders(rows);
@@ -274,6 +343,11 @@ impl<'a, T: Table> Settling<'a, T> {
         self.settled.committed = true;
         Ok(holders)
     }
+}
+
+/// Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
+fn sort(rows: &mut [Insert]) {
+    rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
 }
 
 /// All jobs for which a client may wait: `rows`, the parts after them, and those aside.

@@ -34,6 +34,10 @@ pub(super) trait Table {
     /// nothing meanwhile.
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure>;
 
+    /// The same for rows of several partitions, a batch of each in their order, in one transaction: all or nothing of it is
+    /// committed.
+    async fn insert_together(&self, batches: &[&[Insert]]) -> Result<Vec<Inserted>, Failure>;
+
     /// Which id owns each of the rows' apelidos, by rows that are durable: the answer has waited for that.
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure>;
 

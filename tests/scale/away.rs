@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use rinha::pessoa::home_of_apelido;
 
-use crate::{Nodes, answered};
 use crate::load::{Load, seed, verify_rows, wait_until};
 use crate::processes::{Frozen, kill_family};
 use crate::server::{Server, database_url};
 use crate::standby::{follow, promote, url};
+use crate::{Nodes, answered};
 
 fn body(apelido: &str) -> String {
     format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#)

@@ -195,11 +195,21 @@ impl Table for World {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
+        Ok(self.insert_together(&[rows]).await?.remove(0))
+    }
+
+    async fn insert_together(&self, batches: &[&[Insert]]) -> Result<Vec<Inserted>, Failure> {
         self.moves().await;
-        let sorted = rows.is_sorted_by_key(|row| row.asked.pessoa.apelido.as_bytes());
-        assert!(sorted, "two instances insert in one order");
         let partition = |row: &Insert| self.partitions.of_id(&row.asked.pessoa.id);
-        assert!(rows.iter().all(|row| partition(row) == partition(&rows[0])), "one partition a statement");
+        for rows in batches {
+            let sorted = rows.is_sorted_by_key(|row| row.asked.pessoa.apelido.as_bytes());
+            assert!(sorted, "two instances insert in one order");
+            let one = rows.iter().all(|row| partition(row) == partition(&rows[0]));
+            assert!(one, "one partition a statement");
+        }
+        let in_order = batches.is_sorted_by(|one, next| partition(&one[0]) < partition(&next[0]));
+        assert!(in_order, "and one order of the partitions");
+        let rows = || batches.iter().copied().flatten();
         if self.trouble(6) {
             return Err(lost());
         }
@@ -209,16 +219,16 @@ impl Table for World {
         if self.trouble(6) {
             return Err(refused("40P01", Severity::Error));
         }
-        if self.table_held.get() || rows.iter().any(|row| self.held(&row.asked.pessoa.apelido)) {
+        if self.table_held.get() || rows().any(|row| self.held(&row.asked.pessoa.apelido)) {
             return Err(refused("55P03", Severity::Error));
         }
-        let at_fault =
-            rows.iter().find_map(|row| self.refused.borrow().get(&*row.asked.pessoa.apelido).copied());
+        let at_fault = rows().find_map(|row| self.refused.borrow().get(&*row.asked.pessoa.apelido).copied());
         if let Some(code) = at_fault {
             return Err(refused(code, Severity::Error));
         }
         if self.partitions != Partitions::ONE && self.trouble(6) {
-            let apelidos = rows.iter().map(|row| row.asked.pessoa.apelido.to_string());
+            let moved = *batches.choose(&mut *self.random.borrow_mut()).expect("there are some");
+            let apelidos = moved.iter().map(|row| row.asked.pessoa.apelido.to_string());
             self.elsewhere.borrow_mut().extend(apelidos);
             return Err(Failure::Refused {
                 sqlstate: SqlState::CHECK_VIOLATION,
@@ -228,22 +238,27 @@ impl Table for World {
             });
         }
         let pairs: Vec<(String, Uuid)> =
-            rows.iter().map(|row| (row.asked.pessoa.apelido.to_string(), row.asked.pessoa.id)).collect();
+            rows().map(|row| (row.asked.pessoa.apelido.to_string(), row.asked.pessoa.id)).collect();
         if self.trouble(8) {
             // Its session goes on without its client.
             self.open.borrow_mut().push(Open { rows: pairs });
             return Err(lost());
         }
         let (warned, lost_after) = (self.trouble(8), self.trouble(8));
-        let (ids, tx) = self.commit(&pairs, !warned && !lost_after);
+        let (stored, tx) = self.commit(&pairs, !warned && !lost_after);
         if lost_after {
             return Err(lost());
         }
         if warned {
             *self.warning.borrow_mut() = Some("canceling the wait for synchronous replication".to_owned());
         }
-        let tx = (!ids.is_empty()).then(|| Xid8::from(tx));
-        Ok(Inserted { ids, tx })
+        let inserted = |rows: &&[Insert]| {
+            let ids = rows.iter().map(|row| row.asked.pessoa.id).filter(|id| stored.contains(id));
+            let ids: HashSet<Uuid> = ids.collect();
+            let tx = (!ids.is_empty()).then(|| Xid8::from(tx));
+            Inserted { ids, tx }
+        };
+        Ok(batches.iter().map(inserted).collect())
     }
 
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
@@ -296,7 +311,7 @@ fn refused(code: &str, severity: Severity) -> Failure {
 
 fn id_of(ticket: usize) -> Uuid {
     let mut bytes = (ticket as u128 + 1).to_be_bytes();
-    // Every other one is at home in another partition.
+    // Each is at home in another partition than the one before.
     bytes[HOME_BYTE] = bytes[15];
     Uuid::from_bytes(bytes)
 }
@@ -334,7 +349,7 @@ async fn case(seed: u64) -> Vec<&'static str> {
         partitions: if seed.is_multiple_of(2) {
             Partitions::ONE
         } else {
-            "2".parse().expect("a power of two")
+            "4".parse().expect("a power of two")
         },
         table_held: Cell::default(),
         warning: RefCell::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::{try_join, try_join_all, try_join3};
+use futures_util::future::{join_all, join3, try_join, try_join_all, try_join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -159,7 +159,14 @@ impl Session<Commit> {
         known.map(|(_, table)| table).ok_or_else(|| self.lacks(partition))
     }
 
-    async fn insert_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Failure> {
+    async fn send(&self, table: &TableStatements, rows: &[Insert]) -> Result<Vec<Row>, Error> {
+        match table.insert_few.get(rows.len() - 1) {
+            Some(statement) => self.send_few(statement, rows).await,
+            None => self.send_many(&table.insert, rows).await,
+        }
+    }
+
+    async fn send_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Error> {
         let derived = |row: &'a Insert| {
             let Record { pessoa, search_text, .. } = &*row.asked;
             let birth = Days(pessoa.nascimento.days_since_2000());
@@ -174,10 +181,10 @@ impl Session<Commit> {
             parameters.extend(row);
         }
         parameters.push(&token);
-        self.patiently(self.client().query(statement, &parameters)).await
+        self.client().query(statement, &parameters).await
     }
 
-    async fn insert_many(&self, statement: &Statement, rows: &[Insert]) -> Result<Vec<Row>, Failure> {
+    async fn send_many(&self, statement: &Statement, rows: &[Insert]) -> Result<Vec<Row>, Error> {
         let pessoas = || rows.iter().map(|row| &row.asked.pessoa);
         let ids: Vec<Uuid> = pessoas().map(|pessoa| pessoa.id).collect();
         let apelidos: Vec<&str> = pessoas().map(|pessoa| &*pessoa.apelido).collect();
@@ -188,7 +195,7 @@ impl Session<Commit> {
         let searches: Vec<&[u8]> = rows.iter().map(|row| &*row.asked.search_text).collect();
         let columns: [&(dyn ToSql + Sync); 7] =
             [&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches, &self.token()];
-        self.patiently(self.client().query(statement, &columns)).await
+        self.client().query(statement, &columns).await
     }
 }
 
@@ -206,15 +213,25 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        let table = self.table(rows)?;
-        let inserted = match table.insert_few.get(rows.len() - 1) {
-            Some(statement) => self.insert_few(statement, rows).await?,
-            None => self.insert_many(&table.insert, rows).await?,
+        Ok(inserted(&self.patiently(self.send(self.table(rows)?, rows)).await?)?)
+    }
+
+    async fn insert_together(&self, batches: &[&[Insert]]) -> Result<Vec<Inserted>, Failure> {
+        // Before anything is sent: without the one that cannot be, the others would be committed.
+        let tables = batches.iter().map(|rows| self.table(rows)).collect::<Result<Vec<_>, _>>()?;
+        // All are sent at once, in this order. To end a transaction that has failed undoes it.
+        let begin = self.client().batch_execute("BEGIN");
+        let inserts = join_all(tables.into_iter().zip(batches).map(|(table, rows)| self.send(table, rows)));
+        let commit = self.client().batch_execute("COMMIT");
+        let transaction = async {
+            let (begun, inserted, committed) = join3(begin, inserts, commit).await;
+            // The first failure is the cause of the others.
+            begun?;
+            let inserted = inserted.into_iter().collect::<Result<Vec<_>, _>>()?;
+            committed.map(|()| inserted)
         };
-        Ok(Inserted {
-            ids: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
-            tx: inserted.first().map(|row| row.try_get(1)).transpose()?,
-        })
+        let rows = self.patiently(transaction).await?;
+        Ok(rows.iter().map(|rows| inserted(rows)).collect::<Result<_, _>>()?)
     }
 
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
@@ -260,6 +277,13 @@ impl Table for Session<Commit> {
             Err(failure) => Err(failure),
         }
     }
+}
+
+fn inserted(rows: &[Row]) -> Result<Inserted, Error> {
+    Ok(Inserted {
+        ids: rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+        tx: rows.first().map(|row| row.try_get(1)).transpose()?,
+    })
 }
 
 /// Why a statement was not done: the server session that ran it is somebody else's.
