@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use super::layout::{Partition, Partitions};
 use super::meet::{Preparation, ServerFacts, has_sessions, in_time, meet, takes_every_character};
-use super::placement::{CLOSED_MARK, Placement};
+use super::placement::{CLOSED_MARK, Engine, Placement};
 use super::reach::Reached;
 use super::source::Source;
 use super::sql::schema::{self, There};
@@ -106,7 +106,7 @@ pub(super) async fn try_out(nodes: &[Source]) -> Result<Vec<Dealt>, Preparation>
 }
 
 impl Found {
-    fn is_new(&self, partition: Partition) -> bool {
+    pub(super) fn is_new(&self, partition: Partition) -> bool {
         !self.there.partitions.iter().any(|name| Some(bare(name)) == partition.schema().as_deref())
     }
 }
@@ -115,13 +115,13 @@ fn bare(name: &str) -> &str {
     name.strip_suffix(CLOSED_MARK).unwrap_or(name)
 }
 
-fn is_durable(durable: bool) -> Result<(), Preparation> {
+pub(super) fn is_durable(durable: bool) -> Result<(), Preparation> {
     let why = "its fsync or full_page_writes is off: a 201 would not survive a crash of its machine; expected both on";
     if durable { Ok(()) } else { Err(Preparation::Unusable(why.to_owned())) }
 }
 
 /// Says which node it is about.
-fn of_node<T>(node: &Source, result: Result<T, Preparation>) -> Result<T, Preparation> {
+pub(super) fn of_node<T>(node: &Source, result: Result<T, Preparation>) -> Result<T, Preparation> {
     result.map_err(|why| why.map(|why| format!("{}: {why}", node.seen().address)))
 }
 
@@ -151,7 +151,7 @@ pub(super) fn deal(nodes: &[Found], partitions: Partitions) -> Result<Vec<Vec<Pa
         .iter()
         .map(|node| {
             let names: Vec<&str> = node.there.partitions.iter().map(String::as_str).collect();
-            Placement::read(&names, partitions)
+            Placement::read(&names, partitions, Engine::Postgres)
         })
         .collect();
     if at.iter().all(|placement| placement.partitions().is_empty()) {
@@ -190,7 +190,7 @@ pub(super) fn deal(nodes: &[Found], partitions: Partitions) -> Result<Vec<Vec<Pa
 }
 
 /// Whether all nodes are clusters of their own: of one that is named twice the second session would wait for the first.
-fn are_distinct(nodes: &[Source], sessions: &[Reached]) -> Result<(), Preparation> {
+pub(super) fn are_distinct(nodes: &[Source], sessions: &[Reached]) -> Result<(), Preparation> {
     for (number, session) in sessions.iter().enumerate() {
         let twin = sessions[..number].iter().position(|twin| twin.identity.system == session.identity.system);
         if let Some(twin) = twin {

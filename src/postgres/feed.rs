@@ -178,6 +178,8 @@ struct Following {
     of: Identity,
     /// The partitions, and what the cores know of where they are.
     held: Vec<(Partition, Placing)>,
+    /// What was at the node when it was last asked.
+    here: Placement,
     /// Partitions that the cores have begun to hear of, and have not been sent all of.
     coming: Vec<Partition>,
     /// `None` until all of them were read.
@@ -314,6 +316,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         self.place(here).await;
         let following = self.following.get_or_insert_with(|| Following {
             of,
+            here: here.clone(),
             held: Vec::new(),
             coming: Vec::new(),
             cursor: None,
@@ -355,7 +358,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         let Some(following) = &mut self.following else { return };
         let mut told = Vec::new();
         for (partition, known) in &mut following.held {
+            let shard = |here: &Placement| here.find(*partition).and_then(|placed| placed.shard);
             let now = match here.find(*partition) {
+                // It was elsewhere meanwhile.
+                Some(_) if shard(here) != shard(&following.here) => Placing::Gone,
                 Some(_) if self.map.borrow().is_disputed(*partition) => Placing::Disputed,
                 Some(placed) if placed.open => Placing::Open,
                 Some(_) => Placing::Closed,
@@ -367,6 +373,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 told.push((*partition, now));
             }
         }
+        following.here.clone_from(here);
         // What comes back is read from the beginning.
         let is_elsewhere =
             |partition| self.map.borrow().home(partition).is_some_and(|home| home != self.node);

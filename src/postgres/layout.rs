@@ -98,7 +98,7 @@ impl Partition {
 
     /// Its table, as statements name it.
     pub(super) fn table(self) -> String {
-        self.schema().map_or_else(|| "pessoas".to_owned(), |schema| format!("{schema}.pessoas"))
+        self.schema().map_or_else(|| ONLY.to_owned(), |schema| format!("{schema}.pessoas"))
     }
 
     /// The one whose schema has this name.
@@ -117,18 +117,20 @@ impl fmt::Display for Partition {
     }
 }
 
-/// What statements read from, in place of the table's name, where they want the rows of these partitions.
-pub(super) fn rows_of(partitions: &[Partition]) -> String {
-    match partitions {
-        [only] if only.of == Partitions::ONE => "pessoas".to_owned(),
+/// What statements read from, in place of the table's name, where they want the rows of these tables.
+pub(super) fn rows_of(tables: &[String]) -> String {
+    match tables {
+        [only] if only == ONLY => ONLY.to_owned(),
         [] => format!("({COLUMNS} WHERE false) AS pessoas"),
         several => {
-            let tables: Vec<String> =
-                several.iter().map(|partition| format!("{READ} {}", partition.table())).collect();
+            let tables: Vec<String> = several.iter().map(|table| format!("{READ} {table}")).collect();
             format!("({}) AS pessoas", tables.join(" UNION ALL "))
         }
     }
 }
+
+/// The table of an only partition.
+const ONLY: &str = "pessoas";
 
 const READ: &str = "SELECT id, apelido, nome, nascimento, stack, search, tx FROM";
 const COLUMNS: &str = "SELECT NULL::uuid AS id, NULL::varchar AS apelido, NULL::varchar AS nome, \
@@ -170,8 +172,8 @@ mod tests {
     #[test]
     fn the_rows_of_several_are_all_of_their_tables() {
         let four: Partitions = "4".parse().unwrap();
-        let two = [four.of_home(1), four.of_home(3)];
-        assert_eq!(rows_of(&[Partitions::ONE.of_home(9)]), "pessoas");
+        let two = [four.of_home(1).table(), four.of_home(3).table()];
+        assert_eq!(rows_of(&[Partitions::ONE.of_home(9).table()]), "pessoas");
         let rows = rows_of(&two);
         assert!(rows.contains("FROM partition_1_of_4.pessoas UNION ALL SELECT"), "{rows}");
         assert!(rows.ends_with("FROM partition_3_of_4.pessoas) AS pessoas"), "{rows}");

@@ -51,6 +51,7 @@ fn only(nodes: &[usize]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::placement::Engine;
     use super::*;
 
     #[test]
@@ -58,7 +59,7 @@ mod tests {
         let two: Partitions = "2".parse().unwrap();
         let (zero, one) = (two.of_home(0), two.of_home(1));
         let mut map = Map::new(two);
-        let placement = |names: &[&str]| Placement::read(names, two);
+        let placement = |names: &[&str]| Placement::read(names, two, Engine::Postgres);
         map.hear(0, &placement(&["partition_0_of_2", "partition_1_of_2"]));
         assert_eq!((map.home(zero), map.home(one)), (Some(0), Some(0)));
         // It moves, and who takes it is heard of first.

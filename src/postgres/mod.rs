@@ -30,11 +30,13 @@
 //! is too much for one answer.
 //!
 //! The people are in the partitions of a `layout`, each at one of several nodes: of each node there is all of the above. A
-//! server says its `placement`, of which the feed makes a `map`; a start makes the first one by its `deal`.
+//! server says its `placement`, of which the feed makes a `map`; a start makes the first one by its `deal`, or has it made by
+//! `citus`.
 //! Each thread has its `counters`.
 
 mod aside;
 mod bulk;
+mod citus;
 mod commit;
 mod connector;
 mod count;
@@ -89,7 +91,7 @@ pub use layout::{Partition, Partitions};
 pub use meet::ServerFacts;
 pub use own::FeedNotice;
 pub use placement::Placement;
-pub use prepare::{StartError, prepare_databases};
+pub use prepare::{Prepared, StartError, prepare_databases};
 pub use prospect::{Prospect, Protection, look, look_at_layout};
 pub use source::{Seen, Source};
 pub use sql::schema::Schema;

@@ -1,5 +1,11 @@
 //! Which partitions a server has, as it says itself. A partition that is closed takes no rows any more: it moves to another
 //! server, and what it holds stays as it is (docs/scale.md). An only partition is always there.
+//!
+//! Servers of one Citus cluster know all partitions, and each has the rows of some, in tables that are named by their shards.
+//! Citus moves a shard with a commit of two phases. A server that has prepared one and does not know yet whether it is done may
+//! have lost a shard already, so it is not believed meanwhile.
+
+use std::fmt;
 
 use super::layout::{Partition, Partitions, rows_of};
 
@@ -9,12 +15,57 @@ pub(super) const CLOSED: &str = "pessoas_have_moved";
 /// The check that keeps out rows of other homes.
 pub(super) const AT_HOME: &str = "pessoas_are_at_home";
 
+/// Whose schemas the partitions are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// Each server has its own.
+    #[default]
+    Postgres,
+    /// Citus shards by schema.
+    Citus,
+}
+
+/// What Citus keeps a partition's rows in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    /// Behind the name of its table.
+    id: u64,
+    /// Another one after each move.
+    placement: u64,
+}
+
 /// A partition that is at a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     pub(super) partition: Partition,
     /// It takes rows.
     pub(super) open: bool,
+    /// Where the engine is Citus.
+    pub(super) shard: Option<Shard>,
+}
+
+impl Placed {
+    /// The table of its rows at this server.
+    pub(super) fn table(self) -> String {
+        match self.shard {
+            Some(shard) => format!("{}_{}", self.partition.table(), shard.id),
+            None => self.partition.table(),
+        }
+    }
+}
+
+/// As a server names it.
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.partition.schema().unwrap_or_default())?;
+        if !self.open {
+            f.write_str(CLOSED_MARK)?;
+        }
+        match self.shard {
+            Some(Shard { id, placement }) => write!(f, "{SHARD_MARK}{id}.{placement}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The partitions at a server, in their order.
@@ -22,30 +73,51 @@ pub(super) struct Placed {
 pub struct Placement {
     /// Of how many they are some.
     of: Partitions,
+    engine: Engine,
     placed: Vec<Placed>,
+    /// Some of them may have left, or may be about to.
+    in_doubt: bool,
 }
 
 impl Placement {
     /// The only partition.
     pub(super) fn only() -> Placement {
         let all = Partitions::ONE.all();
-        let placed = all.map(|partition| Placed { partition, open: true }).collect();
-        Placement { of: Partitions::ONE, placed }
+        let placed = all.map(|partition| Placed { partition, open: true, shard: None }).collect();
+        Placement { of: Partitions::ONE, engine: Engine::Postgres, placed, in_doubt: false }
     }
 
-    /// What [`question`] was answered with, of `partitions`: the names of schemas, with a mark behind those that are closed.
-    pub(super) fn read(names: &[&str], partitions: Partitions) -> Placement {
+    /// What [`question`] was answered with, of `partitions`: the names of schemas, with a mark behind those that are closed and
+    /// one for the shard.
+    pub(super) fn read(names: &[&str], partitions: Partitions, engine: Engine) -> Placement {
         if partitions == Partitions::ONE {
             return Placement::only();
         }
         let placed = |name: &&str| {
+            let (name, shard) = match name.split_once(SHARD_MARK) {
+                Some((name, shard)) => {
+                    let (id, placement) = shard.split_once('.')?;
+                    (name, Some(Shard { id: id.parse().ok()?, placement: placement.parse().ok()? }))
+                }
+                None => (*name, None),
+            };
             let closed = name.strip_suffix(CLOSED_MARK);
             let partition = Partition::of_schema(closed.unwrap_or(name))?;
-            (partition.of() == partitions).then_some(Placed { partition, open: closed.is_none() })
+            (partition.of() == partitions).then_some(Placed { partition, open: closed.is_none(), shard })
         };
         let mut placed: Vec<Placed> = names.iter().filter_map(placed).collect();
         placed.sort_unstable_by_key(|placed| placed.partition);
-        Placement { of: partitions, placed }
+        Placement { of: partitions, engine, placed, in_doubt: names.contains(&IN_DOUBT) }
+    }
+
+    /// Whose schemas they are.
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Whether some of them may have left, or may be about to.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Placed> {
@@ -64,7 +136,15 @@ impl Placement {
 
     /// The expression that asks for it again.
     pub(super) fn question(&self) -> String {
-        question(self.of)
+        question(self.of, self.engine)
+    }
+
+    /// A condition that is true where the shards are those that are here. A statement that was planned by Citus holds on to the
+    /// shard that it wrote to, so after it, in its transaction, no doubt is left.
+    pub(super) fn is_here(&self) -> String {
+        let mut names: Vec<String> = self.iter().map(|placed| format!("'{placed}'")).collect();
+        names.sort_unstable();
+        format!("{} = ARRAY [{}]::text[]", shards(self.of), names.join(", "))
     }
 
     /// Whether what servers with these placements said is about every row, and about each once: a partition that moves is at
@@ -79,19 +159,55 @@ impl Placement {
 
     /// What statements read from that want all rows here.
     pub(super) fn rows(&self) -> String {
-        rows_of(&self.partitions())
+        self.rows_of(&self.partitions())
+    }
+
+    /// What statements read from that want the rows of these partitions.
+    pub(super) fn rows_of(&self, partitions: &[Partition]) -> String {
+        rows_of(&self.tables(partitions))
+    }
+
+    /// The tables of these partitions at the server. Of one that is not here it is the name that it would have.
+    pub(super) fn tables(&self, partitions: &[Partition]) -> Vec<String> {
+        let table =
+            |partition: &Partition| self.find(*partition).map_or_else(|| partition.table(), Placed::table);
+        partitions.iter().map(table).collect()
     }
 }
 
 /// Behind the name of a schema whose partition is closed.
 pub(super) const CLOSED_MARK: &str = " closed";
 
+/// Between the name of a schema and its shard.
+const SHARD_MARK: &str = " at ";
+
+/// Said beside the names by a server of Citus that has prepared something.
+const IN_DOUBT: &str = "in doubt";
+
 /// An expression for the partitions that are here, as `text[]`; an only one is not asked for.
-pub(super) fn question(partitions: Partitions) -> String {
-    if partitions == Partitions::ONE {
-        return "'{}'::text[]".to_owned();
+pub(super) fn question(partitions: Partitions, engine: Engine) -> String {
+    match engine {
+        _ if partitions == Partitions::ONE => "'{}'::text[]".to_owned(),
+        Engine::Postgres => {
+            format!("ARRAY ({} WHERE nspname ~ '^partition_[0-9]+_of_{partitions}$')::text[]", all())
+        }
+        Engine::Citus => format!(
+            "({} || ARRAY (SELECT '{IN_DOUBT}' FROM pg_prepared_xacts \
+                           WHERE database = current_database() AND starts_with(gid, 'citus_') LIMIT 1)::text[])",
+            shards(partitions)
+        ),
     }
-    format!("ARRAY ({} WHERE nspname ~ '^partition_[0-9]+_of_{partitions}$')::text[]", all())
+}
+
+/// The partitions whose shards are at a server of Citus, in their bytewise order.
+fn shards(partitions: Partitions) -> String {
+    format!(
+        "ARRAY (SELECT (nspname || '{SHARD_MARK}' || shardid || '.' || placementid) COLLATE \"C\" \
+                FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
+                JOIN pg_class ON pg_class.oid = logicalrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+                WHERE relname = 'pessoas' AND nspname ~ '^partition_[0-9]+_of_{partitions}$' \
+                  AND groupid = (SELECT groupid FROM pg_dist_local_group) ORDER BY 1)::text[]"
+    )
 }
 
 /// A query for the partitions that are here, of any number, without its condition.
@@ -108,24 +224,42 @@ pub(super) fn all() -> String {
 mod tests {
     use super::*;
 
+    fn read(names: &[&str], partitions: Partitions) -> Placement {
+        Placement::read(names, partitions, Engine::Postgres)
+    }
+
     #[test]
     fn a_server_names_what_it_has() {
         let four: Partitions = "4".parse().unwrap();
-        let placement =
-            Placement::read(&["partition_3_of_4 closed", "partition_0_of_4", "partition_1_of_8", "x"], four);
+        let placement = read(&["partition_3_of_4 closed", "partition_0_of_4", "partition_1_of_8", "x"], four);
         let seen: Vec<(usize, bool)> =
             placement.iter().map(|placed| (placed.partition.number(), placed.open)).collect();
         assert_eq!(seen, [(0, true), (3, false)]);
         assert_eq!(placement.find(four.of_home(1)), None);
         assert!(placement.rows().contains("partition_0_of_4"));
-        assert_eq!(Placement::read(&[], Partitions::ONE).rows(), "pessoas");
+        assert_eq!(read(&[], Partitions::ONE).rows(), "pessoas");
+    }
+
+    #[test]
+    fn a_server_of_citus_names_its_shards() {
+        let two: Partitions = "2".parse().unwrap();
+        let names = ["partition_1_of_2 at 102009.7"];
+        let read = |names: &[&str]| Placement::read(names, two, Engine::Citus);
+        let here = read(&names);
+        assert_eq!(here.tables(&[two.of_home(1)]), ["partition_1_of_2.pessoas_102009"]);
+        assert_eq!(here.iter().map(|placed| placed.to_string()).collect::<Vec<_>>(), names);
+        assert!(here.is_here().ends_with(" = ARRAY ['partition_1_of_2 at 102009.7']::text[]"));
+        assert!(here.rows().contains("partition_1_of_2.pessoas_102009"));
+        assert_ne!(here, read(&["partition_1_of_2 at 102009.8"]), "it was away");
+        assert!(!here.is_in_doubt() && read(&[names[0], "in doubt"]).is_in_doubt());
+        assert_ne!(here, read(&[names[0], "in doubt"]));
     }
 
     #[test]
     fn an_answer_is_about_every_row_once() {
         let two: Partitions = "2".parse().unwrap();
         let cover = |nodes: &[&[&str]]| {
-            Placement::cover_all(&nodes.iter().map(|names| Placement::read(names, two)).collect::<Vec<_>>())
+            Placement::cover_all(&nodes.iter().map(|names| read(names, two)).collect::<Vec<_>>())
         };
         assert!(cover(&[&["partition_0_of_2", "partition_1_of_2"]]));
         assert!(cover(&[&["partition_0_of_2"], &["partition_1_of_2"]]));

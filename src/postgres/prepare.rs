@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio::task::LocalSet;
 use tracing::info;
 
+use super::citus;
 use super::deal;
 use super::layout::Partitions;
 use super::meet::{Preparation, ServerFacts, has_sessions, in_time, meet, takes_every_character};
@@ -34,12 +35,20 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// The databases that were found ready.
+pub struct Prepared {
+    /// Those that have the people: the ones that were named, or the nodes that a Citus coordinator named.
+    pub nodes: Vec<Source>,
+    /// What each of them is.
+    pub facts: Vec<ServerFacts>,
+}
+
 /// Waits for the nodes, applies `schema.sql` under an advisory lock at each, and asks what each is. Blocks.
 ///
 /// # Errors
 ///
 /// A node does not answer, or cannot be used as it is.
-pub fn prepare_databases(nodes: &[Source]) -> Result<Vec<ServerFacts>, StartError> {
+pub fn prepare_databases(nodes: &[Source]) -> Result<Prepared, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let wait = async {
         let began = Instant::now();
@@ -47,7 +56,7 @@ pub fn prepare_databases(nodes: &[Source]) -> Result<Vec<ServerFacts>, StartErro
         let mut said = false;
         loop {
             let away = match prepare(nodes).await {
-                Ok(facts) => return Ok(facts),
+                Ok(prepared) => return Ok(prepared),
                 Err(Preparation::Unusable(why)) => return Err(StartError::Unusable(why)),
                 // The first start of a server lets clients in before it has made its databases and users.
                 Err(Preparation::Refused(why)) if began.elapsed() >= START_REFUSED_TIME_MAX => {
@@ -69,14 +78,20 @@ pub fn prepare_databases(nodes: &[Source]) -> Result<Vec<ServerFacts>, StartErro
     LocalSet::new().block_on(&runtime, wait)
 }
 
-async fn prepare(nodes: &[Source]) -> Result<Vec<ServerFacts>, Preparation> {
-    let [source] = nodes else { return deal::prepare(nodes).await };
-    if source.partitions() != Partitions::ONE {
-        return deal::prepare(nodes).await;
+async fn prepare(nodes: &[Source]) -> Result<Prepared, Preparation> {
+    if let [source] = nodes {
+        if source.partitions() == Partitions::ONE {
+            let session = meet(source).await?;
+            has_sessions(source, &session).await?;
+            let facts = in_time(STATEMENT_TIME_MAX, apply(&session)).await?;
+            return Ok(Prepared { nodes: nodes.to_vec(), facts: vec![facts] });
+        }
+        if let citus::Met::Citus(coordinator) = citus::find(source).await? {
+            let (nodes, facts) = coordinator.prepare().await?;
+            return Ok(Prepared { nodes, facts });
+        }
     }
-    let session = meet(source).await?;
-    has_sessions(source, &session).await?;
-    Ok(vec![in_time(STATEMENT_TIME_MAX, apply(&session)).await?])
+    Ok(Prepared { nodes: nodes.to_vec(), facts: deal::prepare(nodes).await? })
 }
 
 async fn apply(session: &Reached) -> Result<ServerFacts, Preparation> {

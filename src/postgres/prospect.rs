@@ -3,6 +3,7 @@
 
 use tokio::task::LocalSet;
 
+use super::citus;
 use super::deal::{self, Dealt};
 use super::history::Identity;
 use super::layout::Partitions;
@@ -68,15 +69,24 @@ pub fn look(source: &Source) -> Result<Prospect, String> {
     LocalSet::new().block_on(&runtime, look_around(source)).map_err(said)
 }
 
-/// Which partitions a start would find and make, at each node. Blocks for some seconds at most.
+/// Which partitions a start would find and make, at each node, those that a Citus coordinator names included. Blocks for some seconds at most.
 ///
 /// # Errors
 ///
 /// One line: a start could not use these databases together, or would wait for them.
-pub fn look_at_layout(nodes: &[Source]) -> Result<Vec<Dealt>, String> {
+pub fn look_at_layout(nodes: &[Source]) -> Result<(Vec<Source>, Vec<Dealt>), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-    LocalSet::new().block_on(&runtime, deal::try_out(nodes)).map_err(said)
+    LocalSet::new().block_on(&runtime, try_out(nodes)).map_err(said)
+}
+
+async fn try_out(nodes: &[Source]) -> Result<(Vec<Source>, Vec<Dealt>), Preparation> {
+    if let [source] = nodes
+        && let citus::Met::Citus(coordinator) = citus::find(source).await?
+    {
+        return coordinator.try_out().await;
+    }
+    Ok((nodes.to_vec(), deal::try_out(nodes).await?))
 }
 
 async fn look_around(source: &Source) -> Result<Prospect, Preparation> {

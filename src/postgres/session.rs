@@ -80,12 +80,15 @@ impl<S: Statements> Session<S> {
         );
         let prepare = async {
             client.batch_execute(&settings).await?;
-            let here = placement(&client, source.partitions()).await?;
-            Ok::<_, tokio_postgres::Error>((S::prepare(&client, &here).await?, here))
+            let here = placement(&client, source).await?;
+            if here.is_in_doubt() {
+                return Err(Failure::Lost(IN_DOUBT.to_owned()));
+            }
+            Ok::<_, Failure>((S::prepare(&client, &here).await?, here))
         };
         let (statements, here) = match tokio::time::timeout(PREPARE_TIME_MAX, prepare).await {
             Ok(prepared) => prepared?,
-            Err(_) => return Err(Failure::Lost(format!("not prepared within {PREPARE_TIME_MAX:?}"))),
+            Err(_late) => return Err(Failure::Lost(format!("not prepared within {PREPARE_TIME_MAX:?}"))),
         };
         incoming.take_warning();
         let source = source.clone();
@@ -143,7 +146,7 @@ impl<S: Statements> Session<S> {
         if self.partitions() == Partitions::ONE {
             return Ok(());
         }
-        let here = self.bounded(placement(&self.client, self.partitions())).await?;
+        let here = self.bounded(placement(&self.client, &self.source)).await?;
         if here == self.here { Ok(()) } else { Err(Failure::Lost(MOVED.to_owned())) }
     }
 
@@ -302,12 +305,15 @@ const PLACEMENT_TIME: Duration = Duration::from_secs(1);
 /// Why a session is of no more use: others came, left or were closed.
 pub(super) const MOVED: &str = "its server has other partitions than when it was opened";
 
+/// Why a server is not asked.
+const IN_DOUBT: &str = "it has prepared a commit of Citus, so that nobody knows which partitions it has";
+
 /// The partitions at the end of a connection.
-async fn placement(client: &Client, partitions: Partitions) -> Result<Placement, tokio_postgres::Error> {
-    if partitions == Partitions::ONE {
+pub(super) async fn placement(client: &Client, source: &Source) -> Result<Placement, tokio_postgres::Error> {
+    if source.partitions() == Partitions::ONE {
         return Ok(Placement::only());
     }
-    let question = format!("SELECT unnest({})", placement::question(partitions));
+    let question = format!("SELECT unnest({})", placement::question(source.partitions(), source.engine()));
     let answer = client.simple_query(&question).await?;
     let names: Vec<&str> = answer
         .iter()
@@ -316,7 +322,7 @@ async fn placement(client: &Client, partitions: Partitions) -> Result<Placement,
             _ => None,
         })
         .collect();
-    Ok(Placement::read(&names, partitions))
+    Ok(Placement::read(&names, source.partitions(), source.engine()))
 }
 
 /// A value that no other session has.

@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +11,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::history::{History, Identity};
 use super::layout::Partitions;
+use super::placement::Engine;
 use super::tls::Tls;
 
 /// The port of a database when the configuration names none.
@@ -24,9 +25,10 @@ struct Place {
     /// User, password, database and options; its hosts are `addresses`.
     config: Config,
     addresses: Vec<Address>,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     /// Of all nodes together.
     partitions: Partitions,
+    engine: Engine,
     history: History,
     /// The address that a session was last made with.
     last_good: AtomicUsize,
@@ -96,6 +98,29 @@ impl Source {
         Source(Arc::new(Place { partitions, ..place }))
     }
 
+    /// A node of the Citus cluster whose coordinator this is.
+    pub(super) fn node_of_citus(&self, host: &str, port: u16) -> Source {
+        let Place { config, tls, partitions, .. } = &*self.0;
+        let address = match host.starts_with('/') {
+            true => Address::Unix(Path::new(host).join(format!(".s.PGSQL.{port}"))),
+            false => Address::Tcp { host: host.to_owned(), at: host.to_owned(), port },
+        };
+        Source(Arc::new(Place {
+            config: config.clone(),
+            addresses: vec![address],
+            tls: tls.clone(),
+            partitions: *partitions,
+            engine: Engine::Citus,
+            history: History::default(),
+            last_good: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Whose schemas the partitions are.
+    pub(super) fn engine(&self) -> Engine {
+        self.0.engine
+    }
+
     /// How many partitions all nodes have together.
     pub fn partitions(&self) -> Partitions {
         self.0.partitions
@@ -118,8 +143,9 @@ impl Source {
         Ok(Source(Arc::new(Place {
             config,
             addresses,
-            tls,
+            tls: tls.map(Arc::new),
             partitions: Partitions::ONE,
+            engine: Engine::default(),
             history: History::default(),
             last_good: AtomicUsize::new(0),
         })))
@@ -144,7 +170,7 @@ impl Source {
     }
 
     pub(super) fn tls(&self) -> Option<&Tls> {
-        self.0.tls.as_ref()
+        self.0.tls.as_deref()
     }
 
     pub(super) fn history(&self) -> &History {

@@ -18,7 +18,7 @@ use super::supervisor::Supervisor;
 use crate::admin::{Admin, Board};
 use crate::config::Serve;
 use crate::embedded::Stop;
-use crate::postgres::{self, ServerFacts, Source};
+use crate::postgres::{self, Prepared, Source};
 
 /// How often signals are looked for while the database is prepared.
 const SIGNAL_POLL: Duration = Duration::from_millis(20);
@@ -48,10 +48,11 @@ fn run(
     mut signals: Signals,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    let Setup { cpus, memory, files } = Setup::choose(serve)?;
-    if let Some(why) = files.not_raised {
+    let setup = Setup::choose(serve)?;
+    if let Some(why) = &setup.files.not_raised {
         warn!(why, "the limit on open files could not be raised");
     }
+    let Setup { cpus, .. } = &setup;
     let sockets = Sockets::bind(&serve.listen, cpus.len())?;
     let stopping = stop.clone();
     let board = Board::new(sockets.addresses(), lost, move || stopping.is_set());
@@ -74,10 +75,14 @@ fn run(
         return Ok(());
     }
     let mut database = found?;
-    let nodes = database.nodes();
-    let Some(servers) = prepare(&nodes, &mut signals)? else {
+    let Some(Prepared { nodes, facts: servers }) = prepare(&database.nodes(), &mut signals)? else {
         database.leave();
         return Ok(());
+    };
+    // A coordinator of Citus names nodes that the command line does not.
+    let Setup { cpus, memory, files } = match nodes.len() == serve.nodes() {
+        true => setup,
+        false => Setup::with_nodes(serve, nodes.len())?,
     };
     if servers.iter().any(|server| !server.durable) {
         warn!(
@@ -111,7 +116,7 @@ fn run(
 
 /// Prepares the database on a thread of its own, because that may take long and a signal must end the wait. `None`
 /// after a signal.
-fn prepare(nodes: &[Source], signals: &mut Signals) -> Result<Option<Vec<ServerFacts>>, String> {
+fn prepare(nodes: &[Source], signals: &mut Signals) -> Result<Option<Prepared>, String> {
     let (tell, prepared) = mpsc::sync_channel(1);
     let nodes = nodes.to_vec();
     let prepare = move || {

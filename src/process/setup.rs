@@ -21,11 +21,15 @@ impl Setup {
     ///
     /// One line: the machine cannot give what is wanted.
     pub(super) fn choose(serve: &Serve) -> Result<Setup, String> {
+        Setup::with_nodes(serve, serve.nodes())
+    }
+
+    /// The same, for so many databases.
+    pub(super) fn with_nodes(serve: &Serve, nodes: usize) -> Result<Setup, String> {
         let machine = Machine::this()?;
         let cpus = machine.choose(&serve.cores)?;
-        let memory =
-            Budget::share(machine.memory_limit(), serve.cache_bytes(&machine), cpus.len(), serve.nodes());
-        let files = files::raise_limit(cpus.len(), serve.nodes())?;
+        let memory = Budget::share(machine.memory_limit(), serve.cache_bytes(&machine), cpus.len(), nodes);
+        let files = files::raise_limit(cpus.len(), nodes)?;
         Ok(Setup { cpus, memory, files })
     }
 }

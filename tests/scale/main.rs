@@ -2,6 +2,7 @@
 //! it is one of the engines; else that is said.
 
 mod away;
+mod citus;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod layout;
@@ -114,15 +115,4 @@ fn script(name: &str, arguments: &[&str]) -> Result<String, String> {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(said) } else { Err(said) }
-}
-
-/// Nothing is claimed of Citus: where it is installed this says so too.
-#[test]
-fn citus() {
-    let cluster = Cluster::start();
-    let there = cluster.query("select count(*) from pg_available_extensions where name = 'citus'");
-    match &*there[0] {
-        "0" => println!("SKIPPED: Citus: the extension is not installed"),
-        _ => println!("SKIPPED: Citus: the server does not read its map of partitions"),
-    }
 }

@@ -36,6 +36,15 @@ impl Cluster {
         Self::start_in(temporary_directory())
     }
 
+    /// A new cluster with room for so many connections.
+    pub(crate) fn with_connections(connections: u32) -> Self {
+        let directory = temporary_directory();
+        let mut settings = settings(directory.path());
+        settings.max_connections = connections;
+        let embedded = Embedded::start(&settings).expect("a Postgres for the test");
+        Self { embedded, directory }
+    }
+
     /// A cluster in a directory of the caller's making.
     pub(crate) fn start_in(directory: TempDir) -> Self {
         let embedded = Embedded::start(&settings(directory.path())).expect("a Postgres for the test");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::{join_all, join3, try_join, try_join_all, try_join3};
+use futures_util::future::{join_all, join4, try_join, try_join_all, try_join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -16,9 +16,9 @@ use crate::postgres::failure::Failure;
 use crate::postgres::history::Identity;
 use crate::postgres::job::Insert;
 use crate::postgres::layout::{Partition, Partitions};
-use crate::postgres::placement::Placement;
+use crate::postgres::placement::{Engine, Placed, Placement};
 use crate::postgres::role::Role;
-use crate::postgres::session::{Session, Statements};
+use crate::postgres::session::{MOVED, Session, Statements};
 use crate::postgres::table::{Inserted, Table};
 
 /// True where the statement runs in its own session, which waits for its commits: a pooler in transaction mode may hand
@@ -48,23 +48,48 @@ const INSERT: &str = concat!(
 
 /// Up to so many rows go as `VALUES`, which costs the server less than `unnest` there (perf/results/2026-11-29-rates.md).
 const FEW_ROWS: usize = 3;
+/// The same where Citus plans the statements (perf/results/2026-11-29-partitions.md).
+const FEW_ROWS_OF_CITUS: usize = 16;
 /// Parameters of a row.
 const COLUMNS: usize = 6;
 
 /// The same for `rows` rows, with the parameters of one after those of the other, and last the token.
 fn insert_few(rows: usize) -> String {
+    INSERT
+        .replace("$7", &format!("${}", rows * COLUMNS + 1))
+        .replace(UNNEST, &format!("(VALUES {})", values(rows, "text")))
+}
+
+/// The same for Citus, which makes one plan for all rows only where nothing is selected. Whose session it is and where the row
+/// went is looked at in the same transaction ([`HERE_OF_CITUS`]).
+fn insert_few_of_citus(rows: usize) -> String {
+    format!(
+        "INSERT INTO {{table}} (id, apelido, nome, nascimento, stack, search) VALUES {} \
+         ON CONFLICT DO NOTHING RETURNING id, tx",
+        values(rows, "text::text[]")
+    )
+}
+
+fn values(rows: usize, stack_type: &str) -> String {
     let row = |row: usize| {
         let [id, apelido, nome, nascimento, stack, search] =
             std::array::from_fn::<_, COLUMNS, _>(|column| row * COLUMNS + column + 1);
         format!(
-            "(${id}::uuid, ${apelido}::text, ${nome}::text, ${nascimento}::date, ${stack}::text, ${search}::bytea)"
+            "(${id}::uuid, ${apelido}::text, ${nome}::text, ${nascimento}::date, ${stack}::{stack_type}, \
+             ${search}::bytea)"
         )
     };
-    let values: Vec<String> = (0..rows).map(row).collect();
-    INSERT
-        .replace("$7", &format!("${}", rows * COLUMNS + 1))
-        .replace(UNNEST, &format!("(VALUES {})", values.join(", ")))
+    (0..rows).map(row).collect::<Vec<String>>().join(", ")
 }
+
+/// Citus would send a row on to another server if its partition has moved there. The row would be stored, but not by this
+/// session, whose promises are those of this server. So each transaction ends with this, which fails unless all stayed here: it
+/// divides by zero. What Citus wrote to holds its place until the end of the transaction.
+const HERE_OF_CITUS: &str =
+    concat!("SELECT 1 / CASE WHEN {is_here} AND ", own_session!("$1"), " THEN 1 ELSE 0 END");
+
+/// Begins a transaction at Citus. It has no plan for all questions with an INSERT .. SELECT.
+const BEGIN_MANY_OF_CITUS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan";
 
 // One row at least, which says whose session it is.
 const HOLDERS: &str = concat!(
@@ -86,6 +111,8 @@ pub(in crate::postgres) struct Commit {
     /// For each partition that is at the server.
     tables: Vec<(Partition, TableStatements)>,
     barrier: Statement,
+    /// Ends each transaction, where the engine is Citus.
+    here: Option<Statement>,
 }
 
 /// The statements of one partition's table.
@@ -94,25 +121,33 @@ struct TableStatements {
     /// For 1 to [`FEW_ROWS`] rows.
     insert_few: Vec<Statement>,
     holders: Statement,
+    /// Looks whether the table is free.
+    free: String,
 }
 
 impl TableStatements {
-    async fn prepare(client: &Client, partition: Partition) -> Result<(Partition, TableStatements), Error> {
-        let few: Vec<String> = (1..=FEW_ROWS).map(|rows| of(partition, &insert_few(rows))).collect();
-        let (insert, holders) = (of(partition, INSERT), of(partition, HOLDERS));
+    async fn prepare(client: &Client, placed: Placed) -> Result<(Partition, TableStatements), Error> {
+        // Citus guards its moves against what is written through it; what is read here is what is here.
+        let (written, read) = (placed.partition.table(), placed.table());
+        let few: Vec<String> = match placed.shard {
+            None => (1..=FEW_ROWS).map(|rows| of(&written, &insert_few(rows))).collect(),
+            Some(_) => (1..=FEW_ROWS_OF_CITUS).map(|rows| of(&written, &insert_few_of_citus(rows))).collect(),
+        };
+        let (insert, holders) = (of(&written, INSERT), of(&read, HOLDERS));
         let (insert, insert_few, holders) = try_join3(
             client.prepare(&insert),
             try_join_all(few.iter().map(|statement| client.prepare(statement))),
             client.prepare(&holders),
         )
         .await?;
-        Ok((partition, TableStatements { insert, insert_few, holders }))
+        let free = of(&read, TABLE_FREE);
+        Ok((placed.partition, TableStatements { insert, insert_few, holders, free }))
     }
 }
 
-/// The statement for the table of this partition.
-fn of(partition: Partition, statement: &str) -> String {
-    statement.replace("{table}", &partition.table())
+/// The statement for this table.
+fn of(table: &str, statement: &str) -> String {
+    statement.replace("{table}", table)
 }
 
 impl Statements for Commit {
@@ -132,14 +167,19 @@ impl Statements for Commit {
     }
 
     async fn prepare(client: &Client, here: &Placement) -> Result<Commit, Error> {
-        let tables =
-            here.partitions().into_iter().map(|partition| TableStatements::prepare(client, partition));
+        let tables = here.iter().map(|placed| TableStatements::prepare(client, placed));
         let tables = try_join_all(tables).await?;
         let barrier = client.prepare(BARRIER).await?;
+        let is_here = match here.engine() {
+            Engine::Postgres => None,
+            Engine::Citus => {
+                Some(client.prepare(&HERE_OF_CITUS.replace("{is_here}", &here.is_here())).await?)
+            }
+        };
         // From now on other creates wait behind a statement that meets a lock.
         let locks = format!("SET lock_timeout = {}", COMMIT_LOCK_TIME_MAX.as_millis());
         client.batch_execute(&locks).await?;
-        Ok(Commit { tables, barrier })
+        Ok(Commit { tables, barrier, here: is_here })
     }
 }
 
@@ -180,7 +220,9 @@ impl Session<Commit> {
                 [&pessoa.id, &pessoa.apelido, &pessoa.nome, birth, stack, search];
             parameters.extend(row);
         }
-        parameters.push(&token);
+        if self.statements().here.is_none() {
+            parameters.push(&token);
+        }
         self.client().query(statement, &parameters).await
     }
 
@@ -213,6 +255,9 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
+        if self.statements().here.is_some() {
+            return Ok(self.insert_together(&[rows]).await?.remove(0));
+        }
         Ok(inserted(&self.patiently(self.send(self.table(rows)?, rows)).await?)?)
     }
 
@@ -220,17 +265,33 @@ impl Table for Session<Commit> {
         // Before anything is sent: without the one that cannot be, the others would be committed.
         let tables = batches.iter().map(|rows| self.table(rows)).collect::<Result<Vec<_>, _>>()?;
         // All are sent at once, in this order. To end a transaction that has failed undoes it.
-        let begin = self.client().batch_execute("BEGIN");
-        let inserts = join_all(tables.into_iter().zip(batches).map(|(table, rows)| self.send(table, rows)));
+        let are_many = |(table, rows): (&&TableStatements, &&[Insert])| rows.len() > table.insert_few.len();
+        let begin = self.client().batch_execute(match self.statements().here {
+            Some(_) if tables.iter().zip(batches).any(are_many) => BEGIN_MANY_OF_CITUS,
+            _ => "BEGIN",
+        });
+        let inserts = join_all(tables.iter().zip(batches).map(|(table, rows)| self.send(table, rows)));
+        let look = async {
+            let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
+            match &self.statements().here {
+                Some(here) => self.client().query_one(here, &token).await.map(drop),
+                None => Ok(()),
+            }
+        };
         let commit = self.client().batch_execute("COMMIT");
         let transaction = async {
-            let (begun, inserted, committed) = join3(begin, inserts, commit).await;
+            let (begun, inserted, looked, committed) = join4(begin, inserts, look, commit).await;
             // The first failure is the cause of the others.
             begun?;
             let inserted = inserted.into_iter().collect::<Result<Vec<_>, _>>()?;
-            committed.map(|()| inserted)
+            Ok::<_, Error>((inserted, looked, committed))
         };
-        let rows = self.patiently(transaction).await?;
+        let (rows, looked, committed) = self.patiently(transaction).await?;
+        looked.map_err(Failure::from).map_err(|failure| match failure.undone() {
+            Some(state) if state == SqlState::DIVISION_BY_ZERO.code() => Failure::Lost(MOVED.to_owned()),
+            _ => failure,
+        })?;
+        committed?;
         Ok(rows.iter().map(|rows| inserted(rows)).collect::<Result<_, _>>()?)
     }
 
@@ -271,7 +332,7 @@ impl Table for Session<Commit> {
     }
 
     async fn table_is_free(&self, rows: &[Insert]) -> Result<bool, Failure> {
-        match self.bounded(self.client().batch_execute(&of(self.partition(rows), TABLE_FREE))).await {
+        match self.bounded(self.client().batch_execute(&self.table(rows)?.free)).await {
             Ok(()) => Ok(true),
             Err(failure) if failure.undone() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => Ok(false),
             Err(failure) => Err(failure),
@@ -301,7 +362,7 @@ mod tests {
                       ($7::uuid, $8::text, $9::text, $10::date, $11::text, $12::bytea))";
         assert!(two.contains(values), "{two}");
         assert!(two.contains("'rinha.session', true) = $13 AND"), "{two}");
-        assert!(of(Partitions::ONE.of_home(9), &two).starts_with("INSERT INTO pessoas ("), "{two}");
+        assert!(of(&Partitions::ONE.of_home(9).table(), &two).starts_with("INSERT INTO pessoas ("), "{two}");
         assert!(INSERT.contains(UNNEST) && INSERT.contains(" = $7 AND") && !two.contains("unnest"), "{two}");
     }
 }

@@ -13,7 +13,7 @@ use crate::pessoa::Record;
 use crate::postgres::cursor::{Seen, Unseen};
 use crate::postgres::failure::Failure;
 use crate::postgres::history::Identity;
-use crate::postgres::layout::{Partition, rows_of};
+use crate::postgres::layout::Partition;
 use crate::postgres::placement::Placement;
 use crate::postgres::role::Role;
 use crate::postgres::session::{Session, Statements};
@@ -210,7 +210,7 @@ impl Session<Feed> {
         &self,
         partitions: &[Partition],
     ) -> Result<Option<u64>, Failure> {
-        let tables: Vec<String> = partitions.iter().map(|partition| partition.table()).collect();
+        let tables = self.here().tables(partitions);
         let row = self.bounded(self.client().query_opt(EXPECTED, &[&tables])).await?;
         let rows: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
@@ -249,7 +249,8 @@ impl Session<Feed> {
         let mut rows = std::pin::pin!(self.within(FEED_TIME_MAX, rows).await?);
         let first = self.within(FEED_TIME_MAX, rows.try_next()).await?.ok_or_else(headless)?;
         let seen = seen(&first, asked)?;
-        let here = Placement::read(&first.try_get::<_, Vec<&str>>(HERE)?, self.partitions());
+        let here =
+            Placement::read(&first.try_get::<_, Vec<&str>>(HERE)?, self.partitions(), self.here().engine());
         let mut left_out = LeftOut::default();
         while let Some(row) = self.within(FEED_TIME_MAX, rows.try_next()).await? {
             match record(&row, CHANGED)? {
@@ -271,7 +272,8 @@ impl<S: Statements> Session<S> {
     /// Gives `each` the rows of these partitions, but those that are no pessoas, within a transaction that was begun.
     async fn copy(&self, partitions: &[Partition], mut each: impl AsyncFnMut(Record)) -> Result<(), Failure> {
         let client = self.client();
-        let copy = self.bounded(client.copy_out(&LOAD.replace("{rows}", &rows_of(partitions)))).await?;
+        let copy =
+            self.bounded(client.copy_out(&LOAD.replace("{rows}", &self.here().rows_of(partitions)))).await?;
         let types = [Type::UUID, Type::VARCHAR, Type::VARCHAR, Type::DATE, Type::TEXT_ARRAY];
         let mut rows = std::pin::pin!(BinaryCopyOutStream::new(copy, &types));
         let mut left_out = LeftOut::default();
@@ -300,7 +302,8 @@ impl Session<Bulk> {
             return Err(another_server());
         }
         self.copy(partitions, each).await?;
-        self.bounded(client.batch_execute("COMMIT")).await
+        self.bounded(client.batch_execute("COMMIT")).await?;
+        self.is_still_placed().await
     }
 
     /// Gives `each` the rows of these transactions, if the server writes this history.

@@ -33,9 +33,9 @@ impl Statements for Read {
     }
 
     async fn prepare(client: &Client, here: &Placement) -> Result<Read, Error> {
-        let fetch = here.partitions().into_iter().map(async |partition| {
-            let statement = FETCH.replace("{table}", &partition.table());
-            Ok::<_, Error>((partition, client.prepare(&statement).await?))
+        let fetch = here.iter().map(async |placed| {
+            let statement = FETCH.replace("{table}", &placed.table());
+            Ok::<_, Error>((placed.partition, client.prepare(&statement).await?))
         });
         Ok(Read { fetch: try_join_all(fetch).await? })
     }

@@ -91,6 +91,7 @@ impl From<tokio_postgres::Error> for Unfit {
 /// Looks at the table that is there, applies `schema.sql`, one start at a time, and asks what the server is.
 pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> {
     check(client).await?;
+    is_not_distributed(client).await?;
     make(client, "COMMIT").await?;
     facts(client).await
 }
@@ -99,6 +100,7 @@ pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> 
 /// of one that is there nothing is touched.
 pub(in crate::postgres) async fn try_out(client: &Client) -> Result<Schema, Unfit> {
     check(client).await?;
+    is_not_distributed(client).await?;
     let there = rows(client, THERE).await?;
     let is_there = |part: usize| there.first().and_then(|row| row.get(part)) == Some("t");
     let missing: Vec<&str> =
@@ -197,6 +199,94 @@ pub(in crate::postgres) async fn look_at_partition(
     let looked = is_fit(client, partition).await;
     client.batch_execute("ROLLBACK").await?;
     looked
+}
+
+/// A node of a Citus cluster.
+pub(in crate::postgres) struct CitusNode {
+    pub(in crate::postgres) host: String,
+    pub(in crate::postgres) port: u16,
+    /// It is the one that was asked.
+    pub(in crate::postgres) is_this: bool,
+    pub(in crate::postgres) is_coordinator: bool,
+    /// It is a primary, knows where the shards are, and may have some.
+    pub(in crate::postgres) takes_shards: bool,
+}
+
+/// Whether this database is one of a Citus cluster.
+const HAS_CITUS: &str =
+    "SELECT FROM pg_extension WHERE extname = 'citus' AND to_regclass('pg_dist_node') IS NOT NULL";
+
+const CITUS_NODES: &str = "\
+    SELECT nodename, nodeport, groupid = (SELECT groupid FROM pg_dist_local_group), groupid = 0, \
+           isactive AND shouldhaveshards AND hasmetadata AND metadatasynced \
+    FROM pg_dist_node WHERE noderole = 'primary' ORDER BY groupid, nodeid";
+
+/// The primaries of the Citus cluster that this database belongs to; `None` where there is none.
+pub(in crate::postgres) async fn citus_nodes(client: &Client) -> Result<Option<Vec<CitusNode>>, Unfit> {
+    if rows(client, HAS_CITUS).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut nodes = Vec::new();
+    for row in rows(client, CITUS_NODES).await? {
+        let is = |column| row.get(column) == Some("t");
+        nodes.push(CitusNode {
+            host: row.get(0).unwrap_or_default().to_owned(),
+            port: row.get(1).and_then(|port| port.parse().ok()).unwrap_or_default(),
+            is_this: is(2),
+            is_coordinator: is(3),
+            takes_shards: is(4),
+        });
+    }
+    // The extension alone, as it comes with some servers, makes no cluster.
+    Ok((!nodes.is_empty()).then_some(nodes))
+}
+
+/// Makes a partition that Citus shards by its schema, within the transaction that [locks](lock).
+pub(in crate::postgres) async fn make_citus_partition(
+    client: &Client,
+    partition: Partition,
+) -> Result<(), Unfit> {
+    make_partition(client, partition, true).await?;
+    // The trigger is what puts the transaction into a row where the row is stored, wherever Citus sends it.
+    let shard = format!(
+        "SET LOCAL citus.enable_unsafe_triggers = on; SELECT citus_schema_distribute('{}')",
+        partition.schema().expect("one of several has a schema")
+    );
+    client.batch_execute(&shard).await.map_err(|error| refused(error.into()))
+}
+
+/// Looks at a partition that is there, within the transaction that [locks](lock), and touches nothing.
+pub(in crate::postgres) async fn is_sharded(client: &Client, partition: Partition) -> Result<(), Unfit> {
+    let schema = partition.schema().expect("one of several has a schema");
+    client.batch_execute(&format!("SET LOCAL search_path = {schema}")).await?;
+    if !is_distributed(client).await? {
+        return Err(Unfit::Lacks(format!(
+            "its table {} is at the coordinator alone; expected its schema sharded by citus_schema_distribute",
+            partition.table()
+        )));
+    }
+    is_fit(client, partition).await
+}
+
+/// Whether Citus has the rows of the table pessoas elsewhere.
+async fn is_distributed(client: &Client) -> Result<bool, Unfit> {
+    if rows(client, HAS_CITUS).await?.is_empty() {
+        return Ok(false);
+    }
+    let found = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('pessoas')";
+    Ok(!rows(client, found).await?.is_empty())
+}
+
+/// As the only table it is the judge of uniqueness, which one that Citus has spread is not.
+async fn is_not_distributed(client: &Client) -> Result<(), Unfit> {
+    match is_distributed(client).await? {
+        false => Ok(()),
+        true => Err(Unfit::Lacks(
+            "its table pessoas is distributed by Citus; expected a table of this database alone, or --partitions with \
+             the coordinator's URL (docs/scale.md)"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Whether the partition that is first in the search path is what the statements expect.

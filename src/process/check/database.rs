@@ -29,8 +29,8 @@ fn layout(nodes: &[Source], findings: &mut Findings) {
             partitions.iter().map(|partition| partition.number().to_string()).collect();
         numbers.join(", ")
     };
-    let dealt = match postgres::look_at_layout(nodes) {
-        Ok(dealt) => dealt,
+    let (nodes, dealt) = match postgres::look_at_layout(nodes) {
+        Ok(found) => found,
         Err(why) => return findings.add(Finding::error("partitions", why, EXPECTED)),
     };
     let found = nodes.iter().zip(&dealt).map(|(node, dealt)| {
