@@ -21,24 +21,19 @@ use rinha::pessoa::home_of_apelido;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The statement; the parameters of `Values` are those of each row, one after the other.
-fn insert(table: &str, form: Form, batch: usize) -> String {
+fn insert(table: &str, form: Form, batch: usize, citus: bool) -> String {
     let from = match form {
         Form::Unnest => {
             "unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])".to_owned()
         }
-        Form::Values => {
-            let mut values = "(VALUES ".to_owned();
-            for row in 0..batch {
-                let [id, apelido, nome, nascimento, stack, search] =
-                    std::array::from_fn(|column| row * 6 + column + 1);
-                let comma = if row > 0 { ", " } else { "" };
-                let row = format!(
-                    "{comma}(${id}::uuid, ${apelido}::text, ${nome}::text, ${nascimento}::text, ${stack}::text, ${search}::bytea)"
-                );
-                write!(values, "{row}").expect("a string");
-            }
-            values + ")"
+        Form::Values if citus => {
+            let values = values(batch, "text::date", "text::text[]");
+            return format!(
+                "INSERT INTO {table} (id, apelido, nome, nascimento, stack, search) {values} \
+                 ON CONFLICT DO NOTHING RETURNING id"
+            );
         }
+        Form::Values => format!("({})", values(batch, "text", "text")),
     };
     format!(
         "INSERT INTO {table} (id, apelido, nome, nascimento, stack, search) \
@@ -46,6 +41,30 @@ fn insert(table: &str, form: Form, batch: usize) -> String {
          FROM {from} AS batch (id, apelido, nome, nascimento, stack, search) ON CONFLICT DO NOTHING RETURNING id"
     )
 }
+
+fn values(batch: usize, date: &str, stacks: &str) -> String {
+    let mut values = "VALUES ".to_owned();
+    for row in 0..batch {
+        let [id, apelido, nome, nascimento, stack, search] =
+            std::array::from_fn(|column| row * 6 + column + 1);
+        let comma = if row > 0 { ", " } else { "" };
+        write!(
+            values,
+            "{comma}(${id}::uuid, ${apelido}::text, ${nome}::text, ${nascimento}::{date}, ${stack}::{stacks}, \
+             ${search}::bytea)"
+        )
+        .expect("a string");
+    }
+    values
+}
+
+/// What the server looks at before each of its transactions ends, where Citus shards the table.
+const HERE: &str = "SELECT 1 / count(*) FROM pg_dist_placement \
+                    WHERE placementid = $1 AND groupid = (SELECT groupid FROM pg_dist_local_group)";
+
+/// Where a table's rows are.
+const PLACEMENT: &str = "SELECT placementid FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
+                         WHERE logicalrelid = $1::text::regclass";
 
 /// How a batch travels.
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,19 +105,39 @@ struct Arguments {
     /// How a batch travels
     #[arg(long, value_enum, default_value = "unnest")]
     form: Form,
+    /// Citus shards the table, and its rows are at this server: as the server writes there
+    #[arg(long)]
+    citus: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { url, batch, seconds, table, form } = Arguments::parse();
+    let Arguments { url, batch, seconds, table, form, citus } = Arguments::parse();
     let batch = usize::try_from(batch)?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    // The plan that the server keeps.
+    // The plan that the server keeps; Citus makes none for what is selected.
+    let plan = if citus && matches!(form, Form::Unnest) { "force_custom_plan" } else { "force_generic_plan" };
     client
-        .batch_execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off")
+        .batch_execute(&format!("SET plan_cache_mode = {plan}; SET enable_seqscan = off; SET jit = off"))
         .await?;
-    let insert = client.prepare(&insert(&table, form, batch)).await?;
+    let insert = client.prepare(&insert(&table, form, batch, citus)).await?;
+    let here = match citus {
+        true => Some((
+            client.prepare(HERE).await?,
+            client.query_one(PLACEMENT, &[&table]).await?.get::<_, i64>(0),
+        )),
+        false => None,
+    };
+    // In one round trip, with what the server sends around it.
+    let send = async |parameters: &[&(dyn ToSql + Sync)]| {
+        let Some((here, placement)) = &here else { return client.query(&insert, parameters).await };
+        let placement: [&(dyn ToSql + Sync); 1] = [placement];
+        let (begin, commit) = (client.batch_execute("BEGIN"), client.batch_execute("COMMIT"));
+        let (insert, look) = (client.query(&insert, parameters), client.query_one(here, &placement));
+        let (_, inserted, _, ()) = tokio::try_join!(biased; begin, insert, look, commit)?;
+        Ok(inserted)
+    };
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
     let (number, of) = homes(&table).unwrap_or((0, 1));
     let mut minter = Minter::new()?;
@@ -120,14 +159,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let nascimentos = vec!["2000-10-01"; batch];
                 let stacks = vec![stack; batch];
                 let searches = vec![&search; batch];
-                client.query(&insert, &[&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches]).await?
+                send(&[&ids, &apelidos, &nomes, &nascimentos, &stacks, &searches]).await?
             }
             Form::Values => {
                 let mut row: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(batch * 6);
                 for (id, apelido) in ids.iter().zip(&apelidos) {
                     row.extend([id as &(dyn ToSql + Sync), apelido, &nome, &"2000-10-01", &stack, &search]);
                 }
-                client.query(&insert, &row).await?
+                send(&row).await?
             }
         };
         assert_eq!(inserted.len(), batch, "every row is new");
