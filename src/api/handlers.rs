@@ -138,7 +138,7 @@ impl Api {
 
         match self.mesh.search(&lowered).await {
             Ok(results) => array(&results.bodies(), reply),
-            Err(why) => unavailable(read_unavailable(why), self.mesh.away(), reply),
+            Err(why) => unavailable(read_unavailable(why), self.mesh.lacking(why), reply),
         }
     }
 
@@ -146,7 +146,7 @@ impl Api {
     async fn count(&self, reply: Reply<'_>) -> Answered {
         match self.mesh.count().await {
             Ok(rows) => reply.body(Status::OK, TEXT, None, rows.to_string().as_bytes()),
-            Err(why) => unavailable(read_unavailable(why), self.mesh.away(), reply),
+            Err(why) => unavailable(read_unavailable(why), self.mesh.lacking(why), reply),
         }
     }
 
@@ -196,7 +196,7 @@ fn create_unavailable(why: Unavailable) -> &'static str {
         Unavailable::NotStored => {
             "the database takes no pessoas at the moment; nothing was stored, try again"
         }
-        Unavailable::TimedOut | Unavailable::Unfit => {
+        Unavailable::TimedOut | Unavailable::Moves(_) | Unavailable::Unfit => {
             "the database did not answer in time; the pessoa may exist, try again to learn"
         }
     }
@@ -205,7 +205,9 @@ fn create_unavailable(why: Unavailable) -> &'static str {
 fn read_unavailable(why: Unavailable) -> &'static str {
     match why {
         Unavailable::NoRoom => "too many reads are waiting, or too many bytes of them; try again",
-        Unavailable::NotStored | Unavailable::TimedOut => "the database did not answer in time, try again",
+        Unavailable::NotStored | Unavailable::TimedOut | Unavailable::Moves(_) => {
+            "the database did not answer in time, try again"
+        }
         Unavailable::Unfit => {
             "the row with this id cannot be shown as a pessoa until it is mended in the database"
         }

@@ -223,8 +223,11 @@ impl Mesh {
         Some(format!("partition {partition}"))
     }
 
-    /// Which nodes are away, where there are several and one is.
-    pub fn away(&self) -> Option<String> {
+    /// Why what concerns all partitions has no answer, where there are several: one that moves, or nodes that are away.
+    pub fn lacking(&self, why: Unavailable) -> Option<String> {
+        if let Unavailable::Moves(partition) = why {
+            return Some(format!("partition {partition} moves"));
+        }
         let state = self.share.state();
         let several = state.nodes.len() > 1;
         let away = state.nodes.iter().enumerate().filter(|(_, node)| several && !node.reachable);

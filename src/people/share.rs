@@ -371,8 +371,10 @@ impl Share {
         }
         let said = try_join_all(self.nodes.iter().map(|node| ask(&node.database))).await?;
         let (said, placements): (Vec<T>, Vec<Placement>) = said.into_iter().unzip();
-        // A partition moves, or is lost.
-        if Placement::cover_all(&placements) { Ok(said) } else { Err(Unavailable::TimedOut) }
+        match Placement::without_a_home(&placements) {
+            None => Ok(said),
+            Some(partition) => Err(Unavailable::Moves(partition)),
+        }
     }
 
     /// What this core says of itself.

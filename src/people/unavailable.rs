@@ -1,6 +1,6 @@
 //! Why a question about the people has no answer.
 
-use crate::postgres::Unanswered;
+use crate::postgres::{Partition, Unanswered};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Unavailable {
     NotStored,
     /// The deadline passed; a create may have been committed all the same.
     TimedOut,
+    /// This partition moves, or is lost: what the nodes said is not about every row once.
+    Moves(Partition),
     /// There is such a row, and it is no pessoa: only in the database can it be mended.
     Unfit,
 }

@@ -4,9 +4,11 @@
 use std::rc::Rc;
 
 use super::connector::Connector;
+use super::failure::Failure;
 use super::fanout::{Fanout, Owners};
 use super::history::Identity;
 use super::layout::Partition;
+use super::session::Session;
 use super::sql::{self, Xid8};
 use crate::metrics::Count;
 use crate::pessoa::Record;
@@ -20,22 +22,12 @@ pub(super) async fn send<O: Fn(&Record) -> Owners>(
     transactions: Vec<Xid8>,
     serving: bool,
 ) -> Vec<Xid8> {
-    loop {
-        let session = connector.connect().await;
-        let each = async |record| {
-            cores.row(record, serving).await;
-            connector.counters().rows_fed.add(1);
-        };
-        let sent = session.rows(of, &transactions, each).await;
-        cores.wake_all();
-        match sent {
-            Ok(()) => {
-                connector.worked();
-                return transactions;
-            }
-            Err(why) => connector.lost(&why.to_string()),
-        }
-    }
+    let each = async |record| {
+        cores.row(record, serving).await;
+        connector.counters().rows_fed.add(1);
+    };
+    until_read(&connector, &cores, async |session| session.rows(of, &transactions, &each).await).await;
+    transactions
 }
 
 /// Sends all rows of these partitions to the cores, which are serving. Tries until it succeeds; whoever drops this ends it.
@@ -45,19 +37,25 @@ pub(super) async fn load<O: Fn(&Record) -> Owners>(
     of: Identity,
     partitions: Vec<Partition>,
 ) -> Vec<Partition> {
+    let each = async |record| {
+        cores.row(record, true).await;
+        connector.counters().rows_fed.add(1);
+    };
+    until_read(&connector, &cores, async |session| session.load(of, &partitions, &each).await).await;
+    partitions
+}
+
+async fn until_read<O: Fn(&Record) -> Owners>(
+    connector: &Connector<sql::Bulk>,
+    cores: &Fanout<O>,
+    read: impl AsyncFn(&Session<sql::Bulk>) -> Result<(), Failure>,
+) {
     loop {
         let session = connector.connect().await;
-        let each = async |record| {
-            cores.row(record, true).await;
-            connector.counters().rows_fed.add(1);
-        };
-        let loaded = session.load(of, &partitions, each).await;
+        let done = read(&session).await;
         cores.wake_all();
-        match loaded {
-            Ok(()) => {
-                connector.worked();
-                return partitions;
-            }
+        match done {
+            Ok(()) => return connector.worked(),
             Err(why) => connector.lost(&why.to_string()),
         }
     }

@@ -14,14 +14,6 @@ use super::source::Source;
 use super::sql::schema::{self, CitusNode};
 use crate::limits::{NODES_MAX, STATEMENT_TIME_MAX};
 
-/// What is at the end of a database's URL.
-pub(super) enum Met {
-    /// A cluster of Citus, by its coordinator.
-    Citus(Coordinator),
-    /// A database of its own.
-    Postgres,
-}
-
 /// The coordinator of a cluster.
 pub(super) struct Coordinator {
     source: Source,
@@ -29,16 +21,16 @@ pub(super) struct Coordinator {
     nodes: Vec<Source>,
 }
 
-/// Looks whether this is the coordinator of a cluster that has nodes for partitions.
+/// The coordinator, if this is one, of a cluster that has nodes for partitions; `None`: a database of its own.
 ///
 /// # Errors
 ///
 /// It is one of its other nodes, or none of its nodes can have partitions.
-pub(super) async fn find(source: &Source) -> Result<Met, Preparation> {
+pub(super) async fn find(source: &Source) -> Result<Option<Coordinator>, Preparation> {
     let session = meet(source).await?;
     let asked =
         async { of_node(source, schema::citus_nodes(&session.client).await.map_err(Preparation::from)) };
-    let Some(nodes) = in_time(STATEMENT_TIME_MAX, asked).await? else { return Ok(Met::Postgres) };
+    let Some(nodes) = in_time(STATEMENT_TIME_MAX, asked).await? else { return Ok(None) };
     let usable: Vec<&CitusNode> = nodes.iter().filter(|node| node.takes_shards).collect();
     let refused =
         |why: String| Err(Preparation::Unusable(format!("{} {why} (docs/scale.md)", source.seen().address)));
@@ -55,7 +47,7 @@ pub(super) async fn find(source: &Source) -> Result<Met, Preparation> {
         ));
     }
     let nodes = usable.iter().map(|node| source.node_of_citus(&node.host, node.port)).collect();
-    Ok(Met::Citus(Coordinator { source: source.clone(), session, nodes }))
+    Ok(Some(Coordinator { source: source.clone(), session, nodes }))
 }
 
 impl Coordinator {
@@ -92,11 +84,12 @@ impl Coordinator {
             dealt.into_iter().flatten().partition(|partition| found.is_new(*partition));
         for partition in new.iter().chain(&there) {
             let made = async {
-                Ok(match new.contains(partition) {
+                match new.contains(partition) {
                     true => schema::make_citus_partition(client, *partition).await?,
                     // `schema.sql` would compare its rows with the transactions of the coordinator.
                     false => schema::is_sharded(client, *partition).await?,
-                })
+                }
+                Ok(())
             };
             of_node(source, in_time(STATEMENT_TIME_MAX, made).await)?;
         }
@@ -122,11 +115,10 @@ impl Coordinator {
                 "a node has prepared a commit of Citus, and waits for its end".to_owned(),
             ));
         }
-        if !Placement::cover_all(&placements) {
+        if let Some(partition) = Placement::without_a_home(&placements) {
             return Err(Preparation::Unusable(format!(
-                "not every partition of {} is at one of the nodes that the coordinator names; expected all there, \
-                 and no node that is not active",
-                self.source.partitions()
+                "partition {partition} is at none of the nodes that may have shards; expected it at an active one \
+                 (docs/scale.md)"
             )));
         }
         Ok(met)

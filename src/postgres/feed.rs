@@ -35,15 +35,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::task::LocalSet;
 use tokio::time::sleep_until;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::bulk;
 use super::connector::Connector;
 use super::counters::{Counters, Operation};
 use super::cursor::Cursor;
 use super::failure::Failure;
-use super::fanout::{Begin, Fanout, Fed, Owners, Placing};
-use super::history::Identity;
+use super::fanout::{Fanout, Fed, Owners};
+use super::holding::Holding;
 use super::layout::Partition;
 use super::lookout;
 use super::map::Map;
@@ -123,14 +123,11 @@ fn serve<O: Fn(&Record) -> Owners + 'static>(
         let bulk = Rc::new(Connector::new(source.clone(), counters, |_| {}));
         let follower = Follower {
             node,
-            map: Rc::clone(&map),
+            holding: Holding::new(node, Rc::clone(&map), Rc::clone(&cores)),
             cores: Rc::clone(&cores),
             bulk,
             own,
             counters: Arc::clone(counters),
-            following: None,
-            unsaid: Vec::new(),
-            lost: Vec::new(),
             served: false,
         };
         tasks.spawn_local(lookout::run(source));
@@ -138,14 +135,6 @@ fn serve<O: Fn(&Record) -> Owners + 'static>(
     }
     tasks.block_on(&runtime, join_all(followers));
     Ok(())
-}
-
-/// The partitions of a node of which the cores have not begun to hear.
-fn come(map: &Map, node: usize, here: &Placement, following: &Following) -> Vec<Partition> {
-    let Following { held, coming, .. } = following;
-    let is_known = |partition| coming.contains(&partition) || held.iter().any(|(held, _)| *held == partition);
-    let here = here.partitions().into_iter();
-    here.filter(|&partition| map.home(partition) == Some(node) && !is_known(partition)).collect()
 }
 
 /// Until the next nudge, after one that told of so many rows, `since` the one before: as long as [`FEED_NUDGE_ROWS`] take
@@ -172,20 +161,6 @@ impl From<Ended> for Stop {
     }
 }
 
-/// What the cores have been sent.
-struct Following {
-    /// The history that it belongs to.
-    of: Identity,
-    /// The partitions, and what the cores know of where they are.
-    held: Vec<(Partition, Placing)>,
-    /// What was at the node when it was last asked.
-    here: Placement,
-    /// Partitions that the cores have begun to hear of, and have not been sent all of.
-    coming: Vec<Partition>,
-    /// `None` until all of them were read.
-    cursor: Option<Cursor>,
-}
-
 /// Rows of large transactions on their way; then it names those transactions.
 type Sending = Pin<Box<dyn Future<Output = Vec<Xid8>>>>;
 
@@ -195,17 +170,11 @@ type Loading = Pin<Box<dyn Future<Output = Vec<Partition>>>>;
 struct Follower<O> {
     /// The node that is followed, by its number.
     node: usize,
-    /// Of all nodes.
-    map: Rc<RefCell<Map>>,
+    holding: Holding<O>,
     cores: Rc<Fanout<O>>,
     bulk: Rc<Connector<sql::Bulk>>,
     own: OwnCommits,
     counters: Arc<Counters>,
-    following: Option<Following>,
-    /// Partitions of which the cores have not been told that they have them whole.
-    unsaid: Vec<Partition>,
-    /// Partitions that the cores were told of in another history.
-    lost: Vec<Partition>,
     /// The cores had all of a table once, and answer requests since.
     served: bool,
 }
@@ -235,7 +204,10 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
     ) -> Result<Infallible, Stop> {
         let server = session.server();
         let own_pid = session.pid();
-        let begun = self.begin(server.identity, session.here()).await?;
+        let begun = tokio::select! {
+            begun = self.holding.begin(server.identity, session.here()) => begun,
+            () = self.own.ended() => return Err(Stop::Ended),
+        };
         // After a load of all the session is the one that the cursor knows.
         let mut same_session = self.load_first(session, &server, &begun).await?;
         let mut loading = (!same_session).then_some(begun).and_then(|begun| self.load_beside(begun));
@@ -272,8 +244,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                     let (quiet, here) = self.ask(session, &server, same_session).await?;
                     connector.worked();
                     // Before the cores are told that they are fresh: of what has come they know nothing yet.
-                    self.place(&here).await;
-                    if here != *session.here() || self.has_come(&here) {
+                    self.holding.place(&here).await;
+                    if here != *session.here() || self.holding.has_come(&here) {
                         return Err(Failure::Lost(MOVED.to_owned()).into());
                     }
                     same_session = true;
@@ -294,104 +266,12 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
                 }
                 sent = async { sending.as_mut().expect("it is being sent").await }, if sending.is_some() => {
                     sending = None;
-                    self.cursor().paid(&sent);
+                    self.holding.cursor().paid(&sent);
                     self.send_large(&mut sending);
                     self.say_fresh(fresh).await;
                 }
             }
         }
-    }
-
-    /// Drops what the feed and the cores know of another history than that of the server, and of partitions that came to it.
-    /// Returns what is to be read from the beginning.
-    async fn begin(&mut self, of: Identity, here: &Placement) -> Result<Vec<Partition>, Ended> {
-        match &self.following {
-            Some(following) if following.of == of => {}
-            Some(Following { of: before, .. }) => {
-                warn!(%before, now = %of, "the database has another history: loading anew");
-                self.forget();
-            }
-            None => {}
-        }
-        self.place(here).await;
-        let following = self.following.get_or_insert_with(|| Following {
-            of,
-            here: here.clone(),
-            held: Vec::new(),
-            coming: Vec::new(),
-            cursor: None,
-        });
-        // What is interrupted is begun again, because the cores were not told that they have it whole.
-        following.coming.clear();
-        let begun = come(&self.map.borrow(), self.node, here, following);
-        let mut lost = std::mem::take(&mut self.lost);
-        lost.retain(|partition| !begun.contains(partition));
-        following.coming.clone_from(&begun);
-        for partition in lost {
-            self.cores.to_all(|| Fed::Placed(self.node, partition, Placing::Gone)).await;
-        }
-        if begun.is_empty() {
-            return Ok(begun);
-        }
-        let begin = Begin { node: self.node, of, partitions: begun.as_slice().into() };
-        self.unsaid.retain(|partition| !begun.contains(partition));
-        // Rows that a core learns before it forgets were committed before the load, which begins after that.
-        tokio::select! {
-            () = self.cores.begin(&begin) => {}
-            () = self.own.ended() => return Err(Ended),
-        }
-        Ok(begun)
-    }
-
-    /// What was sent belongs to another history.
-    fn forget(&mut self) {
-        let following = self.following.take();
-        self.lost.extend(following.into_iter().flat_map(|Following { held, coming, .. }| {
-            held.into_iter().map(|(partition, _)| partition).chain(coming)
-        }));
-        self.unsaid.clear();
-    }
-
-    /// Hears which partitions are at the node, and tells the cores what became of those that they know.
-    async fn place(&mut self, here: &Placement) {
-        self.map.borrow_mut().hear(self.node, here);
-        let Some(following) = &mut self.following else { return };
-        let mut told = Vec::new();
-        for (partition, known) in &mut following.held {
-            let shard = |here: &Placement| here.find(*partition).and_then(|placed| placed.shard);
-            let now = match here.find(*partition) {
-                // It was elsewhere meanwhile.
-                Some(_) if shard(here) != shard(&following.here) => Placing::Gone,
-                Some(_) if self.map.borrow().is_disputed(*partition) => Placing::Disputed,
-                Some(placed) if placed.open => Placing::Open,
-                Some(_) => Placing::Closed,
-                None => Placing::Gone,
-            };
-            if now != *known {
-                info!(node = self.node, %partition, ?now, "a partition has changed");
-                *known = now;
-                told.push((*partition, now));
-            }
-        }
-        following.here.clone_from(here);
-        // What comes back is read from the beginning.
-        let is_elsewhere =
-            |partition| self.map.borrow().home(partition).is_some_and(|home| home != self.node);
-        following.held.retain(|(partition, placing)| *placing != Placing::Gone && !is_elsewhere(*partition));
-        for (partition, now) in told {
-            self.cores.to_all(|| Fed::Placed(self.node, partition, now)).await;
-        }
-    }
-
-    /// Whether there is something to be read from the beginning.
-    fn has_come(&self, here: &Placement) -> bool {
-        let come = |following| !come(&self.map.borrow(), self.node, here, following).is_empty();
-        self.following.as_ref().is_some_and(come)
-    }
-
-    fn cursor(&mut self) -> &mut Cursor {
-        let following = self.following.as_mut().and_then(|following| following.cursor.as_mut());
-        following.expect("a feed that follows has read the table")
     }
 
     /// Sends all rows of what was `begun`, if nothing was read before: the cursor begins with it. Whether it was so.
@@ -401,7 +281,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         server: &Server,
         begun: &[Partition],
     ) -> Result<bool, Failure> {
-        let Some(Following { cursor: cursor @ None, .. }) = &mut self.following else { return Ok(false) };
+        if self.holding.is_read() {
+            return Ok(false);
+        }
         let expected = session.expected_rows(begun).await?;
         self.counters.expect(expected);
         let mut progress = Progress::begin(expected);
@@ -410,7 +292,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             self.cores.row(record, self.served).await;
             self.counters.rows_fed.add(1);
         });
-        *cursor = Some(Cursor::new(seen.await?));
+        self.holding.begin_reading(Cursor::new(seen.await?));
         progress.end(self.served);
         self.hold(begun);
         Ok(true)
@@ -419,20 +301,15 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
     /// Sends all rows of partitions that came to a node that is followed already, while the others stay fresh: the cursor is
     /// older than what is read, so whatever is committed afterwards is asked for.
     fn load_beside(&self, begun: Vec<Partition>) -> Option<Loading> {
-        let of = self.following.as_ref().map(|following| following.of)?;
+        let of = self.holding.history()?;
         let (connector, cores) = (Rc::clone(&self.bulk), Rc::clone(&self.cores));
         (!begun.is_empty()).then(|| Box::pin(bulk::load(connector, cores, of, begun)) as Loading)
     }
 
     /// All rows of these partitions were sent.
     fn hold(&mut self, loaded: &[Partition]) {
-        if let Some(following) = &mut self.following {
-            following.held.extend(loaded.iter().map(|&partition| (partition, Placing::Open)));
-            following.coming.clear();
-        }
-        self.unsaid.extend(loaded);
+        self.holding.hold(loaded);
         self.counters.loads.add(1);
-        self.cores.wake_all();
     }
 
     /// Asks for the rows that the cores have not been sent. Returns whether no transaction began or ended since the last
@@ -443,7 +320,7 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
         server: &Server,
         same_session: bool,
     ) -> Result<(bool, Placement), Failure> {
-        let unseen = self.cursor().unseen(same_session);
+        let unseen = self.holding.cursor().unseen(same_session);
         let known = self.own.known(server.identity);
         let mut rows = 0_u64;
         let each = async |record| {
@@ -462,9 +339,9 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
             );
         }
         self.own.shown();
-        let quiet = self.cursor().advance(seen, same_session).map_err(|_gone_back| {
+        let quiet = self.holding.cursor().advance(seen, same_session).map_err(|_gone_back| {
             // The cores forget all of it when the feed meets the server again.
-            self.forget();
+            self.holding.forget();
             Failure::Lost("the database has lost what it had on disk: it has another history".to_owned())
         })?;
         Ok((quiet, here))
@@ -472,8 +349,8 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
 
     /// Begins to send the rows of large transactions, if there are any and none are on their way.
     fn send_large(&mut self, sending: &mut Option<Sending>) {
-        let of = self.following.as_ref().map(|following| following.of);
-        let owed = self.cursor().owed().to_vec();
+        let of = self.holding.history();
+        let owed = self.holding.cursor().owed().to_vec();
         if let Some(of) = of
             && sending.is_none()
             && !owed.is_empty()
@@ -485,17 +362,13 @@ impl<O: Fn(&Record) -> Owners + 'static> Follower<O> {
 
     /// Tells the cores how fresh they are, if nothing is on its way.
     async fn say_fresh(&mut self, fresh: Option<Instant>) {
-        if !self.cursor().owed().is_empty() {
+        if !self.holding.cursor().owed().is_empty() {
             return;
         }
         if let Some(fresh) = fresh {
             self.cores.to_all(|| Fed::Fresh(self.node, fresh)).await;
         }
-        if !self.unsaid.is_empty() {
-            self.served = true;
-            let loaded: Arc<[Partition]> = std::mem::take(&mut self.unsaid).into();
-            self.cores.to_all(|| Fed::Loaded(self.node, Arc::clone(&loaded))).await;
-        }
+        self.served |= self.holding.say_loaded().await;
     }
 }
 

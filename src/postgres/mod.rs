@@ -26,7 +26,7 @@
 //! a primary answers that is not behind the `history` that the process follows. The `lookout` finds a newer one; until then a
 //! `proof` keeps an old one from saying that there is no such row.
 //! `prepare` runs before all of this, or only `prospect`, which says what a start would do; both `meet` a server. The [`feed`] is beside it, which reaches the cores by the `fanout`;
-//! its `progress` says how far a load is, its `cursor` what it has read, `own` what it need not read, and `bulk` reads what
+//! its `progress` says how far a load is, its `cursor` what it has read, `holding` what the cores have of a node, `own` what it need not read, and `bulk` reads what
 //! is too much for one answer.
 //!
 //! The people are in the partitions of a `layout`, each at one of several nodes: of each node there is all of the above. A
@@ -49,6 +49,7 @@ mod fault;
 pub mod feed;
 mod handle;
 mod history;
+mod holding;
 mod job;
 mod layout;
 mod lookout;

@@ -136,13 +136,14 @@ impl Placement {
         )
     }
 
-    /// Whether what servers with these placements said is about every row, and about each once: a partition that moves is at
-    /// the server that it leaves for as long as it is open at no other one.
-    pub fn cover_all(placements: &[Placement]) -> bool {
-        let Some(Placement { of, .. }) = placements.first() else { return false };
-        of.all().all(|partition| {
-            let mut at = placements.iter().filter_map(|here| here.find(partition));
-            at.next().is_some() && at.next().is_none()
+    /// A partition that is at none of the servers with these placements, or at several. If there is none, what they said is
+    /// about every row, and about each once: a partition that moves is at the server that it leaves for as long as it is at no
+    /// other one.
+    pub fn without_a_home(placements: &[Placement]) -> Option<Partition> {
+        let Placement { of, .. } = placements.first()?;
+        of.all().find(|partition| {
+            let mut at = placements.iter().filter_map(|here| here.find(*partition));
+            at.next().is_none() || at.next().is_some()
         })
     }
 
@@ -247,14 +248,15 @@ mod tests {
     #[test]
     fn an_answer_is_about_every_row_once() {
         let two: Partitions = "2".parse().unwrap();
-        let cover = |nodes: &[&[&str]]| {
-            Placement::cover_all(&nodes.iter().map(|names| read(names, two)).collect::<Vec<_>>())
+        let lacks = |nodes: &[&[&str]]| {
+            Placement::without_a_home(&nodes.iter().map(|names| read(names, two)).collect::<Vec<_>>())
         };
-        assert!(cover(&[&["partition_0_of_2", "partition_1_of_2"]]));
-        assert!(cover(&[&["partition_0_of_2"], &["partition_1_of_2"]]));
-        assert!(cover(&[&["partition_0_of_2"], &["partition_1_of_2 closed"]]));
-        assert!(!cover(&[&["partition_0_of_2"], &[]]), "one is nowhere");
-        assert!(!cover(&[&["partition_0_of_2", "partition_1_of_2 closed"], &["partition_1_of_2"]]));
-        assert!(Placement::cover_all(&[Placement::only()]) && !Placement::cover_all(&[]));
+        let one = Some(two.of_home(1));
+        assert_eq!(lacks(&[&["partition_0_of_2", "partition_1_of_2"]]), None);
+        assert_eq!(lacks(&[&["partition_0_of_2"], &["partition_1_of_2"]]), None);
+        assert_eq!(lacks(&[&["partition_0_of_2"], &["partition_1_of_2 closed"]]), None);
+        assert_eq!(lacks(&[&["partition_0_of_2"], &[]]), one, "it is nowhere");
+        assert_eq!(lacks(&[&["partition_0_of_2", "partition_1_of_2 closed"], &["partition_1_of_2"]]), one);
+        assert_eq!(Placement::without_a_home(&[Placement::only()]), None);
     }
 }

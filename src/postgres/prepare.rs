@@ -86,7 +86,7 @@ async fn prepare(nodes: &[Source]) -> Result<Prepared, Preparation> {
             let facts = in_time(STATEMENT_TIME_MAX, apply(&session)).await?;
             return Ok(Prepared { nodes: nodes.to_vec(), facts: vec![facts] });
         }
-        if let citus::Met::Citus(coordinator) = citus::find(source).await? {
+        if let Some(coordinator) = citus::find(source).await? {
             let (nodes, facts) = coordinator.prepare().await?;
             return Ok(Prepared { nodes, facts });
         }

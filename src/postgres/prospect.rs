@@ -82,7 +82,7 @@ pub fn look_at_layout(nodes: &[Source]) -> Result<(Vec<Source>, Vec<Dealt>), Str
 
 async fn try_out(nodes: &[Source]) -> Result<(Vec<Source>, Vec<Dealt>), Preparation> {
     if let [source] = nodes
-        && let citus::Met::Citus(coordinator) = citus::find(source).await?
+        && let Some(coordinator) = citus::find(source).await?
     {
         return coordinator.try_out().await;
     }

@@ -110,7 +110,8 @@ impl<'a, T: Table> Settling<'a, T> {
             self.parts.push(Part { rows, searching: false });
         }
         if self.parts.len() > first + 1 {
-            self.attempt_together(first).await?;
+            // Large, and of several partitions only.
+            Box::pin(self.attempt_together(first)).await?;
         }
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);

@@ -1,12 +1,14 @@
 //! A partition moves from one node to another, by the script, while clients are at work.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rinha::pessoa::home_of_apelido;
 
 use crate::cluster::{block_on, connect};
-use crate::load::{Load, seed, verify_rows, wait_until};
-use crate::server::database_url;
+use crate::load::{Attempt, Load, Pessoa, seed, verify_rows, wait_until};
+use crate::processes::Frozen;
+use crate::server::{Server, database_url, request};
 use crate::{Nodes, answered, script};
 
 fn body(apelido: &str) -> String {
@@ -27,20 +29,26 @@ fn a_partition_moves_under_load() {
     let seed = seed();
     let loads = [Load::start(&servers[0].tcp(), 4, seed), Load::start(&servers[1].tcp(), 4, seed + 1_000)];
     let mut went = (1, 0);
-    for _ in 0..4 {
-        loads.iter().for_each(|load| _ = load.wait_for(60));
-        let (from, to) = went;
-        script("move", &["1", "4", &url(from), &url(to)]).unwrap();
-        assert!(nodes.at(to).contains(&1));
-        // What was put aside stays a while: a partition may come back, and leave again.
-        let left = "select count(*) from pg_namespace where nspname ~ '^left_1_of_4_'";
-        assert_ne!(nodes.clusters[from].query(left), ["0"]);
-        went = (to, from);
-        // Each server finds it within the second that the feed needs at most.
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let over = AtomicBool::new(false);
+    let searched = std::thread::scope(|scope| {
+        let searches = scope.spawn(|| search_elsewhere(&servers, &over));
+        for _ in 0..4 {
+            loads.iter().for_each(|load| _ = load.wait_for(60));
+            let (from, to) = went;
+            script("move", &["1", "4", &url(from), &url(to)]).unwrap();
+            assert!(nodes.at(to).contains(&1));
+            // What was put aside stays a while: a partition may come back, and leave again.
+            let left = "select count(*) from pg_namespace where nspname ~ '^left_1_of_4_'";
+            assert_ne!(nodes.clusters[from].query(left), ["0"]);
+            went = (to, from);
+            // Each server finds it within the second that the feed needs at most.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        over.store(true, Ordering::Relaxed);
+        searches.join().expect("no search lacked what it must have")
+    });
     loads.iter().for_each(|load| _ = load.wait_for(60));
-    let attempts: Vec<_> = loads.into_iter().flat_map(Load::finish).collect();
+    let attempts: Vec<_> = loads.into_iter().flat_map(Load::finish).chain(searched).collect();
     for server in &servers {
         wait_until("a count of all partitions", || {
             server.ask("GET", "/contagem-pessoas", "").text() == nodes.rows("id").len().to_string()
@@ -54,6 +62,67 @@ fn a_partition_moves_under_load() {
     }
     let moved = servers[0].log().iter().filter(|line| line.contains("a partition has changed")).count();
     assert!(moved >= 3, "{:#?}", servers[0].log());
+}
+
+/// Creates at one server, and searches at the other one: a second after its 201 whoever is created is in every answer, or there
+/// is none. Returns what was created.
+fn search_elsewhere(servers: &[Server; 2], over: &AtomicBool) -> Vec<Attempt> {
+    let (mut created, mut answered) = (Vec::new(), 0);
+    let [here, there] = servers;
+    for round in 0.. {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let mut of_round = Vec::new();
+        for number in 0..12 {
+            let pessoa = Pessoa::named(&format!("sought{round}.{number}"));
+            let answer = pessoa.post_to(here);
+            if answer.status == 201 {
+                of_round.push((pessoa, answer));
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        for (pessoa, answer) in of_round {
+            let found = there.ask("GET", &format!("/pessoas?t={}", pessoa.apelido), "");
+            if found.status == 200 {
+                answered += 1;
+                assert!(found.text().contains(&pessoa.apelido), "{pessoa:?} is not in {}", found.text());
+            }
+            created.push(Attempt::acknowledged(&pessoa, &answer));
+        }
+    }
+    assert!(answered > 0, "no search was answered");
+    println!("{answered} of {} searches elsewhere were answered", created.len());
+    created
+}
+
+/// A server that sees nothing of a move stores nothing where the partition was, once it goes on.
+#[test]
+fn a_server_that_was_frozen_through_a_move_finds_its_end() {
+    let nodes = Nodes::start(2, 2);
+    let server = nodes.serve(&["--cores", "1"]);
+    let url = |node: usize| database_url(&nodes.clusters[node].config());
+    let apelido = of_home("x", 1);
+    assert_eq!(server.ask("POST", "/pessoas", &body(&apelido)).status, 201);
+    let ice = Frozen::freeze(vec![server.pid().cast_signed()]);
+    script("move", &["1", "2", &url(1), &url(0)]).unwrap();
+    // Another server is at work meanwhile.
+    let other = nodes.serve(&[]);
+    let later = of_home("later", 1);
+    assert_eq!(other.ask("POST", "/pessoas", &body(&later)).status, 201);
+    let mut connection = server.connect();
+    connection.send(request("POST", "/pessoas", &body(&later)));
+    drop(ice);
+    let answer = connection.receive();
+    assert!(matches!(answer.status, 422 | 503), "{}: {}", answer.status, answer.text());
+    wait_until("creates of it", || {
+        matches!(server.ask("POST", "/pessoas", &body(&of_home("y", 1))).status, 201 | 422)
+    });
+    for apelido in [&apelido, &later] {
+        assert_eq!(server.ask("POST", "/pessoas", &body(apelido)).status, 422);
+    }
+    assert_eq!(answered(&server, "/contagem-pessoas"), "3");
+    assert_eq!(nodes.clusters[0].query("select count(*) from partition_1_of_2.pessoas"), ["3"]);
 }
 
 /// While it is closed nothing is lost of it, and everything else goes on.
@@ -83,7 +152,9 @@ fn a_closed_partition_is_read_and_not_written() {
     std::thread::sleep(Duration::from_millis(1_500));
     assert_eq!(answered(&server, "/pessoas?t=ana").matches("\"nome\":\"Ana\"").count(), 3);
     assert_eq!(answered(&server, "/contagem-pessoas"), "3");
-    // A start meanwhile finds it as it is.
+    // A start meanwhile finds it as it is, also while its rows arrive elsewhere.
+    nodes.clusters[0]
+        .query("create schema arriving_1_of_2_5eed; create table arriving_1_of_2_5eed.pessoas ()");
     let other = nodes.serve(&[]);
     assert_eq!(answered(&other, "/contagem-pessoas"), "3");
     assert_eq!(other.ask("POST", "/pessoas", &body(&of_home("x", 1))).status, 503);

@@ -194,6 +194,7 @@ impl World {
                     Unavailable::NoRoom => None,
                     Unavailable::NotStored => Some(Decision::NotStored),
                     Unavailable::TimedOut => Some(Decision::Unavailable),
+                    Unavailable::Moves(_) => panic!("a create concerns one partition"),
                     Unavailable::Unfit => panic!("a create asks for no row that is there"),
                 };
                 assert_eq!(decided, expected, "{why:?}");

@@ -256,7 +256,7 @@ impl Table for Session<Commit> {
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
         if self.statements().here.is_some() {
-            return Ok(self.insert_together(&[rows]).await?.remove(0));
+            return Ok(Box::pin(self.insert_together(&[rows])).await?.remove(0));
         }
         Ok(inserted(&self.patiently(self.send(self.table(rows)?, rows)).await?)?)
     }
