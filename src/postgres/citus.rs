@@ -46,7 +46,12 @@ pub(super) async fn find(source: &Source) -> Result<Option<Coordinator>, Prepara
             usable.len()
         ));
     }
-    let nodes = usable.iter().map(|node| source.node_of_citus(&node.host, node.port)).collect();
+    // Its own name is often one that leads to it from itself alone.
+    let node = |node: &&CitusNode| match node.is_this {
+        true => source.coordinator_of_citus(),
+        false => source.node_of_citus(&node.host, node.port),
+    };
+    let nodes = usable.iter().map(node).collect();
     Ok(Some(Coordinator { source: source.clone(), session, nodes }))
 }
 
@@ -57,17 +62,21 @@ impl Coordinator {
         self.lay_out().await?;
         let client = &self.session.client;
         in_time(STATEMENT_TIME_MAX, async { Ok(schema::commit(client).await?) }).await?;
-        let facts = self.meet_nodes().await?.into_iter().map(|(facts, _)| facts).collect();
+        let facts = self.meet_nodes(true).await?.into_iter().map(|(facts, _)| facts).collect();
         Ok((self.nodes, facts))
     }
 
     /// What [`prepare`](Self::prepare) would do. The partitions that are not there are made in a transaction that is undone.
     pub(super) async fn try_out(self) -> Result<(Vec<Source>, Vec<Dealt>), Preparation> {
         let new = self.lay_out().await?;
-        let nodes = self.meet_nodes_unless(!new.is_empty()).await?;
+        let nodes = self.meet_nodes(new.is_empty()).await?;
         // Which node would have which of them is up to Citus.
         let mut new = Some(new);
-        let dealt = nodes.into_iter().map(|there| Dealt { there, new: new.take().unwrap_or_default() });
+        let dealt = |(_, here): (_, Placement)| Dealt {
+            there: here.partitions(),
+            new: new.take().unwrap_or_default(),
+        };
+        let dealt = nodes.into_iter().map(dealt);
         Ok((self.nodes, dealt.collect()))
     }
 
@@ -96,8 +105,8 @@ impl Coordinator {
         Ok(new)
     }
 
-    /// Looks at each node. Returns what it is, and what it has.
-    async fn meet_nodes(&self) -> Result<Vec<(ServerFacts, Placement)>, Preparation> {
+    /// Looks at each node. Returns what it is, and what it has, which is `all` together.
+    async fn meet_nodes(&self, all: bool) -> Result<Vec<(ServerFacts, Placement)>, Preparation> {
         let sessions = try_join_all(self.nodes.iter().map(async |node| {
             let session = of_node(node, meet(node).await)?;
             of_node(node, has_sessions(node, &session).await)?;
@@ -115,21 +124,13 @@ impl Coordinator {
                 "a node has prepared a commit of Citus, and waits for its end".to_owned(),
             ));
         }
-        if let Some(partition) = Placement::without_a_home(&placements) {
+        if all && let Some(partition) = Placement::without_a_home(&placements) {
             return Err(Preparation::Unusable(format!(
                 "partition {partition} is at none of the nodes that may have shards; expected it at an active one \
                  (docs/scale.md)"
             )));
         }
         Ok(met)
-    }
-
-    /// The partitions of each node; none if they are `new`, which no node has heard of.
-    async fn meet_nodes_unless(&self, new: bool) -> Result<Vec<Vec<Partition>>, Preparation> {
-        if new {
-            return Ok(self.nodes.iter().map(|_| Vec::new()).collect());
-        }
-        Ok(self.meet_nodes().await?.iter().map(|(_, here)| here.partitions()).collect())
     }
 }
 

@@ -33,7 +33,8 @@ impl Fault {
         if code == SqlState::LOCK_NOT_AVAILABLE.code() {
             return Fault::Locked;
         }
-        let moved = failure.constraint().is_some_and(|name| name == AT_HOME || name.starts_with(CLOSED));
+        let moved =
+            failure.constraint().is_some_and(|name| name.starts_with(AT_HOME) || name.starts_with(CLOSED));
         if moved
             || [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME]
                 .iter()

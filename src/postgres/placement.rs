@@ -2,8 +2,8 @@
 //! server, and what it holds stays as it is (docs/scale.md). An only partition is always there.
 //!
 //! Servers of one Citus cluster know all partitions, and each has the rows of some, in tables that are named by their shards.
-//! Citus moves a shard with a commit of two phases. A server that has prepared one and does not know yet whether it is done may
-//! have lost a shard already, so it is not believed meanwhile.
+//! Citus moves a shard with a commit of two phases, which changes `pg_dist_placement` everywhere. A server that has prepared one
+//! and does not know yet whether it is done may have lost a shard already, so it is not believed meanwhile.
 
 use super::layout::{Partition, Partitions, rows_of};
 
@@ -28,8 +28,8 @@ pub(super) enum Engine {
 pub(super) struct Shard {
     /// Behind the name of its table.
     id: u64,
-    /// Another one after each move.
-    placement: u64,
+    /// The identifier of that table at its server: of one that left and came back it is another one.
+    table: u64,
 }
 
 /// A partition that is at a server.
@@ -50,7 +50,30 @@ impl Placed {
             None => self.partition.table(),
         }
     }
+
+    /// Where the engine is Citus, a condition that is true while nobody may write here: Citus moves what is sharded together, by a
+    /// lock of its own, or somebody holds the shard's table.
+    pub(super) fn is_held(self) -> Option<String> {
+        let shard = self.shard?;
+        Some(format!(
+            "EXISTS (SELECT FROM pg_locks WHERE granted \
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                       AND (relation = {} AND mode IN ({HOLD_A_TABLE}) \
+                            OR locktype = 'advisory' AND classid = 0 AND objsubid = {COLOCATED_SHARDS} \
+                               AND mode = 'ExclusiveLock' \
+                               AND objid = (SELECT colocationid FROM pg_dist_partition \
+                                            WHERE logicalrelid = '{}'::regclass)))",
+            shard.table,
+            self.partition.table()
+        ))
+    }
 }
+
+/// Locks on a table that keep out who inserts.
+const HOLD_A_TABLE: &str = "'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'";
+
+/// What Citus marks its advisory locks with that are about where such shards are.
+const COLOCATED_SHARDS: u8 = 8;
 
 /// The partitions at a server, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +103,8 @@ impl Placement {
         let placed = |name: &&str| {
             let (name, shard) = match name.split_once(SHARD_MARK) {
                 Some((name, shard)) => {
-                    let (id, placement) = shard.split_once('.')?;
-                    (name, Some(Shard { id: id.parse().ok()?, placement: placement.parse().ok()? }))
+                    let (id, table) = shard.split_once('.')?;
+                    (name, Some(Shard { id: id.parse().ok()?, table: table.parse().ok()? }))
                 }
                 None => (*name, None),
             };
@@ -113,7 +136,7 @@ impl Placement {
         self.iter().map(|placed| placed.partition).collect()
     }
 
-    /// Whether this partition is here; `None`: it is not, else whether it takes rows.
+    /// This partition, if it is here.
     pub(super) fn find(&self, partition: Partition) -> Option<Placed> {
         self.iter().find(|placed| placed.partition == partition)
     }
@@ -123,16 +146,22 @@ impl Placement {
         question(self.of, self.engine)
     }
 
-    /// A condition that is true where the shards are those that are here. A statement that was planned by Citus holds on to the
-    /// shard that it wrote to, so after it, in its transaction, no doubt is left.
+    /// A condition that is true where these shards are still here, and never were elsewhere meanwhile.
     pub(super) fn is_here(&self) -> String {
-        let shards = self.iter().filter_map(|placed| placed.shard);
-        let placements: Vec<String> = shards.map(|shard| shard.placement.to_string()).collect();
+        let shards: Vec<(String, Shard)> =
+            self.iter().filter_map(|placed| Some((placed.table(), placed.shard?))).collect();
+        let ids: Vec<String> = shards.iter().map(|(_, shard)| shard.id.to_string()).collect();
+        // Citus hides the tables of shards where `pg_class` is asked.
+        let tables: Vec<String> = shards
+            .iter()
+            .map(|(table, shard)| format!("coalesce(to_regclass('{table}')::oid::int8, 0) = {}", shard.table))
+            .collect();
         format!(
-            "(SELECT count(*) FROM pg_dist_placement WHERE placementid = ANY ('{{{}}}'::int8[]) \
-                AND groupid = (SELECT groupid FROM pg_dist_local_group)) = {}",
-            placements.join(", "),
-            placements.len()
+            "(SELECT count(*) FROM pg_dist_placement WHERE shardid = ANY ('{{{}}}'::int8[]) \
+                AND groupid = (SELECT groupid FROM pg_dist_local_group)) = {}{}",
+            ids.join(", "),
+            ids.len(),
+            tables.iter().fold(String::new(), |all, one| all + " AND " + one)
         )
     }
 
@@ -182,8 +211,10 @@ pub(super) fn question(partitions: Partitions, engine: Engine) -> String {
             format!("ARRAY ({} WHERE nspname ~ '^partition_[0-9]+_of_{partitions}$')::text[]", all())
         }
         Engine::Citus => format!(
-            "({} || ARRAY (SELECT '{IN_DOUBT}' FROM pg_prepared_xacts \
-                           WHERE database = current_database() AND starts_with(gid, 'citus_') LIMIT 1)::text[])",
+            "({} || ARRAY (SELECT '{IN_DOUBT}' FROM pg_locks WHERE pid IS NULL AND mode = 'RowExclusiveLock' \
+                           AND relation = 'pg_dist_placement'::regclass \
+                           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                           LIMIT 1)::text[])",
             shards(partitions)
         ),
     }
@@ -192,7 +223,8 @@ pub(super) fn question(partitions: Partitions, engine: Engine) -> String {
 /// The partitions whose shards are at a server of Citus.
 fn shards(partitions: Partitions) -> String {
     format!(
-        "ARRAY (SELECT nspname || '{SHARD_MARK}' || shardid || '.' || placementid \
+        "ARRAY (SELECT nspname || '{SHARD_MARK}' || shardid || '.' || coalesce(to_regclass(format('%I.%I', nspname, \
+                           'pessoas_' || shardid))::oid::int8, 0) \
                 FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
                 JOIN pg_class ON pg_class.oid = logicalrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace \
                 WHERE relname = 'pessoas' AND nspname ~ '^partition_[0-9]+_of_{partitions}$' \
@@ -238,7 +270,10 @@ mod tests {
         let here = read(&names);
         assert_eq!(here.tables(&[two.of_home(1)]), ["partition_1_of_2.pessoas_102009"]);
         let is_here = here.is_here();
-        assert!(is_here.contains("'{7}'::int8[]") && is_here.ends_with(" = 1"), "{is_here}");
+        assert!(
+            is_here.contains("'{102009}'::int8[]") && is_here.ends_with("::oid::int8, 0) = 7"),
+            "{is_here}"
+        );
         assert!(here.rows().contains("partition_1_of_2.pessoas_102009"));
         assert_ne!(here, read(&["partition_1_of_2 at 102009.8"]), "it was away");
         assert!(!here.is_in_doubt() && read(&[names[0], "in doubt"]).is_in_doubt());

@@ -43,7 +43,8 @@ pub struct Prepared {
     pub facts: Vec<ServerFacts>,
 }
 
-/// Waits for the nodes, applies `schema.sql` under an advisory lock at each, and asks what each is. Blocks.
+/// Waits for the nodes, applies `schema.sql` under an advisory lock at each, or at a Citus coordinator where that is missing, and
+/// asks what each is. Blocks.
 ///
 /// # Errors
 ///

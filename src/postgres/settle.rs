@@ -1,8 +1,8 @@
 //! Brings every row of a batch to its answer: what the database decided, never a guess.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id, tx`, ordered by apelido so that two
-//! instances cannot deadlock; where it has rows of several partitions there is one for each of these, and the first attempt
-//! is a transaction of them all. The rows that it returns are committed. The others are looked up by apelido in a
+//! instances cannot deadlock; where it has rows of several partitions there is one for each of these, all on their way at
+//! once. The rows that it returns are committed. The others are looked up by apelido in a
 //! statement of their own: the same id means that an earlier attempt committed the row, another id a duplicate, and no
 //! row at all an id collision. When the connection dies mid-batch, the rows go again with the same ids.
 //!
@@ -64,7 +64,7 @@ pub(super) struct Settling<'a, T> {
     feed: &'a FeedNotice,
     aside: &'a mut Aside,
     counters: &'a Counters,
-    /// What is still to be sent, the next part last. There is more than one only after a fault split the batch, and for
+    /// What is still to be sent, the next part last: more than one of several partitions, after a fault split the batch, and for
     /// rows that were set aside.
     parts: Vec<Part>,
     /// Whether the session waits for locks only as long as a search does.
@@ -103,15 +103,13 @@ impl<'a, T: Table> Settling<'a, T> {
         }
         // The index of one partition is the judge of its rows alone.
         let first = self.parts.len();
-        let mut groups = partitions.group(batch, |row| &row.asked.pessoa.id);
-        // In one order, so that two instances cannot deadlock.
-        groups.sort_unstable_by_key(|(partition, _)| *partition);
+        let groups = partitions.group(batch, |row| &row.asked.pessoa.id);
         for (_, rows) in groups {
             self.parts.push(Part { rows, searching: false });
         }
         if self.parts.len() > first + 1 {
             // Large, and of several partitions only.
-            Box::pin(self.attempt_together(first)).await?;
+            Box::pin(self.attempt_all(first)).await?;
         }
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);
@@ -230,9 +228,9 @@ impl<'a, T: Table> Settling<'a, T> {
         (rows, why)
     }
 
-    /// Commits the parts from `first` on, which are of several partitions, in one transaction: one wait for the disk. What
-    /// it has no answer for stays among the parts, and each of these is then attempted by itself.
-    async fn attempt_together(&mut self, first: usize) -> Result<(), (Vec<Insert>, String)> {
+    /// Inserts the parts from `first` on, which are of several partitions, each by a statement of its own. Rows that the
+    /// statements left out stay among the parts.
+    async fn attempt_all(&mut self, first: usize) -> Result<(), (Vec<Insert>, String)> {
         for part in &mut self.parts[first..] {
             self.queue.drop_late(&mut part.rows);
             sort(&mut part.rows);
@@ -243,44 +241,48 @@ impl<'a, T: Table> Settling<'a, T> {
             number <= first || !part.rows.is_empty()
         });
         let batches: Vec<&[Insert]> = self.parts[first..].iter().map(|part| &*part.rows).collect();
-        if batches.len() < 2 {
+        if batches.is_empty() {
             return Ok(());
         }
         self.settled.asked = true;
-        let insert = self.counters.time(Operation::Insert, self.session.insert_together(&batches));
-        let inserted = match self.queue.until_answered(in_hand(&[], &self.parts, self.aside), insert).await {
-            Ok(inserted) => inserted,
-            Err(failure) => {
-                return match Fault::of(&failure) {
-                    Fault::Session(why) => {
-                        self.doubt(first);
-                        Err(self.give_back(Vec::new(), why))
-                    }
-                    // Nothing was stored; who is at fault is found by who goes alone.
-                    _ => Ok(()),
-                };
-            }
-        };
+        let insert = self.counters.time(Operation::Insert, self.session.insert_all(&batches));
+        let inserted = self.queue.until_answered(in_hand(&[], &self.parts, self.aside), insert).await;
         if let Err(why) = self.wait_if_warned(&[]).await {
-            self.doubt(first);
+            self.parts[first..].iter().flat_map(|part| &part.rows).for_each(|row| row.in_doubt.set(true));
             return Err(self.give_back(Vec::new(), why));
         }
-        let mut tx = None;
-        let mut stored = 0;
-        for (part, inserted) in self.parts[first..].iter_mut().zip(inserted) {
-            stored += inserted.ids.len();
-            tx = tx.or(inserted.tx);
-            part.rows = answer_inserted(std::mem::take(&mut part.rows), &inserted.ids, self.queue.outbox());
+        let (mut at_fault, mut lost) = (Vec::new(), None);
+        for (part, inserted) in self.parts.split_off(first).into_iter().zip(inserted) {
+            match inserted {
+                Ok(inserted) => {
+                    let rows = answer_inserted(part.rows, &inserted.ids, self.queue.outbox());
+                    self.committed(inserted.tx, inserted.ids.len());
+                    if !rows.is_empty() {
+                        self.parts.push(Part { rows, searching: false });
+                    }
+                }
+                Err(failure) => match Fault::of(&failure) {
+                    Fault::Session(why) => {
+                        part.rows.iter().for_each(|row| row.in_doubt.set(true));
+                        self.parts.push(part);
+                        lost = lost.or(Some(why));
+                    }
+                    fault => at_fault.push((part.rows, fault)),
+                },
+            }
         }
-        self.committed(tx, stored);
-        let rests: Vec<Part> = self.parts.drain(first..).filter(|part| !part.rows.is_empty()).collect();
-        self.parts.extend(rests);
-        Ok(())
-    }
-
-    /// What became of the parts from `first` on is not known.
-    fn doubt(&self, first: usize) {
-        self.parts[first..].iter().flat_map(|part| &part.rows).for_each(|row| row.in_doubt.set(true));
+        let mut at_fault = at_fault.into_iter();
+        while let Some((rows, fault)) = at_fault.next() {
+            let met = match &lost {
+                None => self.meet(rows, false, fault).await,
+                Some(why) => Err(self.give_back(rows, why.clone())),
+            };
+            if let Err((mut rows, why)) = met {
+                rows.extend(at_fault.flat_map(|(rows, _)| rows));
+                return Err((rows, why));
+            }
+        }
+        lost.map_or(Ok(()), |why| Err(self.give_back(Vec::new(), why)))
     }
 
     /// Inserts rows and answers them; gives back those that a failure left without an answer.

@@ -100,14 +100,22 @@ impl Source {
 
     /// A node of the Citus cluster whose coordinator this is.
     pub(super) fn node_of_citus(&self, host: &str, port: u16) -> Source {
-        let Place { config, tls, partitions, .. } = &*self.0;
-        let address = match host.starts_with('/') {
+        self.of_citus(vec![match host.starts_with('/') {
             true => Address::Unix(Path::new(host).join(format!(".s.PGSQL.{port}"))),
             false => Address::Tcp { host: host.to_owned(), at: host.to_owned(), port },
-        };
+        }])
+    }
+
+    /// This coordinator as one of its nodes.
+    pub(super) fn coordinator_of_citus(&self) -> Source {
+        self.of_citus(self.0.addresses.clone())
+    }
+
+    fn of_citus(&self, addresses: Vec<Address>) -> Source {
+        let Place { config, tls, partitions, .. } = &*self.0;
         Source(Arc::new(Place {
             config: config.clone(),
-            addresses: vec![address],
+            addresses,
             tls: tls.clone(),
             partitions: *partitions,
             engine: Engine::Citus,

@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::load::{Load, ROWS, seed, verify_rows, wait_until};
-use crate::processes::kill_family;
+use rinha::pessoa::home_of_apelido;
+
+use crate::cluster::{Cluster, block_on, connect};
+use crate::load::{Attempt, Load, Pessoa, ROWS, seed, verify_rows, wait_until};
+use crate::processes::{Frozen, kill_family};
 use crate::race::race;
 use crate::server::{Address, Server, database_url};
 use crate::{answered, refused};
@@ -118,6 +120,12 @@ fn body(apelido: &str) -> String {
     format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#)
 }
 
+/// An apelido of a partition, of so many.
+fn of_partition(prefix: &str, partition: u8, of: u8) -> String {
+    let mut all = (0..).map(|number| format!("{prefix}{number}"));
+    all.find(|apelido| home_of_apelido(apelido) % of == partition).expect("there is always one more")
+}
+
 /// Many who want the same apelidos at once, while a node is killed: one winner each, and commits of one phase.
 #[test]
 fn one_winner_on_citus_while_a_node_is_killed() {
@@ -164,19 +172,25 @@ fn a_partition_moves_on_citus_under_load() {
     let seed = seed();
     let loads = [Load::start(&servers[0].tcp(), 4, seed), Load::start(&servers[1].tcp(), 4, seed + 1_000)];
     let home = citus.shard(1).1;
+    let mut made = Vec::new();
     for (node, mode) in [(1 - home, "auto"), (home, "block_writes"), (1 - home, "force_logical")] {
         loads.iter().for_each(|load| _ = load.wait_for(60));
         citus.move_to(1, node, mode);
         loads.iter().for_each(|load| _ = load.wait_for(60));
         // What is committed where it is now bears a transaction of that node.
-        let strangers = format!(
-            "select count(*) from partition_1_of_4.pessoas_{} \
-             where tx >= pg_snapshot_xmax(pg_current_snapshot())",
+        let fresh = of_partition(&format!("at{node}{mode}"), 1, 4);
+        let pessoa = Pessoa::named(&fresh);
+        let answer = pessoa.post_to(&servers[0]);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let own = format!(
+            "select txid_status(tx::text::bigint), tx > '0' from partition_1_of_4.pessoas_{} \
+             where apelido = '{fresh}' and tx < pg_snapshot_xmax(pg_current_snapshot())",
             citus.shard(1).0
         );
-        println!("{:?} rows bear a transaction that is still to come", citus.nodes[node].query(&strangers));
+        assert_eq!(citus.nodes[node].query(&own), ["committed|t"]);
+        made.push(Attempt::acknowledged(&pessoa, &answer));
     }
-    let attempts: Vec<_> = loads.into_iter().flat_map(Load::finish).collect();
+    let attempts: Vec<_> = loads.into_iter().flat_map(Load::finish).chain(made).collect();
     for server in &servers {
         let rows = citus.of_all(ROWS);
         assert_eq!(answered(server, "/contagem-pessoas"), rows.len().to_string());
@@ -186,6 +200,99 @@ fn a_partition_moves_on_citus_under_load() {
         });
         assert!(server.log().iter().any(|line| line.contains("a partition has changed")));
     }
+}
+
+/// A partition goes and comes back while a server sees nothing: it reads it anew, as Citus copies rows with the transactions
+/// of the node where they were made.
+#[test]
+fn a_server_that_was_frozen_while_a_partition_was_away_has_all_of_it() {
+    let Some(citus) = Citus::start(2, 2) else { return };
+    let servers = [citus.serve(&["--cores", "1"]), citus.serve(&["--cores", "1"])];
+    let home = citus.shard(1).1;
+    // So that the transactions there are not yet those of here.
+    for _ in 0..200 {
+        citus.nodes[home].query("select pg_current_xact_id()");
+    }
+    assert_eq!(servers[0].ask("POST", "/pessoas", &body(&of_partition("before", 1, 2))).status, 201);
+    let ice = Frozen::freeze(vec![servers[0].pid().cast_signed()]);
+    citus.move_to(1, 1 - home, "block_writes");
+    let away: Vec<String> = (0..20).map(|number| of_partition(&format!("away{number}."), 1, 2)).collect();
+    for apelido in &away {
+        wait_until("a create where it is", || {
+            matches!(servers[1].ask("POST", "/pessoas", &body(apelido)).status, 201 | 422)
+        });
+    }
+    citus.move_to(1, home, "block_writes");
+    drop(ice);
+    wait_until("all of it in memory", || {
+        servers[0].ask("GET", "/healthz", "").json()["cache"]["pessoas"] == 21
+    });
+    for apelido in &away {
+        let found = answered(&servers[0], &format!("/pessoas?t={apelido}"));
+        assert!(found.contains(apelido), "{apelido} is not in {found}");
+    }
+}
+
+/// While Citus holds up one partition's creates, those of others at the same node go on.
+#[test]
+fn a_partition_that_citus_holds_up_holds_up_no_other() {
+    let Some(citus) = Citus::start(1, 2) else { return };
+    let server = citus.serve(&["--cores", "1"]);
+    let (shard, node) = citus.shard(1);
+    block_on(async {
+        let client = connect(&citus.nodes[node].config()).await;
+        // What a move does to its nodes: ExclusiveLock, by its number.
+        let lock = format!("begin; select lock_shard_metadata(7, array[{shard}])");
+        client.batch_execute(&lock).await.expect("a lock");
+        std::thread::scope(|scope| {
+            let waits: Vec<_> = (0..4)
+                .map(|number| {
+                    let (server, apelido) = (&server, of_partition(&format!("held{number}."), 1, 2));
+                    scope.spawn(move || server.ask("POST", "/pessoas", &body(&apelido)).status)
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(900));
+            let mut connection = server.connect();
+
+            for number in 0..20 {
+                let apelido = of_partition(&format!("free{number}."), 0, 2);
+                let created = connection.ask("POST", "/pessoas", &body(&apelido));
+                assert_eq!(created.status, 201, "{}", created.text());
+            }
+            assert!(waits.iter().all(|waits| !waits.is_finished()), "the others are still waiting");
+            for waits in waits {
+                assert_eq!(waits.join().expect("a client"), 503);
+            }
+        });
+        client.batch_execute("rollback").await.expect("its end");
+    });
+    wait_until("creates of it", || {
+        matches!(server.ask("POST", "/pessoas", &body(&of_partition("later", 1, 2))).status, 201 | 422)
+    });
+}
+
+/// A node that has prepared what may be the end of a move does not say what is there; nothing that others know is touched.
+#[test]
+fn a_node_in_doubt_is_not_believed() {
+    let Some(citus) = Citus::start(2, 2) else { return };
+    let server = citus.serve(&["--cores", "1"]);
+    let known = server.ask("POST", "/pessoas", &body(&of_partition("known", 1, 2)));
+    assert_eq!(known.status, 201);
+    let node = &citus.nodes[citus.shard(1).1];
+    node.query("begin; lock table pg_dist_placement in row exclusive mode; prepare transaction 'citus_test'");
+    // What is not in memory may be elsewhere.
+    let unknown = |home: u8| {
+        server.ask("GET", &format!("/pessoas/018f4a52-0000-7000-80{home:02x}-000000000000"), "").status
+    };
+    assert_eq!((unknown(0), unknown(1)), (404, 503));
+    assert_eq!(server.ask("GET", &format!("/pessoas/{}", known.id()), "").status, 200);
+    assert_eq!(server.ask("GET", "/contagem-pessoas", "").status, 503);
+    node.query("rollback prepared 'citus_test'");
+    wait_until("an answer", || unknown(1) == 404);
+    assert_eq!(answered(&server, "/contagem-pessoas"), "1");
+    wait_until("a create", || {
+        matches!(server.ask("POST", "/pessoas", &body(&of_partition("after", 1, 2))).status, 201 | 422)
+    });
 }
 
 #[test]

@@ -322,29 +322,3 @@ fn a_restart_touches_no_row() {
     drop(nodes.serve(&[]));
     assert_eq!(nodes.rows("id, tx, xmin, ctid"), before);
 }
-
-/// One wait for the disk is for rows of several partitions.
-#[test]
-fn rows_of_several_partitions_share_a_commit() {
-    let nodes = Nodes::start(1, 8);
-    let server = nodes.serve(&["--cores=1"]);
-    std::thread::scope(|scope| {
-        for client in 0..16 {
-            let server = &server;
-            scope.spawn(move || {
-                let mut connection = server.connect();
-                for number in 0..20 {
-                    let body = format!(
-                        r#"{{"apelido":"{client}.{number}","nome":"Ana","nascimento":"2000-01-01"}}"#
-                    );
-                    assert_eq!(connection.ask("POST", "/pessoas", &body).status, 201);
-                }
-            });
-        }
-    });
-    let rows: Vec<String> = nodes.rows("tx");
-    let transactions: std::collections::HashSet<&String> = rows.iter().collect();
-    assert_eq!(rows.len(), 320);
-    // Of 16 clients no batch of one partition has more than a few rows.
-    assert!(transactions.len() < 160, "{} transactions", transactions.len());
-}

@@ -194,22 +194,27 @@ impl Table for World {
         self.warning.borrow_mut().take()
     }
 
-    async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        Ok(self.insert_together(&[rows]).await?.remove(0))
+    async fn insert_all(&self, batches: &[&[Insert]]) -> Vec<Result<Inserted, Failure>> {
+        let mut outcomes = Vec::new();
+        for rows in batches {
+            // What was sent after the connection was gone never arrived.
+            let is_gone = outcomes.last().is_some_and(|outcome| match outcome {
+                Err(failure @ (Failure::Lost(_) | Failure::Refused { .. })) => {
+                    matches!(Fault::of(failure), Fault::Session(_))
+                }
+                _ => false,
+            });
+            outcomes.push(if is_gone { Err(lost()) } else { self.insert(rows).await });
+        }
+        outcomes
     }
 
-    async fn insert_together(&self, batches: &[&[Insert]]) -> Result<Vec<Inserted>, Failure> {
+    async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
         self.moves().await;
+        let sorted = rows.is_sorted_by_key(|row| row.asked.pessoa.apelido.as_bytes());
+        assert!(sorted, "two instances insert in one order");
         let partition = |row: &Insert| self.partitions.of_id(&row.asked.pessoa.id);
-        for rows in batches {
-            let sorted = rows.is_sorted_by_key(|row| row.asked.pessoa.apelido.as_bytes());
-            assert!(sorted, "two instances insert in one order");
-            let one = rows.iter().all(|row| partition(row) == partition(&rows[0]));
-            assert!(one, "one partition a statement");
-        }
-        let in_order = batches.is_sorted_by(|one, next| partition(&one[0]) < partition(&next[0]));
-        assert!(in_order, "and one order of the partitions");
-        let rows = || batches.iter().copied().flatten();
+        assert!(rows.iter().all(|row| partition(row) == partition(&rows[0])), "one partition a statement");
         if self.trouble(6) {
             return Err(lost());
         }
@@ -219,16 +224,16 @@ impl Table for World {
         if self.trouble(6) {
             return Err(refused("40P01", Severity::Error));
         }
-        if self.table_held.get() || rows().any(|row| self.held(&row.asked.pessoa.apelido)) {
+        if self.table_held.get() || rows.iter().any(|row| self.held(&row.asked.pessoa.apelido)) {
             return Err(refused("55P03", Severity::Error));
         }
-        let at_fault = rows().find_map(|row| self.refused.borrow().get(&*row.asked.pessoa.apelido).copied());
+        let at_fault =
+            rows.iter().find_map(|row| self.refused.borrow().get(&*row.asked.pessoa.apelido).copied());
         if let Some(code) = at_fault {
             return Err(refused(code, Severity::Error));
         }
         if self.partitions != Partitions::ONE && self.trouble(6) {
-            let moved = *batches.choose(&mut *self.random.borrow_mut()).expect("there are some");
-            let apelidos = moved.iter().map(|row| row.asked.pessoa.apelido.to_string());
+            let apelidos = rows.iter().map(|row| row.asked.pessoa.apelido.to_string());
             self.elsewhere.borrow_mut().extend(apelidos);
             return Err(Failure::Refused {
                 sqlstate: SqlState::CHECK_VIOLATION,
@@ -238,27 +243,22 @@ impl Table for World {
             });
         }
         let pairs: Vec<(String, Uuid)> =
-            rows().map(|row| (row.asked.pessoa.apelido.to_string(), row.asked.pessoa.id)).collect();
+            rows.iter().map(|row| (row.asked.pessoa.apelido.to_string(), row.asked.pessoa.id)).collect();
         if self.trouble(8) {
             // Its session goes on without its client.
             self.open.borrow_mut().push(Open { rows: pairs });
             return Err(lost());
         }
         let (warned, lost_after) = (self.trouble(8), self.trouble(8));
-        let (stored, tx) = self.commit(&pairs, !warned && !lost_after);
+        let (ids, tx) = self.commit(&pairs, !warned && !lost_after);
         if lost_after {
             return Err(lost());
         }
         if warned {
             *self.warning.borrow_mut() = Some("canceling the wait for synchronous replication".to_owned());
         }
-        let inserted = |rows: &&[Insert]| {
-            let ids = rows.iter().map(|row| row.asked.pessoa.id).filter(|id| stored.contains(id));
-            let ids: HashSet<Uuid> = ids.collect();
-            let tx = (!ids.is_empty()).then(|| Xid8::from(tx));
-            Inserted { ids, tx }
-        };
-        Ok(batches.iter().map(inserted).collect())
+        let tx = (!ids.is_empty()).then(|| Xid8::from(tx));
+        Ok(Inserted { ids, tx })
     }
 
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {

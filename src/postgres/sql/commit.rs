@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::{join_all, join4, try_join, try_join_all, try_join3};
+use futures_util::future::{join, join_all, join3, try_join, try_join_all, try_join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -48,8 +48,10 @@ const INSERT: &str = concat!(
 
 /// Up to so many rows go as `VALUES`, which costs the server less than `unnest` there (perf/results/2026-11-29-rates.md).
 const FEW_ROWS: usize = 3;
-/// The same where Citus plans the statements (perf/results/2026-11-29-partitions.md).
+/// The same where Citus plans the statements (perf/results/2026-11-29-partitions.md), unless there are many to prepare.
 const FEW_ROWS_OF_CITUS: usize = 16;
+/// So many partitions of a server are many.
+const MANY_PARTITIONS: usize = 32;
 /// Parameters of a row.
 const COLUMNS: usize = 6;
 
@@ -60,8 +62,8 @@ fn insert_few(rows: usize) -> String {
         .replace(UNNEST, &format!("(VALUES {})", values(rows, "text")))
 }
 
-/// The same for Citus, which makes one plan for all rows only where nothing is selected. Whose session it is and where the row
-/// went is looked at in the same transaction ([`HERE_OF_CITUS`]).
+/// The same for Citus, which makes one plan for all rows only where nothing is selected. Whose session it is and where the rows
+/// went is looked at afterwards ([`LOOK`]).
 fn insert_few_of_citus(rows: usize) -> String {
     format!(
         "INSERT INTO {{table}} (id, apelido, nome, nascimento, stack, search) VALUES {} \
@@ -83,13 +85,9 @@ fn values(rows: usize, stack_type: &str) -> String {
 }
 
 /// Citus would send a row on to another server if its partition has moved there. The row would be stored, but not by this
-/// session, whose promises are those of this server. So each transaction ends with this, which fails unless all stayed here: it
-/// divides by zero. What Citus wrote to holds its place until the end of the transaction.
-const HERE_OF_CITUS: &str =
-    concat!("SELECT 1 / CASE WHEN {is_here} AND ", own_session!("$1"), " THEN 1 ELSE 0 END");
-
-/// Begins a transaction at Citus. It has no plan for all questions with an INSERT .. SELECT.
-const BEGIN_MANY_OF_CITUS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan";
+/// session, whose promises are those of this server. So behind each insert it looks whether all shards are those that were here
+/// when it began: a shard that left and came back is another table.
+const LOOK: &str = concat!("SELECT {is_here} AND coalesce(", own_session!("$1"), ", false)");
 
 // One row at least, which says whose session it is.
 const HOLDERS: &str = concat!(
@@ -106,13 +104,17 @@ const BARRIER: &str = concat!("SELECT pg_logical_emit_message(true, 'rinha', '')
 // In a statement of its own, so that the lock is gone at once.
 const TABLE_FREE: &str = "DO $$ BEGIN LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT; END $$";
 
+// Citus lets nobody lock a shard's table as one who writes.
+const TABLE_FREE_OF_CITUS: &str = "DO $$ BEGIN IF {is_held} THEN \
+     RAISE EXCEPTION 'it is held' USING ERRCODE = 'lock_not_available'; END IF; END $$";
+
 /// The statements of the connection that commits.
 pub(in crate::postgres) struct Commit {
     /// For each partition that is at the server.
     tables: Vec<(Partition, TableStatements)>,
     barrier: Statement,
-    /// Ends each transaction, where the engine is Citus.
-    here: Option<Statement>,
+    /// Goes behind each insert, where the engine is Citus.
+    look: Option<Statement>,
 }
 
 /// The statements of one partition's table.
@@ -126,12 +128,16 @@ struct TableStatements {
 }
 
 impl TableStatements {
-    async fn prepare(client: &Client, placed: Placed) -> Result<(Partition, TableStatements), Error> {
+    async fn prepare(
+        client: &Client,
+        placed: Placed,
+        few_of_citus: usize,
+    ) -> Result<(Partition, TableStatements), Error> {
         // Citus guards its moves against what is written through it; what is read here is what is here.
         let (written, read) = (placed.partition.table(), placed.table());
         let few: Vec<String> = match placed.shard {
             None => (1..=FEW_ROWS).map(|rows| of(&written, &insert_few(rows))).collect(),
-            Some(_) => (1..=FEW_ROWS_OF_CITUS).map(|rows| of(&written, &insert_few_of_citus(rows))).collect(),
+            Some(_) => (1..=few_of_citus).map(|rows| of(&written, &insert_few_of_citus(rows))).collect(),
         };
         let (insert, holders) = (of(&written, INSERT), of(&read, HOLDERS));
         let (insert, insert_few, holders) = try_join3(
@@ -140,7 +146,10 @@ impl TableStatements {
             client.prepare(&holders),
         )
         .await?;
-        let free = of(&read, TABLE_FREE);
+        let free = match placed.is_held() {
+            None => of(&read, TABLE_FREE),
+            Some(is_held) => TABLE_FREE_OF_CITUS.replace("{is_held}", &is_held),
+        };
         Ok((placed.partition, TableStatements { insert, insert_few, holders, free }))
     }
 }
@@ -167,19 +176,19 @@ impl Statements for Commit {
     }
 
     async fn prepare(client: &Client, here: &Placement) -> Result<Commit, Error> {
-        let tables = here.iter().map(|placed| TableStatements::prepare(client, placed));
+        let many = here.iter().count() > MANY_PARTITIONS;
+        let few_of_citus = if many { FEW_ROWS } else { FEW_ROWS_OF_CITUS };
+        let tables = here.iter().map(|placed| TableStatements::prepare(client, placed, few_of_citus));
         let tables = try_join_all(tables).await?;
         let barrier = client.prepare(BARRIER).await?;
-        let is_here = match here.engine() {
+        let look = match here.engine() {
             Engine::Postgres => None,
-            Engine::Citus => {
-                Some(client.prepare(&HERE_OF_CITUS.replace("{is_here}", &here.is_here())).await?)
-            }
+            Engine::Citus => Some(client.prepare(&LOOK.replace("{is_here}", &here.is_here())).await?),
         };
         // From now on other creates wait behind a statement that meets a lock.
         let locks = format!("SET lock_timeout = {}", COMMIT_LOCK_TIME_MAX.as_millis());
         client.batch_execute(&locks).await?;
-        Ok(Commit { tables, barrier, here: is_here })
+        Ok(Commit { tables, barrier, look })
     }
 }
 
@@ -202,8 +211,19 @@ impl Session<Commit> {
     async fn send(&self, table: &TableStatements, rows: &[Insert]) -> Result<Vec<Row>, Error> {
         match table.insert_few.get(rows.len() - 1) {
             Some(statement) => self.send_few(statement, rows).await,
-            None => self.send_many(&table.insert, rows).await,
+            None if self.statements().look.is_none() => self.send_many(&table.insert, rows).await,
+            None => Box::pin(self.send_many_to_citus(&table.insert, rows)).await,
         }
+    }
+
+    /// Citus has no plan for all questions with an INSERT .. SELECT.
+    async fn send_many_to_citus(&self, statement: &Statement, rows: &[Insert]) -> Result<Vec<Row>, Error> {
+        // All three are sent at once.
+        let each = self.client().batch_execute("SET plan_cache_mode = force_custom_plan");
+        let one = self.client().batch_execute("SET plan_cache_mode = force_generic_plan");
+        let (set, inserted, reset) = join3(each, self.send_many(statement, rows), one).await;
+        set.and(reset)?;
+        inserted
     }
 
     async fn send_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Error> {
@@ -220,7 +240,7 @@ impl Session<Commit> {
                 [&pessoa.id, &pessoa.apelido, &pessoa.nome, birth, stack, search];
             parameters.extend(row);
         }
-        if self.statements().here.is_none() {
+        if self.statements().look.is_none() {
             parameters.push(&token);
         }
         self.client().query(statement, &parameters).await
@@ -255,44 +275,43 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        if self.statements().here.is_some() {
-            return Ok(Box::pin(self.insert_together(&[rows])).await?.remove(0));
+        if self.statements().look.is_some() {
+            return Box::pin(self.insert_all(&[rows])).await.remove(0);
         }
         Ok(inserted(&self.patiently(self.send(self.table(rows)?, rows)).await?)?)
     }
 
-    async fn insert_together(&self, batches: &[&[Insert]]) -> Result<Vec<Inserted>, Failure> {
-        // Before anything is sent: without the one that cannot be, the others would be committed.
-        let tables = batches.iter().map(|rows| self.table(rows)).collect::<Result<Vec<_>, _>>()?;
-        // All are sent at once, in this order. To end a transaction that has failed undoes it.
-        let are_many = |(table, rows): (&&TableStatements, &&[Insert])| rows.len() > table.insert_few.len();
-        let begin = self.client().batch_execute(match self.statements().here {
-            Some(_) if tables.iter().zip(batches).any(are_many) => BEGIN_MANY_OF_CITUS,
-            _ => "BEGIN",
-        });
-        let inserts = join_all(tables.iter().zip(batches).map(|(table, rows)| self.send(table, rows)));
+    async fn insert_all(&self, batches: &[&[Insert]]) -> Vec<Result<Inserted, Failure>> {
+        let tables: Vec<_> = batches.iter().map(|rows| self.table(rows)).collect();
+        // All are sent at once, in this order.
+        let inserts = join_all(tables.iter().zip(batches).map(async |(table, rows)| match table {
+            Ok(table) => Some(self.send(table, rows).await),
+            Err(_) => None,
+        }));
         let look = async {
             let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
-            match &self.statements().here {
-                Some(here) => self.client().query_one(here, &token).await.map(drop),
-                None => Ok(()),
+            match &self.statements().look {
+                Some(look) => Ok(self.client().query_one(look, &token).await?.try_get(0)?),
+                None => Ok(true),
             }
         };
-        let commit = self.client().batch_execute("COMMIT");
-        let transaction = async {
-            let (begun, inserted, looked, committed) = join4(begin, inserts, look, commit).await;
-            // The first failure is the cause of the others.
-            begun?;
-            let inserted = inserted.into_iter().collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, Error>((inserted, looked, committed))
+        let sent = async {
+            let (inserted, here) = join(inserts, look).await;
+            here.map(|here: bool| (inserted, here))
         };
-        let (rows, looked, committed) = self.patiently(transaction).await?;
-        looked.map_err(Failure::from).map_err(|failure| match failure.undone() {
-            Some(state) if state == SqlState::DIVISION_BY_ZERO.code() => Failure::Lost(MOVED.to_owned()),
-            _ => failure,
-        })?;
-        committed?;
-        Ok(rows.iter().map(|rows| inserted(rows)).collect::<Result<_, _>>()?)
+        // One patience for all.
+        let (sent, why) = match self.patiently(sent).await {
+            Ok((sent, true)) => (sent, String::new()),
+            Ok((_, false)) => (Vec::new(), MOVED.to_owned()),
+            Err(failure) => (Vec::new(), failure.to_string()),
+        };
+        let mut sent = sent.into_iter().flatten();
+        let outcome = |table: Result<_, Failure>| match (table, sent.next()) {
+            (Err(not_sent), _) => Err(not_sent),
+            (Ok(_), Some(rows)) => Ok(inserted(&rows?)?),
+            (Ok(_), None) => Err(Failure::Lost(why.clone())),
+        };
+        tables.into_iter().map(outcome).collect()
     }
 
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {

@@ -246,12 +246,13 @@ pub(in crate::postgres) async fn make_citus_partition(
     client: &Client,
     partition: Partition,
 ) -> Result<(), Unfit> {
-    make_partition(client, partition, true).await?;
     // The trigger is what puts the transaction into a row where the row is stored, wherever Citus sends it.
-    let shard = format!(
-        "SET LOCAL citus.enable_unsafe_triggers = on; SELECT citus_schema_distribute('{}')",
-        partition.schema().expect("one of several has a schema")
-    );
+    let whole =
+        "SET LOCAL citus.enable_schema_based_sharding = off; SET LOCAL citus.enable_unsafe_triggers = on";
+    client.batch_execute(whole).await?;
+    make_partition(client, partition, true).await?;
+    let schema = partition.schema().expect("one of several has a schema");
+    let shard = format!("SELECT citus_schema_distribute('{schema}')");
     client.batch_execute(&shard).await.map_err(|error| refused(error.into()))
 }
 

@@ -58,13 +58,12 @@ fn values(batch: usize, date: &str, stacks: &str) -> String {
     values
 }
 
-/// What the server looks at before each of its transactions ends, where Citus shards the table.
-const HERE: &str = "SELECT 1 / count(*) FROM pg_dist_placement \
-                    WHERE placementid = $1 AND groupid = (SELECT groupid FROM pg_dist_local_group)";
+/// What the server looks at behind each insert, where Citus shards the table.
+const LOOK: &str = "SELECT (SELECT count(*) FROM pg_dist_placement \
+                            WHERE shardid = $1 AND groupid = (SELECT groupid FROM pg_dist_local_group)) = 1 \
+                       AND to_regclass($2) IS NOT NULL";
 
-/// Where a table's rows are.
-const PLACEMENT: &str = "SELECT placementid FROM pg_dist_placement JOIN pg_dist_shard USING (shardid) \
-                         WHERE logicalrelid = $1::text::regclass";
+const SHARD: &str = "SELECT shardid FROM pg_dist_shard WHERE logicalrelid = $1::text::regclass";
 
 /// How a batch travels.
 #[derive(Clone, Copy, ValueEnum)]
@@ -122,20 +121,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .batch_execute(&format!("SET plan_cache_mode = {plan}; SET enable_seqscan = off; SET jit = off"))
         .await?;
     let insert = client.prepare(&insert(&table, form, batch, citus)).await?;
-    let here = match citus {
-        true => Some((
-            client.prepare(HERE).await?,
-            client.query_one(PLACEMENT, &[&table]).await?.get::<_, i64>(0),
-        )),
+    let look = match citus {
+        true => {
+            let shard: i64 = client.query_one(SHARD, &[&table]).await?.get(0);
+            Some((client.prepare(LOOK).await?, shard, format!("{table}_{shard}")))
+        }
         false => None,
     };
-    // In one round trip, with what the server sends around it.
+    // In one round trip, with what the server sends behind it.
     let send = async |parameters: &[&(dyn ToSql + Sync)]| {
-        let Some((here, placement)) = &here else { return client.query(&insert, parameters).await };
-        let placement: [&(dyn ToSql + Sync); 1] = [placement];
-        let (begin, commit) = (client.batch_execute("BEGIN"), client.batch_execute("COMMIT"));
-        let (insert, look) = (client.query(&insert, parameters), client.query_one(here, &placement));
-        let (_, inserted, _, ()) = tokio::try_join!(biased; begin, insert, look, commit)?;
+        let Some((look, shard, name)) = &look else { return client.query(&insert, parameters).await };
+        let shard: [&(dyn ToSql + Sync); 2] = [shard, name];
+        let (inserted, looked) =
+            tokio::try_join!(biased; client.query(&insert, parameters), client.query_one(look, &shard))?;
+        assert!(looked.get::<_, bool>(0), "the table is at this server");
         Ok(inserted)
     };
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
