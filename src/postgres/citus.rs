@@ -59,6 +59,8 @@ impl Coordinator {
     /// Makes the partitions if there are none, and asks each node what it is.
     pub(super) async fn prepare(self) -> Result<(Vec<Source>, Vec<ServerFacts>), Preparation> {
         has_sessions(&self.source, &self.session).await?;
+        // Before anything is made.
+        self.meet_nodes(false).await?;
         self.lay_out().await?;
         let client = &self.session.client;
         in_time(STATEMENT_TIME_MAX, async { Ok(schema::commit(client).await?) }).await?;

@@ -133,6 +133,11 @@ pub(super) fn of_node<T>(node: &Source, result: Result<T, Preparation>) -> Resul
 pub(super) fn deal(nodes: &[Found], partitions: Partitions) -> Result<Vec<Vec<Partition>>, String> {
     for node in nodes {
         let Found { address, there, .. } = node;
+        if there.citus && nodes.len() > 1 {
+            return Err(format!(
+                "{address} belongs to a Citus cluster; expected its coordinator's URL, and no other (docs/scale.md)"
+            ));
+        }
         if there.table {
             return Err(format!(
                 "{address} has a table pessoas, for all people; expected none beside {partitions} partitions \
@@ -220,7 +225,7 @@ mod tests {
     fn there(table: bool, names: &[&str]) -> There {
         let (traces, partitions) =
             names.iter().map(|&name| name.to_owned()).partition(|name| name.starts_with("left"));
-        There { table, partitions, traces }
+        There { table, partitions, traces, citus: false }
     }
 
     #[test]

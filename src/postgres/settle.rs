@@ -1,8 +1,7 @@
 //! Brings every row of a batch to its answer: what the database decided, never a guess.
 //!
 //! A batch is one autocommit `INSERT .. ON CONFLICT DO NOTHING RETURNING id, tx`, ordered by apelido so that two
-//! instances cannot deadlock; where it has rows of several partitions there is one for each of these, all on their way at
-//! once. The rows that it returns are committed. The others are looked up by apelido in a
+//! instances cannot deadlock. The rows that it returns are committed. The others are looked up by apelido in a
 //! statement of their own: the same id means that an earlier attempt committed the row, another id a duplicate, and no
 //! row at all an id collision. When the connection dies mid-batch, the rows go again with the same ids.
 //!
@@ -26,7 +25,6 @@ use super::outbox::Outbox;
 use super::own::FeedNotice;
 use super::queue::Queue;
 use super::report::Report;
-use super::sql::Xid8;
 use super::table::Table;
 use crate::limits::{ASIDE_LOCK_TIME_MAX, COMMIT_BATCH_BYTES_MAX, COMMIT_BATCH_MAX, COMMIT_LOCK_TIME_MAX};
 use crate::metrics::Count;
@@ -64,7 +62,7 @@ pub(super) struct Settling<'a, T> {
     feed: &'a FeedNotice,
     aside: &'a mut Aside,
     counters: &'a Counters,
-    /// What is still to be sent, the next part last: more than one of several partitions, after a fault split the batch, and for
+    /// What is still to be sent, the next part last. There is more than one only after a fault split the batch, and for
     /// rows that were set aside.
     parts: Vec<Part>,
     /// Whether the session waits for locks only as long as a search does.
@@ -102,14 +100,8 @@ impl<'a, T: Table> Settling<'a, T> {
             self.parts.push(Part { rows: vec![row], searching: true });
         }
         // The index of one partition is the judge of its rows alone.
-        let first = self.parts.len();
-        let groups = partitions.group(batch, |row| &row.asked.pessoa.id);
-        for (_, rows) in groups {
+        for (_, rows) in partitions.group(batch, |row| &row.asked.pessoa.id) {
             self.parts.push(Part { rows, searching: false });
-        }
-        if self.parts.len() > first + 1 {
-            // Large, and of several partitions only.
-            Box::pin(self.attempt_all(first)).await?;
         }
         while let Some(mut part) = self.parts.pop() {
             self.queue.drop_late(&mut part.rows);
@@ -228,63 +220,6 @@ impl<'a, T: Table> Settling<'a, T> {
         (rows, why)
     }
 
-    /// Inserts the parts from `first` on, which are of several partitions, each by a statement of its own. Rows that the
-    /// statements left out stay among the parts.
-    async fn attempt_all(&mut self, first: usize) -> Result<(), (Vec<Insert>, String)> {
-        for part in &mut self.parts[first..] {
-            self.queue.drop_late(&mut part.rows);
-            sort(&mut part.rows);
-        }
-        let mut number = 0;
-        self.parts.retain(|part| {
-            number += 1;
-            number <= first || !part.rows.is_empty()
-        });
-        let batches: Vec<&[Insert]> = self.parts[first..].iter().map(|part| &*part.rows).collect();
-        if batches.is_empty() {
-            return Ok(());
-        }
-        self.settled.asked = true;
-        let insert = self.counters.time(Operation::Insert, self.session.insert_all(&batches));
-        let inserted = self.queue.until_answered(in_hand(&[], &self.parts, self.aside), insert).await;
-        if let Err(why) = self.wait_if_warned(&[]).await {
-            self.parts[first..].iter().flat_map(|part| &part.rows).for_each(|row| row.in_doubt.set(true));
-            return Err(self.give_back(Vec::new(), why));
-        }
-        let (mut at_fault, mut lost) = (Vec::new(), None);
-        for (part, inserted) in self.parts.split_off(first).into_iter().zip(inserted) {
-            match inserted {
-                Ok(inserted) => {
-                    let rows = answer_inserted(part.rows, &inserted.ids, self.queue.outbox());
-                    self.committed(inserted.tx, inserted.ids.len());
-                    if !rows.is_empty() {
-                        self.parts.push(Part { rows, searching: false });
-                    }
-                }
-                Err(failure) => match Fault::of(&failure) {
-                    Fault::Session(why) => {
-                        part.rows.iter().for_each(|row| row.in_doubt.set(true));
-                        self.parts.push(part);
-                        lost = lost.or(Some(why));
-                    }
-                    fault => at_fault.push((part.rows, fault)),
-                },
-            }
-        }
-        let mut at_fault = at_fault.into_iter();
-        while let Some((rows, fault)) = at_fault.next() {
-            let met = match &lost {
-                None => self.meet(rows, false, fault).await,
-                Some(why) => Err(self.give_back(rows, why.clone())),
-            };
-            if let Err((mut rows, why)) = met {
-                rows.extend(at_fault.flat_map(|(rows, _)| rows));
-                return Err((rows, why));
-            }
-        }
-        lost.map_or(Ok(()), |why| Err(self.give_back(Vec::new(), why)))
-    }
-
     /// Inserts rows and answers them; gives back those that a failure left without an answer.
     async fn attempt(&mut self, part: Part) -> Result<(), (Vec<Insert>, Fault)> {
         let Part { mut rows, searching } = part;
@@ -295,18 +230,31 @@ impl<'a, T: Table> Settling<'a, T> {
             }
             self.searching = searching;
         }
-        sort(&mut rows);
+        // Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
+        rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
         let insert = self.counters.time(Operation::Insert, self.session.insert(&rows));
         let inserted = match self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), insert).await
         {
             Ok(inserted) => inserted,
             Err(failure) => return Err((rows, Fault::of(&failure))),
         };
-        if let Err(why) = self.wait_if_warned(&rows).await {
-            return Err((rows, Fault::Session(why)));
+        if let Some(warning) = self.session.take_warning() {
+            tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
+            self.counters.warnings.add(1);
+            let barrier = self.session.barrier();
+            let passed = self.queue.until_answered(in_hand(&rows, &self.parts, self.aside), barrier).await;
+            if let Err(failure) = passed {
+                return Err((rows, Fault::Session(failure.to_string())));
+            }
         }
+        let stored = u32::try_from(inserted.ids.len()).unwrap_or(u32::MAX);
         let rest = answer_inserted(rows, &inserted.ids, self.queue.outbox());
-        self.committed(inserted.tx, inserted.ids.len());
+        // Only after the reports were pushed: a feed that hears of the transaction leaves out its rows, as they are
+        // already on their way to the core.
+        if let Some(tx) = inserted.tx {
+            self.settled.committed = true;
+            self.feed.committed(self.session.identity(), tx, stored);
+        }
         if rest.is_empty() {
             return Ok(());
         }
@@ -319,26 +267,6 @@ impl<'a, T: Table> Settling<'a, T> {
         }
     }
 
-    /// After a warning the rows that the session committed, `rows` or those of the parts, may not be durable yet: waits until
-    /// they are.
-    async fn wait_if_warned(&mut self, rows: &[Insert]) -> Result<(), String> {
-        let Some(warning) = self.session.take_warning() else { return Ok(()) };
-        tracing::warn!(warning, "the database warned while it committed: waiting until that is durable");
-        self.counters.warnings.add(1);
-        let barrier = self.session.barrier();
-        let passed = self.queue.until_answered(in_hand(rows, &self.parts, self.aside), barrier).await;
-        passed.map_err(|failure| failure.to_string())
-    }
-
-    /// Tells the feed of a transaction that stored so many rows. Only after their reports were pushed: a feed that hears of it
-    /// leaves out its rows, as they are already on their way to the core.
-    fn committed(&mut self, tx: Option<Xid8>, stored: usize) {
-        if let Some(tx) = tx {
-            self.settled.committed = true;
-            self.feed.committed(self.session.identity(), tx, u32::try_from(stored).unwrap_or(u32::MAX));
-        }
-    }
-
     /// Which id owns each of the rows' apelidos, by durable rows.
     async fn look_up(&mut self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {
         let holders = self.session.holders(rows);
@@ -346,11 +274,6 @@ impl<'a, T: Table> Settling<'a, T> {
         self.settled.committed = true;
         Ok(holders)
     }
-}
-
-/// Bytewise, as the unique index compares. The sort is stable: of equal apelidos the first to come goes first.
-fn sort(rows: &mut [Insert]) {
-    rows.sort_by(|a, b| a.asked.pessoa.apelido.as_bytes().cmp(b.asked.pessoa.apelido.as_bytes()));
 }
 
 /// All jobs for which a client may wait: `rows`, the parts after them, and those aside.

@@ -34,10 +34,6 @@ pub(super) trait Table {
     /// nothing meanwhile.
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure>;
 
-    /// The same for rows of several partitions, a batch of each: all are on their way at once, and each is committed or not by
-    /// itself.
-    async fn insert_all(&self, batches: &[&[Insert]]) -> Vec<Result<Inserted, Failure>>;
-
     /// Which id owns each of the rows' apelidos, by rows that are durable: the answer has waited for that.
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure>;
 

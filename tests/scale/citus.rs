@@ -329,9 +329,16 @@ fn what_cannot_work_on_citus_is_refused() {
     let said = refused(&citus.arguments());
     assert!(said.contains("its synchronous_commit is off by default"), "{said}");
     set("reset synchronous_commit");
-    // Nothing was made that would be in the way.
+    let several: Vec<String> = citus.nodes.iter().map(url).chain(["--partitions=2".to_owned()]).collect();
+    let said = refused(&several);
+    assert!(said.contains("belongs to a Citus cluster; expected its coordinator's URL"), "{said}");
+    let made = "select nspname from pg_namespace where nspname ~ '^partition_'";
+    assert_eq!(citus.coordinator.query(made), [] as [&str; 0]);
+    // As its users are told to, by its documentation.
+    citus.coordinator.query("alter role rinha set citus.enable_schema_based_sharding = on");
     let server = citus.serve(&[]);
     assert_eq!(server.ask("POST", "/pessoas", &body("ana")).status, 201);
+    citus.coordinator.query("alter role rinha reset citus.enable_schema_based_sharding");
     // The table of everybody, as an earlier start on a database that became a coordinator made it.
     citus.coordinator.query(
         "set citus.enable_unsafe_triggers = on; create schema other; set search_path = other; \

@@ -219,6 +219,29 @@ fn a_node_that_all_have_left_is_not_begun_anew() {
     drop(nodes.serve(&[]));
 }
 
+/// A user who may not add what a later version has is told so beforehand.
+#[test]
+fn a_look_at_a_partition_of_an_earlier_version_names_it() {
+    let nodes = Nodes::start(1, 2);
+    drop(nodes.serve(&[]));
+    nodes.clusters[0].query(
+        "drop index partition_1_of_2.pessoas_unlowered; create role other login; \
+         grant usage on schema partition_0_of_2, partition_1_of_2 to other; \
+         grant select, insert on partition_0_of_2.pessoas, partition_1_of_2.pessoas to other",
+    );
+    let url = database_url(&nodes.clusters[0].config()).replace("user=rinha", "user=other");
+    let arguments = [format!("--database-url={url}"), "--partitions=2".to_owned()];
+    let looked = binary().arg("check").args(&arguments).stdout(Stdio::piped()).output().expect("an end");
+    let said = String::from_utf8(looked.stdout).expect("UTF-8");
+    assert!(
+        said.contains("partition 1 of 2: its table pessoas belongs to another user, and lacks"),
+        "{said}"
+    );
+    assert!(said.contains("pessoas_unlowered"), "{said}");
+    let said = refused(&arguments);
+    assert!(said.contains("partition 1 of 2: "), "{said}");
+}
+
 #[test]
 fn a_look_says_what_a_start_would_do() {
     let nodes = Nodes::start(2, 4);

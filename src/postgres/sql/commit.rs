@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahash::HashMap;
-use futures_util::future::{join, join_all, join3, try_join, try_join_all, try_join3};
+use futures_util::future::{join3, try_join, try_join_all, try_join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -226,6 +226,23 @@ impl Session<Commit> {
         inserted
     }
 
+    /// Inserts at Citus; fails unless all of it stayed here.
+    async fn insert_and_look(
+        &self,
+        table: &TableStatements,
+        rows: &[Insert],
+        look: &Statement,
+    ) -> Result<Inserted, Failure> {
+        let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
+        // Both are sent at once, in this order.
+        let looked = self.client().query_one(look, &token);
+        let (rows, looked) = self.patiently(try_join(self.send(table, rows), looked)).await?;
+        match looked.try_get(0)? {
+            true => Ok(inserted(&rows)?),
+            false => Err(Failure::Lost(MOVED.to_owned())),
+        }
+    }
+
     async fn send_few<'a>(&self, statement: &Statement, rows: &'a [Insert]) -> Result<Vec<Row>, Error> {
         let derived = |row: &'a Insert| {
             let Record { pessoa, search_text, .. } = &*row.asked;
@@ -275,43 +292,11 @@ impl Table for Session<Commit> {
     }
 
     async fn insert(&self, rows: &[Insert]) -> Result<Inserted, Failure> {
-        if self.statements().look.is_some() {
-            return Box::pin(self.insert_all(&[rows])).await.remove(0);
+        let table = self.table(rows)?;
+        match &self.statements().look {
+            None => Ok(inserted(&self.patiently(self.send(table, rows)).await?)?),
+            Some(look) => Box::pin(self.insert_and_look(table, rows, look)).await,
         }
-        Ok(inserted(&self.patiently(self.send(self.table(rows)?, rows)).await?)?)
-    }
-
-    async fn insert_all(&self, batches: &[&[Insert]]) -> Vec<Result<Inserted, Failure>> {
-        let tables: Vec<_> = batches.iter().map(|rows| self.table(rows)).collect();
-        // All are sent at once, in this order.
-        let inserts = join_all(tables.iter().zip(batches).map(async |(table, rows)| match table {
-            Ok(table) => Some(self.send(table, rows).await),
-            Err(_) => None,
-        }));
-        let look = async {
-            let token: [&(dyn ToSql + Sync); 1] = [&self.token()];
-            match &self.statements().look {
-                Some(look) => Ok(self.client().query_one(look, &token).await?.try_get(0)?),
-                None => Ok(true),
-            }
-        };
-        let sent = async {
-            let (inserted, here) = join(inserts, look).await;
-            here.map(|here: bool| (inserted, here))
-        };
-        // One patience for all.
-        let (sent, why) = match self.patiently(sent).await {
-            Ok((sent, true)) => (sent, String::new()),
-            Ok((_, false)) => (Vec::new(), MOVED.to_owned()),
-            Err(failure) => (Vec::new(), failure.to_string()),
-        };
-        let mut sent = sent.into_iter().flatten();
-        let outcome = |table: Result<_, Failure>| match (table, sent.next()) {
-            (Err(not_sent), _) => Err(not_sent),
-            (Ok(_), Some(rows)) => Ok(inserted(&rows?)?),
-            (Ok(_), None) => Err(Failure::Lost(why.clone())),
-        };
-        tables.into_iter().map(outcome).collect()
     }
 
     async fn holders(&self, rows: &[Insert]) -> Result<HashMap<Box<str>, Uuid>, Failure> {

@@ -101,10 +101,7 @@ pub(in crate::postgres) async fn apply(client: &Client) -> Result<Facts, Unfit> 
 pub(in crate::postgres) async fn try_out(client: &Client) -> Result<Schema, Unfit> {
     check(client).await?;
     is_not_distributed(client).await?;
-    let there = rows(client, THERE).await?;
-    let is_there = |part: usize| there.first().and_then(|row| row.get(part)) == Some("t");
-    let missing: Vec<&str> =
-        PARTS.into_iter().enumerate().filter(|(part, _)| !is_there(*part)).map(|(_, name)| name).collect();
+    let missing = missing(client).await?;
     if missing.is_empty() {
         return Ok(Schema::There);
     }
@@ -112,13 +109,23 @@ pub(in crate::postgres) async fn try_out(client: &Client) -> Result<Schema, Unfi
         make(client, "ROLLBACK").await?;
         return Ok(Schema::Missing);
     }
-    if rows(client, OWNS).await?.first().and_then(|row| row.get(0)) != Some("t") {
+    Ok(Schema::Older(missing))
+}
+
+/// The parts that the table lacks, which this user may add.
+async fn missing(client: &Client) -> Result<Vec<&'static str>, Unfit> {
+    let there = rows(client, THERE).await?;
+    let is_there = |part: usize| there.first().and_then(|row| row.get(part)) == Some("t");
+    let missing = PARTS.into_iter().enumerate().filter(|(part, _)| !is_there(*part));
+    let missing: Vec<&str> = missing.map(|(_, name)| name).collect();
+    let is_older = !missing.is_empty() && missing.len() < PARTS.len();
+    if is_older && rows(client, OWNS).await?.first().and_then(|row| row.get(0)) != Some("t") {
         return Err(Unfit::Lacks(format!(
             "its table pessoas belongs to another user, and lacks {}; {RIGHTS_EXPECTED}",
             missing.join(", ")
         )));
     }
-    Ok(Schema::Older(missing))
+    Ok(missing)
 }
 
 const RIGHTS_EXPECTED: &str = "expected the rights to make what schema.sql makes";
@@ -148,6 +155,8 @@ pub(in crate::postgres) struct There {
     pub(in crate::postgres) partitions: Vec<String>,
     /// The schemas that partitions have left, or arrive in.
     pub(in crate::postgres) traces: Vec<String>,
+    /// It belongs to a Citus cluster.
+    pub(in crate::postgres) citus: bool,
 }
 
 /// Begins a transaction that keeps out other starts, until it [ends](commit) or its connection does.
@@ -170,7 +179,8 @@ pub(in crate::postgres) async fn there(client: &Client) -> Result<There, Unfit> 
         "SELECT nspname FROM pg_namespace WHERE nspname ~ '^(left|arriving)_[0-9]+_of_[0-9]+' ORDER BY 1";
     let traces = rows(client, traces).await?;
     let traces = traces.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect();
-    Ok(There { table, partitions, traces })
+    let citus = citus_nodes(client).await?.is_some();
+    Ok(There { table, partitions, traces, citus })
 }
 
 /// Makes or completes a partition, within the transaction that [locks](lock).
@@ -184,7 +194,7 @@ pub(in crate::postgres) async fn make_partition(
     let made =
         async { client.batch_execute(&format!("{create}SET LOCAL search_path = {schema}; {SCHEMA}")).await };
     if let Err(error) = made.await {
-        return Err(refused(error.into()));
+        return Err(of_partition(partition, refused(error.into())));
     }
     is_fit(client, partition).await
 }
@@ -196,9 +206,21 @@ pub(in crate::postgres) async fn look_at_partition(
 ) -> Result<(), Unfit> {
     let schema = partition.schema().expect("one of several has a schema");
     client.batch_execute(&format!("BEGIN READ ONLY; SET LOCAL search_path = {schema}")).await?;
-    let looked = is_fit(client, partition).await;
+    let looked = async {
+        is_fit(client, partition).await?;
+        missing(client).await
+    };
+    let looked = looked.await;
     client.batch_execute("ROLLBACK").await?;
-    looked
+    looked.map(drop).map_err(|unfit| of_partition(partition, unfit))
+}
+
+/// Says which partition it is about.
+fn of_partition(partition: Partition, unfit: Unfit) -> Unfit {
+    match unfit {
+        Unfit::Lacks(what) => Unfit::Lacks(format!("partition {partition}: {what}")),
+        Unfit::Failed(failure) => Unfit::Failed(failure),
+    }
 }
 
 /// A node of a Citus cluster.
