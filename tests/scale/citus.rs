@@ -11,7 +11,7 @@ use crate::load::{Attempt, Load, Pessoa, ROWS, seed, verify_rows, wait_until};
 use crate::processes::{Frozen, kill_family};
 use crate::race::race;
 use crate::server::{Address, Server, database_url};
-use crate::{answered, refused};
+use crate::{answered, holds_up_no_other, refused};
 
 const CONNECTIONS: u32 = 150;
 /// Where each of these clusters listens, of its socket's directory.
@@ -244,26 +244,11 @@ fn a_partition_that_citus_holds_up_holds_up_no_other() {
         // What a move does to its nodes: ExclusiveLock, by its number.
         let lock = format!("begin; select lock_shard_metadata(7, array[{shard}])");
         client.batch_execute(&lock).await.expect("a lock");
-        std::thread::scope(|scope| {
-            let waits: Vec<_> = (0..4)
-                .map(|number| {
-                    let (server, apelido) = (&server, of_partition(&format!("held{number}."), 1, 2));
-                    scope.spawn(move || server.ask("POST", "/pessoas", &body(&apelido)).status)
-                })
-                .collect();
-            std::thread::sleep(Duration::from_millis(900));
-            let mut connection = server.connect();
-
-            for number in 0..20 {
-                let apelido = of_partition(&format!("free{number}."), 0, 2);
-                let created = connection.ask("POST", "/pessoas", &body(&apelido));
-                assert_eq!(created.status, 201, "{}", created.text());
-            }
-            assert!(waits.iter().all(|waits| !waits.is_finished()), "the others are still waiting");
-            for waits in waits {
-                assert_eq!(waits.join().expect("a client"), 503);
-            }
-        });
+        holds_up_no_other(
+            &server,
+            |number| of_partition(&format!("held{number}."), 1, 2),
+            |number| of_partition(&format!("free{number}."), 0, 2),
+        );
         client.batch_execute("rollback").await.expect("its end");
     });
     wait_until("creates of it", || {

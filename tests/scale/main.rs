@@ -21,6 +21,7 @@ mod standby;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use cluster::Cluster;
 use load::{ROWS, wait_until};
@@ -98,6 +99,36 @@ fn answered(server: &Server, target: &str) -> String {
     });
     assert_eq!(answer.status, 200, "{target}: {}", answer.text());
     answer.text().to_owned()
+}
+
+/// Creates of `free` apelidos go on while those of `held` ones wait for a lock, all on one core and at one node. Each would take
+/// 200 ms or more if it waited behind those, which wait for 4 s in all.
+fn holds_up_no_other(server: &Server, held: impl Fn(usize) -> String, free: impl Fn(usize) -> String) {
+    const FREE: usize = 100;
+    let body = |apelido: &str| format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#);
+    let created = std::thread::scope(|scope| {
+        let waits: Vec<_> = (0..4)
+            .map(|number| {
+                let body = body(&held(number));
+                scope.spawn(move || server.ask("POST", "/pessoas", &body).status)
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(900));
+        let mut connection = server.connect();
+        let mut created = 0;
+        for number in 0..FREE {
+            let answer = connection.ask("POST", "/pessoas", &body(&free(number)));
+            if waits.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
+            created += usize::from(answer.status == 201);
+        }
+        for waits in waits {
+            assert_eq!(waits.join().expect("a client"), 503);
+        }
+        created
+    });
+    assert!(created > FREE / 4, "{created} creates while the others waited");
 }
 
 /// What a start said that could not be.

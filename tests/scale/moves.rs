@@ -9,7 +9,7 @@ use crate::cluster::{block_on, connect};
 use crate::load::{Attempt, Load, Pessoa, seed, verify_rows, wait_until};
 use crate::processes::Frozen;
 use crate::server::{Server, database_url, request};
-use crate::{Nodes, answered, script};
+use crate::{Nodes, answered, holds_up_no_other, script};
 
 fn body(apelido: &str) -> String {
     format!(r#"{{"apelido":"{apelido}","nome":"Ana","nascimento":"2000-01-01"}}"#)
@@ -290,32 +290,11 @@ fn a_locked_partition_holds_up_no_other() {
             .batch_execute("begin; lock table partition_1_of_2.pessoas in access exclusive mode")
             .await
             .expect("a lock");
-        let (locked, free) =
-            (of_home("locked", 1), (0..20).map(|number| of_home(&format!("free{number}."), 2)));
-        let free: Vec<String> = free.collect();
-        let server = &server;
-        // The session needs nothing meanwhile.
-        {
-            std::thread::scope(|scope| {
-                let waits: Vec<_> = (0..4)
-                    .map(|number| {
-                        let apelido = of_home(&format!("{locked}.{number}."), 1);
-                        scope.spawn(move || server.ask("POST", "/pessoas", &body(&apelido)).status)
-                    })
-                    .collect();
-                std::thread::sleep(Duration::from_millis(600));
-                let mut connection = server.connect();
-                for apelido in &free {
-                    let created = connection.ask("POST", "/pessoas", &body(apelido));
-                    assert_eq!(created.status, 201, "{}", created.text());
-                }
-                // Each of them would have waited for 200 ms behind those, and these for no longer than 4 s.
-                assert!(waits.iter().all(|waits| !waits.is_finished()), "the others are still waiting");
-                for waits in waits {
-                    assert_eq!(waits.join().expect("a client"), 503);
-                }
-            });
-        }
+        holds_up_no_other(
+            &server,
+            |number| of_home(&format!("locked{number}."), 1),
+            |number| of_home(&format!("free{number}."), 2),
+        );
         client.batch_execute("rollback").await.expect("its end");
     });
     wait_until("creates of it", || server.ask("POST", "/pessoas", &body(&of_home("z", 1))).status != 503);
